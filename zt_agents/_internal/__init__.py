@@ -1,0 +1,1 @@
+"""Private to the package: no name in here is part of the public contract."""

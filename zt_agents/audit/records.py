@@ -1,0 +1,87 @@
+"""What an audit record says. A record is a value: it does not write, hash or verify itself (see ``log`` and ``verify``).
+
+Every governed call leaves two records that share a ``decision_id``: the decision, written before the body runs, and
+the outcome, written after it. Arguments and results are never part of a record; ``args_hash`` is keyed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+
+class RecordKind(StrEnum):
+    DECISION = "decision"
+    OUTCOME = "outcome"
+
+
+class BodyStatus(StrEnum):
+    """How a body ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+    ABANDONED = "abandoned"
+    """A stream that nobody read to its end."""
+    SUSPENDED = "suspended"
+    """The body asked its framework to pause (an interrupt) and will be run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One line of the log. Empty string or None means: not known, or does not apply."""
+
+    kind: RecordKind
+    time: float
+    """Seconds since the epoch, UTC."""
+    decision_id: str
+    tool: str
+    outcome: str
+    """allow, deny or require_approval."""
+    tier: str = ""
+    reasons: tuple[tuple[str, str, str | None], ...] = ()
+    """(code, sentence, rule id) of each reason, most decisive first."""
+    rule_id: str | None = None
+    policy_id: str = ""
+    policy_version: str = ""
+    effects: tuple[str, ...] = ()
+    system: str = ""
+    resource: str = ""
+    data_class: str = ""
+    tool_fingerprint: str = ""
+    args_hash: str = ""
+    """HMAC-SHA-256 over the RFC 8785 form of the arguments."""
+    agent: str = ""
+    agent_id: str = ""
+    agent_version: str = ""
+    owner: str = ""
+    user_id: str = ""
+    session_id: str = ""
+    task: str = ""
+    call_id: str | None = None
+    token_jti: str = ""
+    approval_id: str | None = None
+    approved_by: str | None = None
+    trace_id: str = ""
+    """32 lower-case hex digits."""
+    span_id: str = ""
+    """16 lower-case hex digits."""
+    status: str = ""
+    """Outcome records only: a :class:`BodyStatus`."""
+    error_type: str = ""
+    """Outcome records only: class name of what the body raised."""
+    duration_ms: float | None = None
+    """Outcome records only: time spent in the body, milliseconds."""
+    result_bytes: int | None = None
+    """Outcome records only: size of the result as text, bytes, where it is known."""
+    risk_state: str = ""
+    """``integrity/data_class`` of what the session had seen before the call."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain JSON values, empty ones left out."""
+        values = {name: getattr(self, name) for name in _FIELDS}
+        return {name: value for name, value in values.items() if value not in ("", None, ())}
+
+
+_FIELDS = tuple(field.name for field in fields(AuditRecord))

@@ -1,0 +1,182 @@
+"""The nouns all mechanisms share: the question (:class:`ToolCall`) and the answer (:class:`Decision`)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from zt_agents.catalog.specs import Tier, ToolSpec
+from zt_agents.identity.principals import Agent, User
+from zt_agents.provenance.labels import Label
+
+
+class Outcome(StrEnum):
+    """The answer, in one word."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    REQUIRE_APPROVAL = "require_approval"
+
+
+class ReasonCode(StrEnum):
+    """Why, in one word: stable, and safe to count, trace and alert on."""
+
+    RULE = "rule"
+    """A rule of the policy said so; see the reason's rule id."""
+    NO_RULE = "no_rule"
+    """Default deny: no allow rule applied."""
+    HIGH_TIER = "high_tier"
+    """A high-tier tool always needs a human."""
+    NO_SESSION = "no_session"
+    WRONG_GUARD = "wrong_guard"
+    IDENTITY = "identity"
+    """Token invalid, expired or revoked; agent unknown or inactive."""
+    UNKNOWN_TOOL = "unknown_tool"
+    UNSEALED_TOOL = "unsealed_tool"
+    DRIFT = "drift"
+    """Name, description or parameters differ from what was accepted."""
+    TAMPERED = "tampered"
+    """The sealed tool was changed after sealing."""
+    ARGUMENTS = "arguments"
+    """Arguments that are invalid, forged, or cannot be decided on."""
+    REPLAY = "replay"
+    """This very call already ran, or is running."""
+    APPROVED = "approved"
+    NOT_APPROVED = "not_approved"
+    """A human said no, did not answer in time, or the answer was for another call."""
+    NO_CHANNEL = "no_channel"
+    """A human is needed and there is no way to reach one."""
+    AUDIT = "audit"
+    """The decision could not be recorded."""
+    FAULT = "fault"
+    """The guard itself failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason for a decision."""
+
+    code: ReasonCode
+    text: str
+    """One sentence for the operator; no argument values."""
+    rule_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """Something the guard must do for an answer to hold. One that it does not know means deny."""
+
+    id: str
+    type: str
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The question. Built once from parsed, validated, copied arguments: what is decided is what runs."""
+
+    tool: str
+    spec: ToolSpec | None
+    """The catalog's entry; None for a tool nobody catalogued."""
+    arguments: Mapping[str, Any]
+    """Canonical JSON values of the arguments a model may supply; injected arguments are not part of the question."""
+    agent: Agent | None = None
+    """The actor, from the verified token."""
+    user: User | None = None
+    """The subject, from the verified token."""
+    session_id: str = ""
+    intent: str = ""
+    """What the user asked for, in the user's own words."""
+    task: str = ""
+    call_id: str | None = None
+    """The model's tool_call_id, where the framework passes one."""
+    resource: str = ""
+    """The resource template filled in."""
+    label: Label = Label()
+    """Label of everything the session has seen before this call."""
+    time: float = 0.0
+    """Seconds since the epoch at which the question was asked."""
+    environment: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Request attributes set by the application, never by a model."""
+
+
+_MODEL_TEXT: dict[ReasonCode, str] = {
+    ReasonCode.NOT_APPROVED: "A human was asked to approve this call and it was not approved.",
+    ReasonCode.NO_CHANNEL: "This call needs a human's approval and nobody can be asked here.",
+    ReasonCode.ARGUMENTS: "The arguments of this call were refused.",
+    ReasonCode.REPLAY: "This exact call was already made.",
+    ReasonCode.NO_SESSION: "There is no verified session for this call.",
+    ReasonCode.IDENTITY: "The identity behind this call could not be verified.",
+    ReasonCode.AUDIT: "The call could not be recorded, so it was not made.",
+    ReasonCode.FAULT: "The security layer is unavailable, so the call was not made.",
+}
+_MODEL_DEFAULT = "You are not permitted to make this call."
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, complete: enough to enforce, to explain and to record."""
+
+    id: str
+    outcome: Outcome
+    tool: str
+    tier: Tier
+    reasons: tuple[Reason, ...]
+    obligations: tuple[Obligation, ...] = ()
+    policy_id: str = ""
+    policy_version: str = ""
+    """Hash over the policy that decided."""
+    approval_id: str | None = None
+    approved_by: str | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """True for an explicit ALLOW, and for nothing else."""
+        return self.outcome is Outcome.ALLOW
+
+    @property
+    def rule_id(self) -> str | None:
+        """The first rule named by the reasons, if any."""
+        return next((reason.rule_id for reason in self.reasons if reason.rule_id), None)
+
+    def denied(self, code: ReasonCode, text: str) -> Decision:
+        """Return this decision turned into a denial, the new reason first."""
+        return replace(self, outcome=Outcome.DENY, reasons=(Reason(code, text), *self.reasons))
+
+    def explain(self) -> str:
+        """Return what was decided and why, for the operator."""
+        verb = {Outcome.ALLOW: "allowed", Outcome.DENY: "denied", Outcome.REQUIRE_APPROVAL: "held for approval"}
+        lines = [f"{self.tool} ({self.tier} tier) was {verb[self.outcome]}."]
+        lines += [f"{r.text} [{f'rule {r.rule_id}' if r.rule_id else r.code}]" for r in self.reasons]
+        return " ".join(lines)
+
+    def message_for_model(self) -> str:
+        """Return what the model may know: that it was refused and what to do, never which rule or threshold."""
+        why = _MODEL_TEXT.get(self.reasons[0].code, _MODEL_DEFAULT) if self.reasons else _MODEL_DEFAULT
+        return (
+            f"Access denied: {self.tool} was not executed. {why} "
+            "Do not repeat this call or look for another way to do the same; tell the user that it was refused."
+        )
+
+
+_prefix = os.urandom(6).hex()
+_counter = itertools.count(1)
+
+
+def _reseed() -> None:
+    global _prefix, _counter  # noqa: PLW0603 - a forked child must not repeat its parent's ids
+    _prefix, _counter = os.urandom(6).hex(), itertools.count(1)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_reseed)
+
+
+def new_decision_id() -> str:
+    """Return an id that no other decision has, in this process or another."""
+    return f"{_prefix}-{next(_counter):x}"

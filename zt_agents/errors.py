@@ -1,0 +1,201 @@
+"""Every exception zt_agents raises, in one tree.
+
+::
+
+    ZeroTrustError                      .code .hint .details
+    ├── ConfigurationError              start-up only: nothing has been governed yet
+    │   ├── PolicyFileError             .problems: each with file, line, column
+    │   └── MissingExtraError           an optional dependency is not installed
+    ├── IdentityError                   who is asking could not be established
+    │   ├── TokenInvalidError           malformed, forged, wrong type, issuer or audience
+    │   ├── TokenExpiredError
+    │   ├── TokenRevokedError
+    │   ├── UnknownAgentError
+    │   └── AgentInactiveError          suspended or retired
+    ├── AccessDeniedError               .decision: the one most callers catch
+    │   └── EnforcementUnavailableError the guard itself failed; the body did not run
+    ├── ArgumentsError                  arguments that cannot be decided on: cyclic, too deep, too large, NaN ...
+    ├── SealError                       a sealed tool was tampered with, or comes without its guard
+    ├── AuditError
+    │   ├── AuditWriteError             the record could not be made durable
+    │   └── AuditIntegrityError         the log does not prove itself
+    └── StoreError                      a store could not be reached or opened
+
+``str(error)`` is for the operator: what was refused, why, the way out. :meth:`ZeroTrustError.message_for_model`
+is for the model: no rule ids, no thresholds, no names of other tools. None of these derives from a built-in
+exception that frameworks swallow (``NotImplementedError``, ``ValueError``, ``PermissionError``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from zt_agents.decisions import Decision
+
+
+class ZeroTrustError(Exception):
+    """Root of the tree."""
+
+    code: ClassVar[str] = "error"
+    """Stable, machine-readable name of this kind of error."""
+
+    def __init__(self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        """The way out, one sentence, or None."""
+        self.details = details or {}
+        """Facts behind the message, without arguments, results or secrets."""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def message_for_model(self) -> str:
+        """Return what a language model may read about this error."""
+        return "This tool call could not be completed. Do not repeat it."
+
+
+class ConfigurationError(ZeroTrustError):
+    """The guard refuses to start, or a tool refuses to be protected."""
+
+    code = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a policy file."""
+
+    file: str
+    line: int
+    """1-based; 0 when the mistake has no line (a file that cannot be read)."""
+    column: int
+    """1-based, counted in characters."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+
+class PolicyFileError(ConfigurationError):
+    """A policy file has mistakes: all of them, in the order of the file."""
+
+    code = "policy_file"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = f"{count} mistake{'s' if count != 1 else ''} in the policy file; nothing was loaded."
+        super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional dependency is missing."""
+
+    code = "missing_extra"
+
+    def __init__(self, *, module: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {module!r}, which is not installed.",
+            hint=f'Install it with: python -m pip install "zt-agents[{extra}]"',
+            details={"module": module, "extra": extra},
+        )
+
+
+class IdentityError(ZeroTrustError):
+    """Who is asking could not be established. Inside a governed call this becomes a denial."""
+
+    code = "identity"
+
+
+class TokenInvalidError(IdentityError):
+    """A token is malformed, forged, of another type, or meant for somebody else."""
+
+    code = "token_invalid"
+
+
+class TokenExpiredError(IdentityError):
+    """A token was good and no longer is."""
+
+    code = "token_expired"
+
+
+class TokenRevokedError(IdentityError):
+    """A token was withdrawn before it expired."""
+
+    code = "token_revoked"
+
+
+class UnknownAgentError(IdentityError):
+    """The registry has no agent of this name."""
+
+    code = "unknown_agent"
+
+
+class AgentInactiveError(IdentityError):
+    """The agent is suspended or retired."""
+
+    code = "agent_inactive"
+
+
+class AccessDeniedError(ZeroTrustError):
+    """A tool call was refused and its body did not run.
+
+    :attr:`decision` holds the whole answer: outcome, tier and the reasons, each with what held and what did not.
+    """
+
+    code = "access_denied"
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        super().__init__(decision.explain(), details={"decision_id": decision.id, "tool": decision.tool})
+
+    def message_for_model(self) -> str:
+        return self.decision.message_for_model()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.decision,))
+
+
+class EnforcementUnavailableError(AccessDeniedError):
+    """The guard hit a fault of its own: it fails closed, and the cause is chained to this error."""
+
+    code = "enforcement_unavailable"
+
+
+class ArgumentsError(ZeroTrustError):
+    """Arguments that have no canonical form, so that nobody could decide on them or bind an approval to them."""
+
+    code = "arguments"
+
+
+class SealError(ZeroTrustError):
+    """A sealed tool was changed after sealing, or lost its guard (by pickling, for example)."""
+
+    code = "seal"
+
+
+class AuditError(ZeroTrustError):
+    """The audit log cannot do what it promises."""
+
+    code = "audit"
+
+
+class AuditWriteError(AuditError):
+    """A record could not be made durable."""
+
+    code = "audit_write"
+
+
+class AuditIntegrityError(AuditError):
+    """The log was changed: records are missing, altered, reordered or inserted."""
+
+    code = "audit_integrity"
+
+
+class StoreError(ZeroTrustError):
+    """A store could not be opened, read or written."""
+
+    code = "store"

@@ -1,0 +1,84 @@
+"""Who takes part in a call: the human it is for, and the agent that acts.
+
+*subject* means on whose behalf, *actor* means who acts (RFC 8693). An agent has an id of its own in SPIFFE format,
+an accountable human owner, and a status. Without a SPIRE server such an id is SPIFFE-formatted, not attested.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
+_MAX_SPIFFE_ID_BYTES = 2048
+
+
+def parse_spiffe_id(text: str) -> tuple[str, str]:
+    """Return ``(trust_domain, path)`` of a SPIFFE ID.
+
+    Follows the SPIFFE-ID specification, sections 2.1 to 2.4: lower-case trust domain; no query, fragment, port or
+    user info; no empty, ``.`` or ``..`` segment; at most 2,048 bytes.
+
+    Raises:
+        ValueError: *text* breaks one of these rules; the message says which.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > _MAX_SPIFFE_ID_BYTES:
+        raise ValueError("a SPIFFE ID is at most 2048 bytes long")
+    if not text.startswith("spiffe://"):
+        raise ValueError("a SPIFFE ID starts with 'spiffe://'")
+    domain, slash, path = text.removeprefix("spiffe://").partition("/")
+    if not _TRUST_DOMAIN.fullmatch(domain):
+        raise ValueError("the trust domain is one to 255 of a-z, 0-9, '.', '-' and '_'")
+    if not slash:
+        raise ValueError("an agent's SPIFFE ID needs a path after the trust domain")
+    for segment in path.split("/"):
+        if segment in {"", ".", ".."} or not _SEGMENT.fullmatch(segment):
+            raise ValueError(f"path segment {segment!r} is not one or more of letters, digits, '.', '-' and '_'")
+    return domain, "/" + path
+
+
+class AgentStatus(StrEnum):
+    """Only an active agent may act."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A registered agent."""
+
+    name: str
+    """Short name, used in rules."""
+    id: str
+    """SPIFFE-format id, used in tokens, traces and audit."""
+    version: str
+    owner: str
+    """The accountable human."""
+    purpose: str
+    status: AgentStatus = AgentStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The human on whose behalf an agent acts, as the application authenticated them."""
+
+    id: str
+    name: str = ""
+    groups: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Further facts for conditions; set by the application, never by a model."""
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.id.strip():
+            raise ValueError("a user needs an id")
+        object.__setattr__(self, "groups", tuple(self.groups))
+        object.__setattr__(self, "roles", tuple(self.roles))
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
