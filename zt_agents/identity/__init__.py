@@ -1,1 +1,17 @@
-"""TODO"""
+"""Who asks, for whom: principals, keys, tokens, and the registry of agents."""
+
+from zt_agents.identity.keys import SigningKey
+from zt_agents.identity.principals import Agent, AgentStatus, User, parse_spiffe_id
+from zt_agents.identity.registry import AgentRegistry
+from zt_agents.identity.tokens import SessionClaims, TokenIssuer
+
+__all__ = [
+    "Agent",
+    "AgentRegistry",
+    "AgentStatus",
+    "SessionClaims",
+    "SigningKey",
+    "TokenIssuer",
+    "User",
+    "parse_spiffe_id",
+]

@@ -1,0 +1,177 @@
+"""Canonical values: the one form in which arguments are decided on, hashed and bound to approvals.
+
+Rules:
+
+1. Only what JSON can say, typed: null, booleans, integers up to 2**53 - 1, finite floats, strings of valid Unicode,
+   lists, and objects with string keys. Dates, UUIDs, decimals, enums, paths and models become their JSON form.
+2. What has no such form is refused, never approximated: NaN and infinities, larger integers, bytes, cycles,
+   lone surrogates, non-string keys, unknown objects.
+3. Bounded: depth, number of values, and encoded size.
+4. The encoding is RFC 8785 (JCS), so that equal values have equal bytes in every language.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import hmac
+import math
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+import orjson
+import rfc8785
+from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic.v1 import BaseModel as BaseModelV1
+from pydantic_core import to_jsonable_python
+
+from zt_agents.errors import ArgumentsError
+
+MAX_DEPTH = 64
+"""Levels of nesting."""
+MAX_VALUES = 50_000
+"""Scalars and containers together."""
+MAX_BYTES = 1_048_576
+"""Size of the canonical encoding, bytes."""
+
+_MAX_INTEGER = 2**53 - 1  # RFC 8785, section 3.2.2.3: numbers are IEEE 754 doubles
+_SIMPLE = (str, bool, type(None))
+_CONVERTIBLE = (date, time, timedelta, Decimal, UUID, PurePath)
+
+
+def canonical(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *arguments* as canonical values, sharing no container with the original.
+
+    Raises:
+        ArgumentsError: a value has no canonical form or a bound is exceeded; the message names the argument, never
+            its value.
+    """
+    budget = [MAX_VALUES]
+    result = {}
+    for name, value in arguments.items():
+        if type(value) in _SIMPLE and not (type(value) is str and len(value) > MAX_BYTES):
+            result[name] = value
+            continue
+        try:
+            result[name] = _walk(value, 1, budget)
+        except RecursionError:  # an object whose own conversion recurses without end
+            raise ArgumentsError(f"Argument {name!r} was refused: it is nested too deeply.") from None
+        except ArgumentsError as error:
+            raise ArgumentsError(f"Argument {name!r} was refused: {error.message}") from error.__cause__
+    return result
+
+
+def _walk(value: Any, depth: int, budget: list[int]) -> Any:
+    kind = type(value)
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise ArgumentsError(f"it holds more than {MAX_VALUES} values.")
+    if kind is str:
+        if len(value) > MAX_BYTES:
+            raise ArgumentsError(f"it is longer than {MAX_BYTES} bytes.")
+        return value
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        if not -_MAX_INTEGER <= value <= _MAX_INTEGER:
+            raise ArgumentsError("it holds an integer beyond 2**53 - 1, which JSON cannot carry exactly.")
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            raise ArgumentsError("it holds NaN or an infinity.")
+        return value
+    if depth > MAX_DEPTH:
+        raise ArgumentsError(f"it is nested more than {MAX_DEPTH} levels deep, or refers to itself.")
+    if kind is dict:
+        return {_key(key): _walk(item, depth + 1, budget) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_walk(item, depth + 1, budget) for item in value]
+    return _walk(_convert(value), depth + 1, budget)
+
+
+def _key(key: Any) -> str:
+    if type(key) is not str:
+        raise ArgumentsError(f"it has a key of type {type(key).__name__}; keys are strings.")
+    return key
+
+
+def _convert(value: Any) -> Any:
+    """Return one level of *value* in simpler types."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, SecretStr | SecretBytes):
+        raise ArgumentsError("it is a secret, which may be injected but not be an argument.")
+    if isinstance(value, BaseModel):
+        return {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
+    if isinstance(value, BaseModelV1):
+        return {name: getattr(value, name) for name in value.__fields__}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: getattr(value, name) for name in value.__dataclass_fields__}
+    if isinstance(value, set | frozenset):
+        # A set has no order: sort by encoding, so that equal sets have equal bytes.
+        return sorted((_walk(item, 1, [MAX_VALUES]) for item in value), key=encode)
+    if isinstance(value, _CONVERTIBLE):
+        return to_jsonable_python(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # not str(value): a subclass may say anything there
+    for plain in (int, float, dict, list, tuple):
+        if isinstance(value, plain):
+            return plain(value)
+    raise ArgumentsError(f"values of type {type(value).__name__} have no canonical form.")
+
+
+def encode(value: Any) -> bytes:
+    """Return the RFC 8785 encoding of canonical *value*, at most ``MAX_BYTES`` long.
+
+    Raises:
+        ArgumentsError: too long, or a string is not valid Unicode.
+    """
+    try:
+        # orjson writes the same bytes as RFC 8785 except for floats and for keys outside ASCII, which sort differently.
+        encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if _plain(value) else rfc8785.dumps(value)
+    except (orjson.JSONEncodeError, rfc8785.CanonicalizationError, RecursionError) as error:
+        raise ArgumentsError("The arguments have no canonical encoding.") from error
+    if len(encoded) > MAX_BYTES:
+        raise ArgumentsError(f"The arguments take more than {MAX_BYTES} bytes.")
+    return encoded
+
+
+def _plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is float:
+        return False
+    if kind is dict:
+        return all(key.isascii() and _plain(item) for key, item in value.items())
+    if kind is list:
+        return all(map(_plain, value))
+    return True
+
+
+def digest(encoded: bytes) -> bytes:
+    """Return the SHA-256 of an encoding: what approvals and replays are matched by."""
+    return hashlib.sha256(encoded).digest()
+
+
+def keyed_hash(key: bytes, encoded: bytes) -> str:
+    """Return the HMAC-SHA-256 of an encoding in hex: what logs and spans may show of arguments."""
+    return hmac.digest(key, encoded, "sha256").hex()
+
+
+def private_copy(value: Any) -> Any:
+    """Return a copy of *value* that nobody else can change, for the body to run on.
+
+    Raises:
+        ArgumentsError: *value* holds something that cannot be copied.
+    """
+    if type(value) in _SIMPLE or type(value) is int or type(value) is float:
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception as error:  # noqa: BLE001 - __deepcopy__ of a stranger's class may raise anything; refused either way
+        raise ArgumentsError(f"A value of type {type(value).__name__} cannot be copied.") from error

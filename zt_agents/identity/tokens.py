@@ -1,0 +1,184 @@
+"""Session tokens: short-lived, signed proof that an agent acts for a user.
+
+RFC 9068 access tokens with an RFC 8693 ``act`` claim: ``sub`` is the user, ``act`` and ``client_id`` the agent.
+
+Rules:
+
+1. One algorithm, ES256; one token type, ``at+jwt``; one key per issuer, named by ``kid`` (RFC 8725, 3.1 and 3.11).
+2. Every claim below is required and typed; ``aud`` is one string and must be ours.
+3. A token is verified on every call. A verified token is remembered, but expiry, revocation and the agent's status
+   are looked at every time.
+4. A token never shows itself in an error.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+from zt_agents.errors import TokenExpiredError, TokenInvalidError, TokenRevokedError
+from zt_agents.identity.keys import ALGORITHM, SigningKey
+from zt_agents.identity.principals import Agent, User
+
+TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a secret
+MAX_TOKEN_CHARS = 16_384
+MAX_TTL = 3600
+"""Longest life of a session token, seconds."""
+_REQUIRED = ["iss", "sub", "client_id", "aud", "exp", "iat", "nbf", "jti", "txn", "act", "groups", "roles"]
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClaims:
+    """What a verified session token says."""
+
+    user_id: str
+    agent_id: str
+    """SPIFFE-format id of the current actor."""
+    session_id: str
+    """``jti``: unique per token."""
+    task: str
+    """``txn``: the task the session works on."""
+    groups: tuple[str, ...]
+    roles: tuple[str, ...]
+    """The user's groups and roles as the application stated them when the session was opened."""
+    issued_at: int
+    expires_at: int
+    """Seconds since the epoch; the token is good strictly before it."""
+
+
+class TokenIssuer:
+    """Signs session tokens, and verifies those it signed."""
+
+    def __init__(self, *, issuer: str, audience: str, key: SigningKey) -> None:
+        self.issuer = issuer
+        self.audience = audience
+        self._key = key
+        self._public = key.public
+        self._verified: dict[str, SessionClaims] = {}
+        self._revoked: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def issue(self, *, agent: Agent, user: User, task: str, ttl: int, now: float) -> tuple[str, SessionClaims]:
+        """Return a new token and its claims.
+
+        Args:
+            agent: the actor.
+            user: the subject.
+            task: id of the task, or an empty string for a new one.
+            ttl: life of the token, 1 to 3,600 seconds.
+            now: seconds since the epoch.
+        """
+        if not 1 <= ttl <= MAX_TTL:
+            raise ValueError(f"ttl is 1 to {MAX_TTL} seconds")
+        jti = uuid.uuid4().hex
+        issued = int(now)
+        claims: dict[str, Any] = {
+            "iss": self.issuer,
+            "sub": user.id,
+            "client_id": agent.id,
+            "aud": self.audience,
+            "iat": issued,
+            "nbf": issued,
+            "exp": issued + ttl,
+            "jti": jti,
+            "txn": task or jti,
+            "act": {"iss": self.issuer, "sub": agent.id, "sub_profile": "ai_agent"},
+            "groups": list(user.groups),  # RFC 9068, section 2.2.3.1
+            "roles": list(user.roles),
+        }
+        headers = {"typ": TOKEN_TYPE, "kid": self._key.thumbprint}
+        token = jwt.encode(claims, self._key.private, algorithm=ALGORITHM, headers=headers)
+        return token, _typed(claims)
+
+    def verify(self, token: str, *, now: float) -> SessionClaims:
+        """Return the claims of a good token.
+
+        Raises:
+            TokenInvalidError: malformed, forged, of another type, or from another issuer or for another audience.
+            TokenExpiredError: *now* is not before its expiry.
+            TokenRevokedError: it was revoked.
+        """
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = self._verify_signature(token)
+            with self._lock:
+                if len(self._verified) >= _REMEMBERED:
+                    self._verified = {t: c for t, c in self._verified.items() if c.expires_at > now}
+                if len(self._verified) >= _REMEMBERED:
+                    self._verified.clear()
+                self._verified[token] = claims
+        if now >= claims.expires_at:
+            raise TokenExpiredError("The session's token has expired.", hint="Open a new session.")
+        if now < claims.issued_at:
+            raise TokenInvalidError("The session's token is not valid yet: a clock is wrong.")
+        if claims.session_id in self._revoked:
+            raise TokenRevokedError("The session was revoked.")
+        return claims
+
+    def revoke(self, claims: SessionClaims, *, now: float) -> None:
+        """Withdraw a token, with effect from the next call."""
+        with self._lock:
+            self._revoked = {jti: expiry for jti, expiry in self._revoked.items() if expiry > now}
+            self._revoked[claims.session_id] = claims.expires_at
+
+    def _verify_signature(self, token: str) -> SessionClaims:
+        if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
+            raise TokenInvalidError("The session's token is not a token.")
+        try:
+            header = jwt.get_unverified_header(token)
+            # PyJWT does not look at 'typ': without this check an ID token of the same key would pass (RFC 8725, 3.11).
+            if header.get("typ") != TOKEN_TYPE or header.get("kid") != self._key.thumbprint:
+                raise TokenInvalidError("The session's token is of another type or from another issuer.")
+            claims = jwt.decode(
+                token,
+                self._public,
+                algorithms=[ALGORITHM],
+                audience=self.audience,
+                issuer=self.issuer,
+                # Times are compared by verify(), against the guard's clock.
+                options={
+                    "require": _REQUIRED,
+                    "strict_aud": True,
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
+            )
+            return _typed(claims)
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+            raise TokenInvalidError("The session's token could not be verified.") from error
+
+
+def _typed(claims: Mapping[str, Any]) -> SessionClaims:
+    actor = claims["act"]
+    if not isinstance(actor, dict) or actor.get("sub") != claims["client_id"] or "act" in actor:
+        raise ValueError("the current actor is not the client")
+    for name in ("sub", "client_id", "jti", "txn"):
+        if not isinstance(claims[name], str) or not claims[name]:
+            raise ValueError(f"claim {name} is not a string")
+    for name in ("groups", "roles"):
+        if not isinstance(claims[name], list) or not all(isinstance(item, str) for item in claims[name]):
+            raise ValueError(f"claim {name} is not a list of strings")
+    for name in ("iat", "nbf", "exp"):
+        if type(claims[name]) is not int:
+            raise ValueError(f"claim {name} is not an integer")
+    if not claims["iat"] <= claims["nbf"] < claims["exp"] <= claims["iat"] + MAX_TTL:
+        raise ValueError("the token's times do not fit together")
+    return SessionClaims(
+        user_id=claims["sub"],
+        agent_id=claims["client_id"],
+        session_id=claims["jti"],
+        task=claims["txn"],
+        groups=tuple(claims["groups"]),
+        roles=tuple(claims["roles"]),
+        issued_at=max(claims["iat"], claims["nbf"]),
+        expires_at=claims["exp"],
+    )
+
+

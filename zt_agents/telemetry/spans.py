@@ -1,0 +1,119 @@
+"""Spans for sessions, tool calls and approvals.
+
+Traces are evidence, the audit log is the record: a span may be sampled away or dropped, and a call goes on without it.
+Arguments and results stay off spans unless ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` asks for them.
+
+The tool's span is current while the body runs, so that an instrumented driver's span becomes its child. Attaching and
+detaching happen in the same context, never across one: a stream is attached anew at every step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from contextvars import Token
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+
+from zt_agents.telemetry import attributes as names
+
+_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_OPENINFERENCE = "openinference.instrumentation.langchain"
+
+
+class Tracing:
+    """Starts spans. Uses the application's tracer provider, whenever it is installed; never installs one."""
+
+    def __init__(self, tracer_provider: TracerProvider | None = None, *, user_ids: bool = True) -> None:
+        self._tracer = trace.get_tracer("zt_agents", tracer_provider=tracer_provider)
+        self._user_ids = user_ids
+        self.captures_content = os.environ.get(_CAPTURE, "").lower() in {"true", "1", "span_only", "span_and_event"}
+
+    def user(self, user_id: str) -> tuple[str, str]:
+        """Return the attribute that names the user: ``user.id``, or ``user.hash`` where ids are kept off spans."""
+        if self._user_ids:
+            return names.USER_ID, user_id
+        return names.USER_HASH, hashlib.sha256(user_id.encode()).hexdigest()
+
+    def start(
+        self,
+        name: str,
+        attributes: Mapping[str, Any],
+        *,
+        start_time: int | None = None,
+        parent: Span | None = None,
+    ) -> CallSpan:
+        """Start a span of kind INTERNAL below the current one, or below *parent* where nothing is current.
+
+        Args:
+            start_time: nanoseconds since the epoch; None means now.
+        """
+        context = _parent_context(parent)
+        span = self._tracer.start_span(
+            name, context, SpanKind.INTERNAL, attributes=attributes, start_time=start_time, record_exception=False
+        )
+        return CallSpan(span)
+
+
+class CallSpan:
+    """A started span, and whether it is current here."""
+
+    __slots__ = ("_token", "span")
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self._token: Token[Context] | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits; an empty string when nothing is traced."""
+        context = self.span.get_span_context()
+        return format(context.trace_id, "032x") if context.is_valid else ""
+
+    @property
+    def span_id(self) -> str:
+        """16 hex digits; an empty string when nothing is traced."""
+        context = self.span.get_span_context()
+        return format(context.span_id, "016x") if context.is_valid else ""
+
+    def attach(self) -> None:
+        """Make this the current span of this context."""
+        self._token = otel_context.attach(trace.set_span_in_context(self.span))
+
+    def detach(self) -> None:
+        """Restore what was current before :meth:`attach`, in the same context."""
+        if self._token is not None:
+            otel_context.detach(self._token)
+            self._token = None
+
+    def forget(self) -> None:
+        """Give up restoring: the context in which this was attached is gone."""
+        self._token = None
+
+    def set(self, attributes: Mapping[str, Any]) -> None:
+        self.span.set_attributes(attributes)
+
+    def end(self, *, error_type: str = "", description: str = "") -> None:
+        """End the span; with *error_type* it ends as an error. Messages of exceptions stay off: they may hold data."""
+        if error_type:
+            self.span.set_attribute(names.ERROR_TYPE, error_type)
+            self.span.set_status(Status(StatusCode.ERROR, description or None))
+        self.span.end()
+
+
+def _parent_context(parent: Span | None) -> Context | None:
+    # OpenInference opens a span per tool but never makes it current; ours belongs below it, not beside it.
+    neighbour = sys.modules.get(_OPENINFERENCE)
+    if neighbour is not None:
+        foreign = getattr(neighbour, "get_current_span", lambda: None)()
+        if foreign is not None and foreign.get_span_context().is_valid:
+            return trace.set_span_in_context(foreign)
+    if parent is not None and not trace.get_current_span().get_span_context().is_valid:
+        return trace.set_span_in_context(parent)
+    return None
