@@ -50,6 +50,8 @@ class ReasonCode(StrEnum):
     """A human said no, did not answer in time, or the answer was for another call."""
     NO_CHANNEL = "no_channel"
     """A human is needed and there is no way to reach one."""
+    CANCELLED = "cancelled"
+    """The caller went away before the body could begin."""
     AUDIT = "audit"
     """The decision could not be recorded."""
     FAULT = "fault"

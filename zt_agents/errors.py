@@ -155,6 +155,10 @@ class AccessDeniedError(ZeroTrustError):
     def message_for_model(self) -> str:
         return self.decision.message_for_model()
 
+    def __repr__(self) -> str:
+        # Frameworks show repr() of an exception to the model (ToolNode(handle_tool_errors=True)).
+        return f"{type(self).__name__}({self.message_for_model()!r})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.decision,))
 

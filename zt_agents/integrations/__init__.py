@@ -1,1 +1,1 @@
-"""TODO"""
+"""One leaf per framework. Nothing here is imported unless its framework is used."""

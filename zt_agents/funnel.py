@@ -1,0 +1,566 @@
+"""One call's way through the guard: identify, classify, decide, approve, record, run, observe.
+
+Rules:
+
+1. Everything up to the body happens here, in one order, for every framework and for sync and async alike. The two
+   shells in ``guard`` only wait: for a human, for the disk, for the body.
+2. Nothing but an explicit ALLOW lets the body run. Any failure on the way becomes a denial.
+3. A denial is recorded before it is raised.
+4. What is decided on is what runs: the arguments were parsed, validated and copied before they came here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from zt_agents._internal.canonical import canonical, digest, encode, keyed_hash
+from zt_agents.approvals import Answer, ApprovalRequest, request_approval
+from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
+from zt_agents.catalog import Standing
+from zt_agents.catalog.resources import fill
+from zt_agents.catalog.specs import Tier, ToolSpec
+from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
+from zt_agents.errors import (
+    AccessDeniedError,
+    ArgumentsError,
+    AuditError,
+    EnforcementUnavailableError,
+    IdentityError,
+)
+from zt_agents.identity.principals import Agent
+from zt_agents.provenance.labels import Label
+from zt_agents.session import CallEntry, CallKey, CallState, Session
+from zt_agents.telemetry import CallSpan
+from zt_agents.telemetry import attributes as names
+
+if TYPE_CHECKING:
+    from zt_agents.audit.log import Receipt
+    from zt_agents.guard import Guard
+
+
+@dataclass(eq=False, slots=True)
+class GuardedTool:
+    """A tool enrolled with a guard: what its seal holds on to."""
+
+    guard: Guard
+    name: str
+    spec: ToolSpec | None
+    fingerprint: str
+    standing: Standing
+    suspends: Callable[[BaseException], bool]
+    """Whether an exception from the body is its framework's way to pause it, not a failure."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GuardedTool:
+        return self  # a copied tool stays under the very same guard
+
+    def __reduce__(self) -> str:
+        raise TypeError("a seal cannot be pickled: a tool that was pickled refuses until it is sealed again")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One attempt to reach a tool's body, as an integration hands it in."""
+
+    tool: GuardedTool
+    arguments: Mapping[str, Any]
+    """Parsed, validated and copied; only those a model may supply."""
+    session: Session | None
+    call_id: str | None = None
+    refusal: Reason | None = None
+    """Something the integration already knows to be wrong; makes the call a denial."""
+
+
+class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
+    """The call already ran; its recorded result is returned in place of running it again."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+
+_permit: ContextVar[Permit | None] = ContextVar("zt_agents_permit", default=None)
+
+
+def current_call() -> Permit | None:
+    """Return the permit of the governed call whose body this is, or None outside of one."""
+    return _permit.get()
+
+
+class Permit:
+    """One call on its way through the guard, and, inside the body, the proof that it may be there."""
+
+    __slots__ = (
+        "_body_started",
+        "_encoded",
+        "_guard",
+        "_invocation",
+        "_key",
+        "_reset",
+        "_span",
+        "_started",
+        "call",
+        "decision",
+        "layer",
+        "receipt",
+        "request",
+        "session",
+        "tool",
+    )
+
+    def __init__(self, invocation: Invocation, *, layer: int = 0) -> None:
+        self.tool = invocation.tool
+        self.session = invocation.session
+        self.call: ToolCall
+        """The question that was decided."""
+        self.decision: Decision
+        """The answer."""
+        self.request: ApprovalRequest | None = None
+        """Set while a human has to be asked."""
+        self.receipt: Receipt | None = None
+        """Set when the record has to be durable before the body runs."""
+        self.layer = layer
+        """How deep in the tool the call was caught; deeper layers of the same call pass on this permit."""
+        self._guard = invocation.tool.guard
+        self._invocation = invocation
+        self._encoded = b""
+        self._key: CallKey | None = None
+        self._span: CallSpan | None = None
+        self._reset: Token[Permit | None] | None = None
+        self._started = time.time_ns()
+        self._body_started = 0
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the canonical arguments."""
+        return digest(self._encoded)
+
+    # -- identify, classify, decide -------------------------------------------------------------------------------
+
+    def decide(self) -> None:
+        """Answer the question; leaves :attr:`request` set when a human must be asked, and raises on a denial.
+
+        Raises:
+            AccessDeniedError: denied; already recorded.
+            Replayed: the call ran before.
+        """
+        try:
+            refusal = self._ask()
+            self.decision = self._guard.policy.engine.decide(self.call) if refusal is None else self._refused(refusal)
+            if self.decision.outcome is not Outcome.DENY:
+                self._claim()
+        except Replayed:
+            raise
+        except AccessDeniedError as earlier:  # a replayed denial: final, and counted once
+            raise earlier from None
+        except Exception as error:  # noqa: BLE001 - whatever breaks while deciding, the body does not run
+            self._fault(error)
+        if self.decision.outcome is Outcome.DENY:
+            self._deny()
+        if self.decision.outcome is Outcome.REQUIRE_APPROVAL:
+            self.request = request_approval(self.call, self.decision, timeout=self._guard.policy.approval_timeout)
+            self._open_span()
+            self._guard.audit.append(self._record(RecordKind.DECISION))
+
+    def _ask(self) -> Reason | None:
+        """Build the question. Returns what already speaks against it."""
+        guard, invocation, tool = self._guard, self._invocation, self.tool
+        now = guard.clock()
+        agent, refusal = self._identify(now)
+        arguments: dict[str, Any] = {}
+        try:
+            arguments = canonical(invocation.arguments)
+            self._encoded = encode(arguments)
+        except ArgumentsError as error:
+            arguments = {}
+            refusal = refusal or Reason(ReasonCode.ARGUMENTS, error.message)
+        session = self.session
+        self.call = ToolCall(
+            tool=tool.name,
+            spec=tool.spec,
+            arguments=arguments,
+            agent=agent,
+            user=session.user if session and agent else None,
+            session_id=session.id if session else "",
+            intent=session.intent if session else "",
+            task=session.claims.task if session else "",
+            call_id=invocation.call_id,
+            resource=fill(tool.spec.resource, arguments) if tool.spec and not refusal else "",
+            label=session.label if session else Label(),
+            time=now,
+            environment=guard.policy.environment,
+            attributes=session.attributes if session else {},
+        )
+        return refusal or self._classify() or invocation.refusal
+
+    def _identify(self, now: float) -> tuple[Agent | None, Reason | None]:
+        session = self.session
+        if session is None:
+            return None, Reason(
+                ReasonCode.NO_SESSION, "No session: open one with guard.session(...) around the agent's run."
+            )
+        if session.guard is not self._guard:
+            return None, Reason(ReasonCode.WRONG_GUARD, "The session belongs to another guard than the tool.")
+        try:
+            claims = self._guard.issuer.verify(session.token, now=now)
+            if claims.user_id != session.user.id or claims.session_id != session.id:
+                return None, Reason(ReasonCode.IDENTITY, "The session's token is not its own.")
+            return self._guard.registry.active(claims.agent_id), None
+        except IdentityError as error:
+            return None, Reason(ReasonCode.IDENTITY, error.message)
+
+    def _classify(self) -> Reason | None:
+        standing = self.tool.standing
+        if self.tool.spec is None:
+            return Reason(ReasonCode.UNKNOWN_TOOL, f"The catalog has no tool {self.tool.name!r}.")
+        if standing is not Standing.ACCEPTED:
+            return Reason(
+                ReasonCode.DRIFT,
+                f"The tool's name, description or parameters are not those that were accepted ({standing}); "
+                "review it and run: zt-agents check --accept",
+            )
+        return None
+
+    def _refused(self, reason: Reason) -> Decision:
+        policy = self._guard.policy
+        return Decision(
+            id=new_decision_id(),
+            outcome=Outcome.DENY,
+            tool=self.tool.name,
+            tier=self.tool.spec.tier if self.tool.spec else Tier.HIGH,
+            reasons=(reason,),
+            policy_id=policy.id,
+            policy_version=policy.version,
+        )
+
+    def _claim(self) -> None:
+        """Make sure that this very call runs at most once."""
+        call_id, session = self._invocation.call_id, self.session
+        if call_id is None or session is None:
+            return
+        key = (call_id, self.tool.name, self.digest)
+        reads_only = self.tool.spec is not None and self.tool.spec.effects == {"read"}
+        before = session.calls.claim(key, again=reads_only)
+        if before is None:
+            self._key = key
+        else:
+            self._replay(before)
+
+    def _replay(self, before: CallEntry) -> None:
+        if before.state is CallState.DENIED and isinstance(before.error, AccessDeniedError):
+            raise before.error
+        if before.state is CallState.DONE and before.held:
+            self.decision = replace(
+                self.decision,
+                reasons=(Reason(ReasonCode.REPLAY, "It already ran: its recorded result was returned."),),
+            )
+            self._guard.audit.append(self._record(RecordKind.DECISION))
+            raise Replayed(before.result)
+        why = {CallState.RUNNING: "is running", CallState.FAILED: "already ran and failed"}
+        text = f"A call with this id and these arguments {why.get(before.state, 'already ran')}."
+        self.decision = self.decision.denied(ReasonCode.REPLAY, text)
+
+    # -- approve --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Trace the wait for a human."""
+        assert self._span is not None
+        assert self.request is not None
+        self._span.attach()
+        span = self._guard.tracing.start(names.SPAN_APPROVAL, {names.APPROVAL_ID: self.request.id})
+        try:
+            yield
+        finally:
+            span.end()
+            self._span.detach()
+
+    def answered(self, answer: Answer | None, failure: Exception | None = None) -> None:
+        """Take the human's answer, and decide again: policy, revocation and status may have changed meanwhile.
+
+        Raises:
+            AccessDeniedError: not approved, or no longer allowed.
+        """
+        request = self.request
+        assert request is not None
+        try:
+            refusal = self._not_approved(request, answer, failure)
+            if refusal is None and answer is not None:
+                identity = self._identify(self._guard.clock())[1]
+                again = self._guard.policy.engine.decide(replace(self.call, time=self._guard.clock()))
+                if identity is not None:
+                    refusal = identity
+                elif again.outcome is Outcome.DENY:
+                    refusal = replace(again.reasons[0], text=f"No longer allowed. {again.reasons[0].text}")
+        except Exception as error:  # noqa: BLE001 - see decide()
+            self._fault(error)
+        decision = replace(self.decision, approval_id=request.id, approved_by=answer.approver if answer else None)
+        if refusal is not None:
+            self.decision = replace(decision, outcome=Outcome.DENY, reasons=(refusal, *decision.reasons))
+            self._deny()
+        else:
+            assert answer is not None
+            approved = Reason(ReasonCode.APPROVED, f"Approved by {answer.approver}.")
+            self.decision = replace(decision, outcome=Outcome.ALLOW, reasons=(approved, *decision.reasons))
+        self.request = None
+
+    def _not_approved(
+        self, request: ApprovalRequest, answer: Answer | None, failure: Exception | None
+    ) -> Reason | None:
+        if not self._guard.has_channel:
+            return Reason(ReasonCode.NO_CHANNEL, "A human must approve it and no approval channel is configured.")
+        if failure is not None:
+            return Reason(ReasonCode.NOT_APPROVED, f"Asking for approval failed ({type(failure).__name__}).")
+        if answer is None:
+            return Reason(ReasonCode.NOT_APPROVED, "Nobody answered the request for approval.")
+        if self._guard.clock() >= request.expires_at:
+            return Reason(ReasonCode.NOT_APPROVED, "The answer came after the request had expired.")
+        if answer.binding_hash != request.binding_hash:
+            return Reason(ReasonCode.NOT_APPROVED, "The answer was given for another call.")
+        if answer.approved is not True:
+            return Reason(ReasonCode.NOT_APPROVED, f"{answer.approver} did not approve it.")
+        return None
+
+    # -- record ---------------------------------------------------------------------------------------------------
+
+    def record(self) -> None:
+        """Record the decision; leaves :attr:`receipt` set when the body has to wait for the disk.
+
+        Raises:
+            AccessDeniedError: it could not be recorded.
+        """
+        assert self.decision.allowed
+        try:
+            self._open_span()
+            self._guard.audit.check()
+            receipt = self._guard.audit.append(self._record(RecordKind.DECISION))
+        except AuditError as error:
+            self.unrecorded(error)
+        except Exception as error:  # noqa: BLE001 - see decide()
+            self._fault(error)
+        if self.decision.tier is not Tier.LOW:
+            self.receipt = receipt
+
+    def durable(self, seq: int) -> None:
+        """Note that the record is on disk."""
+        if self._span is not None:
+            self._span.set({names.AUDIT_SEQ: seq})
+
+    def unrecorded(self, error: Exception) -> NoReturn:
+        """Deny because the decision could not be recorded."""
+        self.decision = self.decision.denied(ReasonCode.AUDIT, f"The decision could not be recorded: {error}")
+        self._deny(cause=error)
+
+    # -- run, observe ---------------------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Begin the body: this permit and its span become current."""
+        assert self.decision.allowed
+        spec = self.tool.spec
+        assert spec is not None
+        if self.session is not None:
+            # From here on the session counts as having seen what the tool returns, whatever the body does with it.
+            self.session.taint(Label(spec.integrity, spec.data_class))
+        self.resume()
+        self._body_started = time.perf_counter_ns()
+
+    def resume(self) -> None:
+        """Make this permit and its span current."""
+        self._reset = _permit.set(self)
+        if self._span is not None:
+            self._span.attach()
+
+    def pause(self) -> None:
+        """Undo :meth:`resume`, in the same context."""
+        if self._span is not None:
+            self._span.detach()
+        if self._reset is not None:
+            _permit.reset(self._reset)
+            self._reset = None
+
+    def finished(self, result: Any) -> None:
+        """Record that the body ended well."""
+        if self._key is not None and self.session is not None:
+            self.session.calls.done(self._key, result)
+        size = len(result) if type(result) is str else None
+        self._observe(BodyStatus.OK, result_bytes=size)
+
+    def failed(self, error: BaseException) -> None:
+        """Record that the body raised."""
+        if self.tool.suspends(error):
+            self._release()
+            self._observe(BodyStatus.SUSPENDED)
+            return
+        if self._key is not None and self.session is not None:
+            self.session.calls.failed(self._key, error)
+        status = BodyStatus.ERROR if isinstance(error, Exception) else BodyStatus.CANCELLED
+        self._observe(status, error_type=type(error).__name__)
+
+    def abandoned(self) -> None:
+        """Record that a stream was dropped before its end."""
+        self._observe(BodyStatus.ABANDONED)
+
+    def _release(self) -> None:
+        if self._key is not None and self.session is not None:
+            self.session.calls.release(self._key)
+
+    def _observe(self, status: BodyStatus, *, error_type: str = "", result_bytes: int | None = None) -> None:
+        duration = (time.perf_counter_ns() - self._body_started) / 1e6
+        record = self._record(
+            RecordKind.OUTCOME, status=status, error_type=error_type, duration_ms=duration, result_bytes=result_bytes
+        )
+        # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
+        with suppress(AuditError):
+            self._guard.audit.append(record)
+        if self._span is not None:
+            self._span.end(error_type=error_type)
+
+    # -- denial ---------------------------------------------------------------------------------------------------
+
+    def _fault(self, error: Exception) -> NoReturn:
+        """Fail closed on a fault of our own."""
+        reason = Reason(ReasonCode.FAULT, f"The guard failed ({type(error).__name__}) and so denies.")
+        self.decision = self._refused(reason)
+        self._deny(cause=error, kind=EnforcementUnavailableError)
+
+    def _deny(self, *, cause: Exception | None = None, kind: type[AccessDeniedError] = AccessDeniedError) -> NoReturn:
+        """Record the denial and raise it."""
+        denial = kind(self.decision)
+        cause = self._record_denial() or cause
+        if self._key is not None and self.session is not None:
+            self.session.calls.failed(self._key, denial)
+        raise denial from cause
+
+    def cancelled(self, error: BaseException) -> None:
+        """Record that the caller went away (cancelled, interrupted) before the body could begin."""
+        self._release()
+        if hasattr(self, "decision"):
+            text = f"The call was given up before it could run ({type(error).__name__})."
+            self.decision = self.decision.denied(ReasonCode.CANCELLED, text)
+            self._record_denial()
+
+    def _record_denial(self) -> Exception | None:
+        failure = None
+        try:
+            self._open_span()
+            self._guard.audit.append(self._record(RecordKind.DECISION))
+        except Exception as error:  # noqa: BLE001 - a denial that cannot be recorded is still a denial
+            failure = error
+        if self._span is not None:
+            self._span.end(error_type="access_denied", description=str(self.decision.reasons[0].code))
+        return failure
+
+    # -- evidence -------------------------------------------------------------------------------------------------
+
+    def _open_span(self) -> None:
+        if self._span is not None:
+            self._span.set(self._decision_attributes())
+            return
+        tracing, session = self._guard.tracing, self.session
+        attributes = {
+            names.OPERATION: "execute_tool",
+            names.TOOL_NAME: self.tool.name,
+            names.TOOL_TYPE: "function",
+            names.TOOL_FINGERPRINT: self.tool.fingerprint,
+            names.ARGS_HASH: self._args_hash(),
+        }
+        attributes.update(self._decision_attributes())
+        if hasattr(self, "call"):
+            attributes.update(self._call_attributes(self.call))
+        parent = session.span.span if session is not None and session.span is not None else None
+        self._span = tracing.start(
+            f"{names.SPAN_EXECUTE_TOOL} {self.tool.name}", attributes, start_time=self._started, parent=parent
+        )
+        if tracing.captures_content:
+            self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
+
+    def _call_attributes(self, call: ToolCall) -> dict[str, Any]:
+        attributes: dict[str, Any] = {
+            names.PROVENANCE_INTEGRITY: str(call.label.integrity),
+        }
+        if call.call_id:
+            attributes[names.TOOL_CALL_ID] = call.call_id
+        if call.resource:
+            attributes[names.RESOURCE_ID] = call.resource
+        if call.spec is not None:
+            attributes[names.RESOURCE_DATA_CLASS] = str(call.spec.data_class)
+            if call.spec.system:
+                attributes[names.TARGET_SYSTEM] = attributes[names.DATA_SOURCE_ID] = call.spec.system
+        session = self.session
+        if call.agent is not None and session is not None:
+            attributes.update(self._guard.session_attributes(session, call.agent))
+        return attributes
+
+    def _decision_attributes(self) -> dict[str, Any]:
+        decision = self.decision
+        attributes: dict[str, Any] = {
+            names.DECISION_ID: decision.id,
+            names.DECISION_OUTCOME: str(decision.outcome),
+            names.DECISION_REASON: str(decision.reasons[0].code) if decision.reasons else "",
+            names.DECISION_TIER: str(decision.tier),
+            names.DECISION_ENFORCED: True,
+            names.POLICY_ID: decision.policy_id,
+            names.POLICY_VERSION: decision.policy_version,
+        }
+        if decision.rule_id:
+            attributes[names.RULE_ID] = attributes[names.SECURITY_RULE_NAME] = decision.rule_id
+        if decision.approval_id:
+            attributes[names.APPROVAL_ID] = decision.approval_id
+            attributes[names.APPROVAL_STATUS] = "approved" if decision.allowed else "denied"
+        return attributes
+
+    def _args_hash(self) -> str:
+        return keyed_hash(self._guard.hash_key, self._encoded) if self._encoded else ""
+
+    def _record(self, kind: RecordKind, **outcome: Any) -> AuditRecord:
+        decision, session, spec = self.decision, self.session, self.tool.spec
+        call = getattr(self, "call", None)
+        agent = call.agent if call else None
+        span = self._span
+        return AuditRecord(
+            kind=kind,
+            time=self._guard.clock(),
+            decision_id=decision.id,
+            tool=self.tool.name,
+            outcome=decision.outcome,
+            tier=decision.tier,
+            reasons=tuple((str(reason.code), reason.text, reason.rule_id) for reason in decision.reasons),
+            rule_id=decision.rule_id,
+            policy_id=decision.policy_id,
+            policy_version=decision.policy_version,
+            effects=tuple(sorted(spec.effects)) if spec else (),
+            system=spec.system if spec else "",
+            resource=call.resource if call else "",
+            data_class=spec.data_class if spec else "",
+            tool_fingerprint=self.tool.fingerprint,
+            args_hash=self._args_hash(),
+            agent=agent.name if agent else "",
+            agent_id=agent.id if agent else "",
+            agent_version=agent.version if agent else "",
+            owner=agent.owner if agent else "",
+            user_id=session.user.id if session and agent else "",
+            session_id=session.id if session and agent else "",
+            task=session.claims.task if session and agent else "",
+            call_id=self._invocation.call_id,
+            token_jti=session.id if session and agent else "",
+            approval_id=decision.approval_id,
+            approved_by=decision.approved_by,
+            trace_id=span.trace_id if span else "",
+            span_id=span.span_id if span else "",
+            risk_state=f"{call.label.integrity}/{call.label.data_class}" if call else "",
+            **outcome,
+        )
+
+
+def as_denial(error: Exception, invocation: Invocation) -> AccessDeniedError:
+    """Return *error* as a denial of *invocation*: the last line, for faults outside any step."""
+    if isinstance(error, AccessDeniedError):
+        return error
+    reason = Reason(ReasonCode.FAULT, f"The guard failed ({type(error).__name__}) and so denies.")
+    decision = Decision(new_decision_id(), Outcome.DENY, invocation.tool.name, Tier.HIGH, (reason,))
+    return EnforcementUnavailableError(decision)
+
+

@@ -1,0 +1,409 @@
+"""The guard: stands in front of every tool and lets a body run only on an explicit ALLOW.
+
+::
+
+    guard = Guard.from_config("zt-agents.yaml")
+    tools = guard.protect(tools)
+    with guard.session(agent="helpdesk", on_behalf_of=user, intent=prompt):
+        agent.invoke({"messages": [("user", prompt)]})
+
+What happens to a call is in ``funnel``; here is what it is made of, and the two shells that wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
+
+from zt_agents._internal.adapters import adapter_for, adapter_module
+from zt_agents._internal.clock import Clock, system_clock
+from zt_agents.approvals import Answer, ApprovalRequest, Channel
+from zt_agents.audit import AuditLog
+from zt_agents.catalog import Catalog, fingerprint
+from zt_agents.catalog.specs import ToolDescription
+from zt_agents.errors import AuditError
+from zt_agents.funnel import GuardedTool, Invocation, Permit, Replayed, as_denial
+from zt_agents.identity import Agent, AgentRegistry, TokenIssuer, User
+from zt_agents.policy import Policy
+from zt_agents.session import Session
+from zt_agents.telemetry import CallSpan, Tracing
+from zt_agents.telemetry import attributes as names
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+_DURABLE_TIMEOUT = 10.0
+"""Seconds that a medium or high-tier call waits for its record to be on disk before it is denied."""
+
+
+def _never(error: BaseException) -> bool:
+    return False
+
+
+class Guard:
+    """Built once at start-up. Safe to share between threads and event loops."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        catalog: Catalog,
+        issuer: TokenIssuer,
+        audit: AuditLog,
+        tracing: Tracing,
+        hash_key: bytes,
+        channel: Channel | None = None,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.policy = policy
+        self.catalog = catalog
+        self.registry = AgentRegistry(policy.agents)
+        self.issuer = issuer
+        self.audit = audit
+        self.tracing = tracing
+        self.hash_key = hash_key
+        """Keys the hashes of arguments in logs and spans."""
+        self.clock = clock
+        self._channel = channel
+        self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
+
+    @classmethod
+    def from_config(
+        cls,
+        path: str | Path,
+        *,
+        channel: Channel | None = None,
+        tracer_provider: TracerProvider | None = None,
+        clock: Clock = system_clock,
+    ) -> Self:
+        """Build a guard from a policy file and the lock file beside it.
+
+        Args:
+            path: the policy file.
+            channel: how a human is asked; None denies every call that needs one.
+            tracer_provider: where spans go; None uses the application's global provider.
+            clock: seconds since the epoch.
+
+        Raises:
+            PolicyFileError: the policy has mistakes; the error lists all of them.
+            ConfigurationError: the lock file or a key file cannot be used.
+            StoreError: the audit log cannot be opened.
+        """
+        # The composition root is above this room; it is named late so that no import points up.
+        parts = adapter_module("zt_agents.config").parts_from_file(
+            Path(path), tracer_provider=tracer_provider, clock=clock
+        )
+        return cls(**parts, channel=channel, clock=clock)
+
+    # -- tools ----------------------------------------------------------------------------------------------------
+
+    def protect(self, tools: Any) -> Any:
+        """Seal tools in place, so that no path reaches a body without a decision.
+
+        Args:
+            tools: a tool, a list or tuple of tools, or a toolkit of a supported framework.
+
+        Returns:
+            The same object for a tool or a list; for a toolkit, the list of its tools.
+
+        Raises:
+            ConfigurationError: something in *tools* is not a tool this package can seal, two tools share a name, or
+                a tool is sealed by another guard.
+        """
+        return adapter_for(tools).protect(self, tools)
+
+    def enroll(
+        self, description: ToolDescription, *, suspends: Callable[[BaseException], bool] = _never
+    ) -> GuardedTool:
+        """Register a tool as it describes itself now. Used by integrations; users call :meth:`protect`."""
+        return GuardedTool(
+            guard=self,
+            name=description.name,
+            spec=self.catalog.get(description.name),
+            fingerprint=fingerprint(description),
+            standing=self.catalog.compare(description),
+            suspends=suspends,
+        )
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    def session(
+        self,
+        *,
+        agent: str,
+        on_behalf_of: User | str,
+        intent: str = "",
+        task: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        ttl: int | None = None,
+    ) -> Session:
+        """Open a session: *agent* works on one task for one user.
+
+        Args:
+            agent: name of a registered, active agent.
+            on_behalf_of: the user, authenticated by the application.
+            intent: what the user asked for, in the user's own words.
+            task: id of the task; a new one by default.
+            attributes: facts about this request for conditions (``context.attributes``), never from a model.
+            ttl: seconds until the session expires; the policy's by default.
+
+        Raises:
+            UnknownAgentError: no such agent.
+            AgentInactiveError: it is suspended or retired.
+        """
+        user = on_behalf_of if isinstance(on_behalf_of, User) else User(on_behalf_of)
+        actor = self.registry.active(self.registry.get(agent).id)
+        token, claims = self.issuer.issue(
+            agent=actor, user=user, task=task, ttl=self.policy.session_ttl if ttl is None else ttl, now=self.clock()
+        )
+        session = Session(
+            self,
+            agent=actor,
+            user=user,
+            intent=intent,
+            attributes=MappingProxyType(dict(attributes or {})),
+            token=token,
+            claims=claims,
+        )
+        self._sessions[session.id] = session
+        return session
+
+    def session_from_token(self, token: str) -> Session:
+        """Return the session that *token* proves, open in this process or carried here from another.
+
+        A session from another process knows the user's id, groups and roles, but neither attributes nor intent.
+
+        Raises:
+            IdentityError: the token is not good, or its agent may not act.
+        """
+        claims = self.issuer.verify(token, now=self.clock())
+        session = self._sessions.get(claims.session_id)
+        if session is None:
+            session = Session(
+                self,
+                agent=self.registry.active(claims.agent_id),
+                user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
+                intent="",
+                attributes=MappingProxyType({}),
+                token=token,
+                claims=claims,
+            )
+            self._sessions[session.id] = session
+        return session
+
+    def revoke(self, session: Session) -> None:
+        """End *session*: from now on each of its calls is denied."""
+        self.issuer.revoke(session.claims, now=self.clock())
+
+    # -- the two shells -------------------------------------------------------------------------------------------
+
+    def run(self, invocation: Invocation, body: Callable[[], Any], *, layer: int = 0) -> Any:
+        """Run *body* if the call is allowed. Used by integrations.
+
+        Raises:
+            AccessDeniedError: it is not; *body* did not run.
+        """
+        permit = Permit(invocation, layer=layer)
+        try:
+            permit.decide()
+            if permit.request is not None:
+                with permit.asking():
+                    answer, failure = self._ask(permit.request)
+                permit.answered(answer, failure)
+            permit.record()
+            if permit.receipt is not None:
+                self._settle(permit, permit.receipt.wait)
+            permit.enter()
+        except Replayed as replay:
+            return replay.result
+        except Exception as error:  # noqa: BLE001 - fails closed: whatever broke, the body has not run
+            raise as_denial(error, invocation) from error.__cause__
+        except BaseException as error:
+            permit.cancelled(error)
+            raise
+        try:
+            result = body()
+        except BaseException as error:
+            permit.pause()
+            permit.failed(error)
+            raise
+        permit.pause()
+        if inspect.isgenerator(result):
+            return _stream(permit, result)
+        if inspect.isasyncgen(result):
+            return _astream(permit, result)
+        permit.finished(result)
+        return result
+
+    async def arun(self, invocation: Invocation, body: Callable[[], Awaitable[Any]], *, layer: int = 0) -> Any:
+        """The async twin of :meth:`run`: waits for humans and the disk without holding the event loop."""
+        permit = Permit(invocation, layer=layer)
+        try:
+            permit.decide()
+            if permit.request is not None:
+                with permit.asking():
+                    answer, failure = await self._aask(permit.request)
+                permit.answered(answer, failure)
+            permit.record()
+            if permit.receipt is not None:
+                await self._asettle(permit, permit.receipt.await_durable)
+            permit.enter()
+        except Replayed as replay:
+            return replay.result
+        except Exception as error:  # noqa: BLE001 - see run()
+            raise as_denial(error, invocation) from error.__cause__
+        except BaseException as error:
+            permit.cancelled(error)
+            raise
+        try:
+            result = await body()
+        except BaseException as error:
+            permit.pause()
+            permit.failed(error)
+            raise
+        permit.pause()
+        if inspect.isgenerator(result):
+            return _stream(permit, result)
+        if inspect.isasyncgen(result):
+            return _astream(permit, result)
+        permit.finished(result)
+        return result
+
+    @property
+    def has_channel(self) -> bool:
+        """Whether a human can be asked."""
+        return self._channel is not None
+
+    def _ask(self, request: ApprovalRequest) -> tuple[Answer | None, Exception | None]:
+        if self._channel is None:
+            return None, None
+        try:
+            return self._channel.ask(request), None
+        except Exception as error:  # noqa: BLE001 - a channel may fail in any way; each one means "not approved"
+            return None, error
+
+    async def _aask(self, request: ApprovalRequest) -> tuple[Answer | None, Exception | None]:
+        if self._channel is None:
+            return None, None
+        try:
+            async with asyncio.timeout(max(0.0, request.expires_at - self.clock())):
+                return await self._channel.aask(request), None
+        except Exception as error:  # noqa: BLE001 - see _ask()
+            return None, error
+
+    @staticmethod
+    def _settle(permit: Permit, wait: Callable[[float], int]) -> None:
+        try:
+            seq = wait(_DURABLE_TIMEOUT)
+        except AuditError as error:
+            permit.unrecorded(error)
+        permit.durable(seq)
+
+    @staticmethod
+    async def _asettle(permit: Permit, wait: Callable[[float], Awaitable[int]]) -> None:
+        try:
+            seq = await wait(_DURABLE_TIMEOUT)
+        except AuditError as error:
+            permit.unrecorded(error)
+        permit.durable(seq)
+
+    # -- evidence -------------------------------------------------------------------------------------------------
+
+    def start_session_span(self, session: Session) -> CallSpan:
+        """Start the ``invoke_agent`` span that a session's calls hang below."""
+        attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
+        attributes.update(self.session_attributes(session, session.agent))
+        return self.tracing.start(f"{names.SPAN_INVOKE_AGENT} {session.agent.name}", attributes)
+
+    def session_attributes(self, session: Session, agent: Agent) -> dict[str, Any]:
+        """Return the attributes that say who acts for whom."""
+        user_key, user = self.tracing.user(session.user.id)
+        return {
+            names.AGENT_ID: agent.id,
+            names.AGENT_NAME: agent.name,
+            names.AGENT_VERSION: agent.version,
+            names.AGENT_OWNER: agent.owner,
+            names.AGENT_SPIFFE_ID: agent.id,
+            names.CONVERSATION_ID: session.claims.task,
+            names.TASK_ID: session.claims.task,
+            names.TOKEN_JTI: session.id,
+            names.DELEGATION_CHAIN: (agent.id,),
+            names.DELEGATION_DEPTH: 1,
+            user_key: user,
+        }
+
+    def close(self) -> None:
+        """Write what is queued and close the audit log. A closed guard denies."""
+        self.audit.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Drive a body that is a generator, its permit and span current at each of its steps and at no other time."""
+
+    def drive() -> Generator[Any, Any, Any]:
+        try:
+            sent: Any = yield  # started below, so that dropping the stream unread is noticed too
+            while True:
+                permit.resume()
+                try:
+                    item = steps.send(sent)
+                finally:
+                    permit.pause()
+                sent = yield item
+        except StopIteration as stop:
+            permit.finished(None)
+            return stop.value
+        except GeneratorExit:
+            steps.close()
+            permit.abandoned()
+            raise
+        except BaseException as error:
+            steps.close()
+            permit.failed(error)
+            raise
+
+    stream = drive()
+    next(stream)
+    return stream
+
+
+def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+    """The async twin of :func:`_stream`."""
+
+    async def drive() -> AsyncGenerator[Any, Any]:
+        try:
+            sent: Any = yield
+            while True:
+                permit.resume()
+                try:
+                    item = await steps.asend(sent)
+                finally:
+                    permit.pause()
+                sent = yield item
+        except StopAsyncIteration:
+            permit.finished(None)
+        except GeneratorExit:
+            await steps.aclose()
+            permit.abandoned()
+            raise
+        except BaseException as error:
+            await steps.aclose()
+            permit.failed(error)
+            raise
+
+    stream = drive()
+    with suppress(StopIteration):
+        stream.asend(None).send(None)  # runs to the first yield, which awaits nothing
+    return stream

@@ -1,0 +1,66 @@
+"""What reaches a gate besides the arguments: which tool was entered and how, and on whose session.
+
+A session is carried, most specific first, by a :class:`ZeroTrustCallback` in the run's callbacks, by a signed token in
+``config["configurable"]["zt_session"]``, or by the context of ``with guard.session(...)``.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables.config import var_child_runnable_config
+
+from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.errors import IdentityError
+from zt_agents.session import Session, current_session
+
+if TYPE_CHECKING:
+    from zt_agents.guard import Guard
+
+SESSION_KEY = "zt_session"
+
+
+class Entry:
+    """A run of one sealed tool, from its entry point to its body. Good for one body."""
+
+    __slots__ = ("announced", "call_id", "name", "parsed", "seal", "used")
+
+    def __init__(self, seal: object, name: str, call_id: str | None) -> None:
+        self.seal = seal
+        self.name = name
+        self.call_id = call_id
+        self.parsed = False
+        """The framework has parsed and validated the arguments."""
+        self.announced = False
+        """The framework has told its callbacks that this tool starts."""
+        self.used = False
+        """A gate has taken this entry."""
+
+
+entry_var: ContextVar[Entry | None] = ContextVar("zt_agents_entry", default=None)
+
+
+class SessionCarrier:
+    """Mixin of a callback handler that carries a session."""
+
+    guard: Guard
+    session: Session
+
+
+def find_session(guard: Guard) -> tuple[Session | None, Reason | None]:
+    """Return the session of this call, and what is wrong with how it was carried."""
+    config: Any = var_child_runnable_config.get()
+    if config:
+        callbacks = config.get("callbacks")
+        handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", ())
+        for handler in handlers:
+            if isinstance(handler, SessionCarrier):
+                return handler.session, None
+        token = (config.get("configurable") or {}).get(SESSION_KEY)
+        if token is not None:
+            try:
+                return guard.session_from_token(token), None
+            except IdentityError as error:
+                return None, Reason(ReasonCode.IDENTITY, error.message)
+    return current_session(), None

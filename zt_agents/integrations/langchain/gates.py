@@ -1,0 +1,288 @@
+"""Gates: where a call of a sealed tool stops until the guard has decided."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import IntEnum
+from typing import Any, ClassVar, NoReturn
+
+import jsonschema_rs
+from langchain_core.tools import BaseTool
+
+from zt_agents._internal.canonical import canonical, digest, encode, private_copy
+from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.errors import AccessDeniedError, ArgumentsError, ConfigurationError, SealError
+from zt_agents.funnel import GuardedTool, Invocation, current_call
+from zt_agents.integrations.langchain.carriers import entry_var, find_session
+from zt_agents.integrations.langchain.injection import injected_names
+from zt_agents.integrations.langchain.signatures import framework_parameters, signature, wrap
+
+_FIXED = ("name", "description", "args_schema", "func", "coroutine", "response_format")
+
+
+class Depth(IntEnum):
+    """How deep in a tool a gate stands, outermost first."""
+
+    INVOKE = 0
+    RUN = 1
+    ARUN_BODY = 2
+    RUN_BODY = 3
+    COROUTINE = 4
+    FUNC = 5
+
+
+class Seal:
+    """What a sealed tool carries: the guard's word on it, and what it looked like when it was sealed."""
+
+    SLOT: ClassVar[str] = "__zt_seal__"
+
+    def __init__(self, guarded: GuardedTool, tool: BaseTool, parameters: Mapping[str, Any]) -> None:
+        self.guarded = guarded
+        self.injected = injected_names(tool)
+        self.single = next(iter(parameters.get("properties", {})), "tool_input")
+        """Name of the argument of a single-input tool."""
+        self.fixed: dict[str, Any] = {}
+        """Fields as they were sealed; a difference means tampering."""
+        schema = dict(parameters)
+        self.validates = not isinstance(tool.args_schema, type)
+        """LangChain validates nothing itself for this tool: its schema is JSON Schema, or it has none."""
+        if isinstance(tool.args_schema, dict):
+            # An argument that nobody declared is one that nobody can have a rule about.
+            schema.setdefault("additionalProperties", False)
+        try:
+            self.validator = jsonschema_rs.validator_for(schema)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"The parameters of the tool {guarded.name!r} are not a valid JSON Schema."
+            ) from error
+
+    @classmethod
+    def of(cls, tool: BaseTool) -> Seal | None:
+        """Return the seal of *tool*, or None."""
+        seal = tool.__dict__.get(cls.SLOT)
+        return seal if isinstance(seal, cls) else None
+
+    @classmethod
+    def required(cls, tool: BaseTool) -> Seal:
+        """Return the seal of *tool*.
+
+        Raises:
+            SealError: the tool was sealed and lost its seal, by pickling for example.
+        """
+        seal = tool.__dict__.get(cls.SLOT)
+        if not isinstance(seal, cls):
+            raise SealError(
+                f"The tool {tool.name!r} was sealed and has lost its guard.", hint="Call guard.protect(tool) again."
+            )
+        return seal
+
+    def attach(self, tool: BaseTool) -> None:
+        """Put this seal on *tool*."""
+        self.fixed = {name: getattr(tool, name) for name in _FIXED if name in type(tool).model_fields}
+        tool.__dict__[self.SLOT] = self
+
+    def tampered(self, tool: BaseTool) -> bool:
+        """Return whether *tool* is no longer what was sealed."""
+        values = tool.__dict__
+        for name, sealed in self.fixed.items():
+            value = values.get(name)
+            if value is not sealed and (callable(sealed) or callable(value) or value != sealed):
+                return True
+        return False
+
+    def arrival(self, tool: BaseTool, depth: Depth, arguments: dict[str, Any]) -> Arrival:
+        """Return the arrival of already parsed *arguments* at a class's own entry point."""
+        return Arrival(self, tool, depth, frozenset(self.injected), (), (), arguments)
+
+    def record_invalid(self, kind: str) -> None:
+        """Leave a record of a call whose arguments did not parse; the framework raises its own error."""
+        try:
+            refuse(self, Reason(ReasonCode.ARGUMENTS, f"The arguments did not parse ({kind})."))
+        except AccessDeniedError:
+            return
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Seal:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("a seal cannot be pickled")
+
+
+def refuse(seal: Seal, reason: Reason) -> NoReturn:
+    """Record a denial of a call of the tool and raise it."""
+    entry = entry_var.get()
+    call_id = entry.call_id if entry is not None and entry.seal is seal else None
+    session, carried_wrong = find_session(seal.guarded.guard)
+    invocation = Invocation(seal.guarded, {}, session, call_id, carried_wrong or reason)
+    seal.guarded.guard.run(invocation, _unreachable)
+    raise SealError("A refused call came back.")  # not reached: a refusal always raises
+
+
+def _unreachable() -> NoReturn:
+    raise SealError("A refused call reached a body.")
+
+
+def gate(function: Callable[..., Any], depth: Depth, seal: Seal) -> Callable[..., Any]:
+    """Return *function* behind the guard: with its signature, and without a way back to it."""
+    hidden = framework_parameters(function) | seal.injected.keys()
+    positional = _positional(function)
+    if depth is Depth.COROUTINE:
+
+        async def guarded_coroutine(*args: Any, **kwargs: Any) -> Any:
+            arrival = Arrival(seal, None, depth, hidden, positional, args, kwargs, function)
+            return await arrival.arun(lambda: function(*arrival.args, **arrival.kwargs))
+
+        return wrap(guarded_coroutine, function)
+
+    def guarded_function(*args: Any, **kwargs: Any) -> Any:
+        arrival = Arrival(seal, None, depth, hidden, positional, args, kwargs, function)
+        return arrival.run(lambda: function(*arrival.args, **arrival.kwargs))
+
+    return wrap(guarded_function, function)
+
+
+def method_gate(method: Callable[..., Any], depth: Depth) -> Callable[..., Any]:
+    """Return the method ``_run`` or ``_arun`` of a class behind the guard."""
+    framework = framework_parameters(method)
+    positional = _positional(method)[1:]
+    if depth is Depth.ARUN_BODY:
+
+        async def guarded_arun(self: BaseTool, /, *args: Any, **kwargs: Any) -> Any:
+            seal = Seal.required(self)
+            hidden = framework | seal.injected.keys()
+            arrival = Arrival(seal, self, depth, hidden, positional, args, kwargs, method)
+            return await arrival.arun(lambda: method(self, *arrival.args, **arrival.kwargs))
+
+        return wrap(guarded_arun, method)
+
+    def guarded_run(self: BaseTool, /, *args: Any, **kwargs: Any) -> Any:
+        seal = Seal.required(self)
+        hidden = framework | seal.injected.keys()
+        arrival = Arrival(seal, self, depth, hidden, positional, args, kwargs, method)
+        return arrival.run(lambda: method(self, *arrival.args, **arrival.kwargs))
+
+    return wrap(guarded_run, method)
+
+
+class Arrival:
+    """A call at a gate: private copies of its arguments, split into those a model may supply and the rest."""
+
+    __slots__ = ("_depth", "_refusal", "_seal", "_visible", "args", "kwargs")
+
+    def __init__(
+        self,
+        seal: Seal,
+        tool: BaseTool | None,
+        depth: Depth,
+        hidden: frozenset[str],
+        positional: tuple[str, ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        function: Callable[..., Any] | None = None,
+    ) -> None:
+        self._seal = seal
+        self._depth = depth
+        self._visible: dict[str, Any] = {}
+        entry = entry_var.get()
+        parsed = entry is not None and entry.seal is seal and entry.parsed and not entry.used
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self._refusal = self._take(hidden, positional, function if not parsed else None)
+        if self._refusal is None and tool is not None and seal.tampered(tool):
+            self._refusal = Reason(ReasonCode.TAMPERED, "The tool was changed after it was sealed.")
+        if self._refusal is None and (seal.validates or not parsed):
+            self._refusal = self._mismatch()
+
+    def _take(
+        self, hidden: frozenset[str], positional: tuple[str, ...], function: Callable[..., Any] | None
+    ) -> Reason | None:
+        """Copy the arguments; name the positional ones; with *function*, fill in its defaults as well."""
+        single = self._seal.single
+        try:
+            self.args = tuple([private_copy(value) for value in self.args])
+            self.kwargs = {k: v if k in hidden else private_copy(v) for k, v in self.kwargs.items()}
+        except ArgumentsError as error:
+            return Reason(ReasonCode.ARGUMENTS, error.message)
+        if len(self.args) == 1:  # a single-input tool: its parameter may have another name than its schema's field
+            self._visible[single] = self.args[0]
+        elif len(self.args) > len(positional):
+            return Reason(ReasonCode.ARGUMENTS, "It was called with more arguments than it takes.")
+        else:
+            self._visible.update(zip(positional, self.args, strict=False))
+        for name, value in self.kwargs.items():
+            if name not in hidden:
+                self._visible[name] = value
+        if function is not None:
+            for name, default in _defaults(function).items():
+                if name not in hidden and name not in positional[: len(self.args)] and name not in self._visible:
+                    self._visible[name] = self.kwargs[name] = private_copy(default)
+        return None
+
+    def _mismatch(self) -> Reason | None:
+        try:
+            error = next(self._seal.validator.iter_errors(canonical(self._visible)), None)
+        except ArgumentsError as refused:
+            return Reason(ReasonCode.ARGUMENTS, refused.message)
+        except ValueError:  # deeper or larger than the validator takes
+            return Reason(ReasonCode.ARGUMENTS, "The arguments could not be validated.")
+        if error is None:
+            return None
+        where = ".".join(map(str, error.instance_path)) or "arguments"
+        return Reason(ReasonCode.ARGUMENTS, f"{where} does not match the tool's schema ({error.kind.name}).")
+
+    def run(self, body: Callable[[], Any]) -> Any:
+        """Pass the gate, or be stopped by it."""
+        if self._passes():
+            return body()
+        return self._seal.guarded.guard.run(self._invocation(), body, layer=self._depth)
+
+    async def arun(self, body: Callable[[], Awaitable[Any]]) -> Any:
+        """The async twin of :meth:`run`."""
+        if self._passes():
+            return await body()
+        return await self._seal.guarded.guard.arun(self._invocation(), body, layer=self._depth)
+
+    def _passes(self) -> bool:
+        """Whether an outer gate of this very call, with these very arguments, has decided already."""
+        permit = current_call()
+        if permit is None or self._refusal is not None:
+            return False
+        if permit.tool is not self._seal.guarded or permit.layer >= self._depth:
+            return False
+        try:
+            same = digest(encode(canonical(self._visible))) == permit.digest
+        except ArgumentsError:
+            return False
+        if same:
+            permit.layer = self._depth
+        return same
+
+    def _invocation(self) -> Invocation:
+        entry = entry_var.get()
+        call_id = None
+        if entry is not None and entry.seal is self._seal and not entry.used:
+            entry.used = True
+            call_id = entry.call_id
+        session, carried_wrong = find_session(self._seal.guarded.guard)
+        return Invocation(self._seal.guarded, self._visible, session, call_id, carried_wrong or self._refusal)
+
+
+def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
+    found = signature(function)
+    if found is None:
+        return ()
+    kinds = (1, 0)  # POSITIONAL_OR_KEYWORD, POSITIONAL_ONLY
+    return tuple(name for name, parameter in found.parameters.items() if int(parameter.kind) in kinds)
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    found = signature(function)
+    if found is None:
+        return {}
+    return {
+        name: parameter.default
+        for name, parameter in found.parameters.items()
+        if parameter.default is not parameter.empty
+    }
+
+

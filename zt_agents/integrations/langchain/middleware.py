@@ -1,0 +1,102 @@
+"""The third way in: a middleware of ``create_agent``.
+
+::
+
+    agent = create_agent(model, tools, middleware=[..., ZeroTrustMiddleware(guard)])   # last = innermost
+
+The middleware decides nothing itself: it seals the agent's tools, refuses tools that its provider would run out of
+sight, and turns a denial into a ``ToolMessage`` with ``status="error"``, so that the run goes on and the model can
+tell its user. Everything else a tool raises propagates unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool
+
+from zt_agents._internal.optional import require
+from zt_agents.catalog.specs import ToolDescription
+from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.errors import ZeroTrustError
+from zt_agents.funnel import Invocation
+from zt_agents.guard import Guard
+from zt_agents.integrations.langchain import sealing
+from zt_agents.session import current_session
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
+    from langgraph.types import Command
+else:
+    AgentMiddleware = require(
+        "langchain.agents.middleware", extra="langchain", purpose="ZeroTrustMiddleware"
+    ).AgentMiddleware
+
+
+class ZeroTrustMiddleware(AgentMiddleware):  # type: ignore[type-arg]
+    """Governs every tool call of an agent built with ``create_agent``."""
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        self.guard = guard
+
+    # -- the tools an agent binds ---------------------------------------------------------------------------------
+
+    def wrap_model_call(
+        self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]
+    ) -> ModelResponse:
+        self._seal_all(request)
+        return handler(request)
+
+    async def awrap_model_call(
+        self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
+    ) -> ModelResponse:
+        self._seal_all(request)
+        return await handler(request)
+
+    def _seal_all(self, request: ModelRequest) -> None:
+        sealing.protect(self.guard, list(request.tools))
+
+    # -- the calls a model makes ----------------------------------------------------------------------------------
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
+    ) -> ToolMessage | Command[Any]:
+        try:
+            self._check(request)
+            return handler(request)
+        except ZeroTrustError as denial:
+            return _refusal(request, denial)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+    ) -> ToolMessage | Command[Any]:
+        try:
+            self._check(request)
+            return await handler(request)
+        except ZeroTrustError as denial:
+            return _refusal(request, denial)
+
+    def _check(self, request: ToolCallRequest) -> None:
+        """Seal the tool that will run; refuse a call that names no tool, or another one."""
+        name, call_id, tool = request.tool_call["name"], request.tool_call["id"], request.tool
+        if isinstance(tool, BaseTool) and tool.name == name:
+            sealing.seal(self.guard, tool)
+            return
+        if tool is None:
+            reason = Reason(ReasonCode.UNKNOWN_TOOL, f"The agent has no tool {name!r}.")
+        else:
+            reason = Reason(ReasonCode.TAMPERED, f"The call names {name!r} but would reach another tool.")
+        unknown = self.guard.enroll(ToolDescription(name, "", {}))
+        self.guard.run(Invocation(unknown, {}, current_session(), call_id, reason), lambda: None)
+
+
+def _refusal(request: ToolCallRequest, denial: ZeroTrustError) -> ToolMessage:
+    return ToolMessage(
+        content=denial.message_for_model(),
+        name=request.tool_call["name"],
+        tool_call_id=request.tool_call["id"] or "",
+        status="error",
+    )

@@ -1,0 +1,347 @@
+"""Seal LangChain tools in place, so that no path reaches a body without a decision.
+
+A sealed tool is the caller's own object under a generated subclass of its own class: ``isinstance``, name, schema,
+injected arguments, copying and native async stay as they were.
+
+Rules:
+
+1. A gate stands where the body is: on ``func`` and ``coroutine`` of ``Tool`` and ``StructuredTool``, on ``_run`` and
+   ``_arun`` of other tools, and on any ``invoke``, ``ainvoke``, ``run`` or ``arun`` that a class defines itself.
+2. Arguments are parsed, validated and copied first; that copy is decided on, and is what the body gets.
+3. A call that passes several gates is decided once: a deeper gate takes the permit of the same call with the same
+   arguments, once per depth.
+4. No attribute leads to a body, and a function exchanged after sealing is refused.
+5. The seal lives in the instance: copies keep it; pickles lose it and refuse.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.tools import BaseTool, BaseToolkit, StructuredTool, Tool
+
+from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.errors import ConfigurationError, SealError
+from zt_agents.funnel import current_call
+from zt_agents.guard import Guard
+from zt_agents.integrations.langchain import tripwire
+from zt_agents.integrations.langchain.carriers import Entry, entry_var
+from zt_agents.integrations.langchain.describe import describe
+from zt_agents.integrations.langchain.gates import Depth, Seal, gate, method_gate, refuse
+from zt_agents.integrations.langchain.injection import forged, unwrap
+
+_FUNCTION_TOOLS = (StructuredTool, Tool)
+_FAN_OUT = (
+    "batch", "abatch", "batch_as_completed", "abatch_as_completed",
+    "stream", "astream", "transform", "atransform", "astream_events", "astream_log",
+)  # fmt: skip
+
+_classes: WeakKeyDictionary[type[BaseTool], type[BaseTool]] = WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def protect(guard: Guard, tools: Any) -> Any:
+    """Seal *tools* under *guard*; see :meth:`zt_agents.Guard.protect`."""
+    if isinstance(tools, BaseTool):
+        seal(guard, tools)
+        return tools
+    listed = tools.get_tools() if isinstance(tools, BaseToolkit) else tools
+    named: dict[str, BaseTool] = {}
+    for tool in listed:
+        if isinstance(tool, dict):
+            check_unmediated(guard, tool)
+        elif not isinstance(tool, BaseTool):
+            raise ConfigurationError(
+                f"An object of type {type(tool).__name__} is not a tool that can be sealed.",
+                hint="Wrap plain functions with langchain_core.tools.tool first.",
+            )
+        elif named.setdefault(tool.name, tool) is not tool:
+            raise ConfigurationError(f"Two tools are named {tool.name!r}.", hint="Give each tool a name of its own.")
+    for tool in named.values():
+        seal(guard, tool)
+    return listed
+
+
+def check_unmediated(guard: Guard, tool: Mapping[str, Any]) -> None:
+    """Refuse a tool that the model's provider runs on its own servers, unless the policy accepts it by name."""
+    name = str(tool.get("name") or tool.get("type") or "?")
+    spec = guard.catalog.get(name)
+    if spec is None or not spec.unmediated:
+        raise ConfigurationError(
+            f"The tool {name!r} is run by the model's provider and never passes the guard.",
+            hint="Remove it, or accept it by name in the policy file with 'unmediated: true'.",
+        )
+
+
+def seal(guard: Guard, tool: BaseTool) -> None:
+    """Seal one tool; a tool that *guard* has sealed already stays as it is.
+
+    Raises:
+        ConfigurationError: another guard sealed it, or its class cannot be subclassed in place.
+    """
+    with _lock:
+        present = Seal.of(tool)
+        if present is not None and present.guarded.guard is guard:
+            return
+        if present is not None:
+            raise ConfigurationError(f"The tool {tool.name!r} is sealed by another guard.")
+        description = describe(tool)
+        sealed = Seal(guard.enroll(description, suspends=_suspends), tool, description.parameters)
+        if not hasattr(type(tool), "__zt_sealed__"):  # a tool that was pickled has the class and lost the seal
+            original = type(tool)
+            try:
+                object.__setattr__(tool, "__class__", _sealed_class(original))
+            except TypeError as error:
+                raise ConfigurationError(
+                    f"The tool {tool.name!r} of type {original.__name__} cannot be sealed."
+                ) from error
+        values = tool.__dict__
+        if isinstance(tool, _FUNCTION_TOOLS):
+            if tool.func is not None:
+                values["func"] = gate(tool.func, Depth.FUNC, sealed)
+            if tool.coroutine is not None:
+                values["coroutine"] = gate(tool.coroutine, Depth.COROUTINE, sealed)
+        sealed.attach(tool)
+        tripwire.arm()
+
+
+def _suspends(error: BaseException) -> bool:
+    # LangGraph pauses a node by raising. Known by name, because LangGraph may not be installed.
+    return any(
+        kind.__name__ == "GraphBubbleUp" and kind.__module__ == "langgraph.errors" for kind in type(error).__mro__
+    )
+
+
+# -- the generated class ---------------------------------------------------------------------------------------------
+
+
+def _sealed_class(original: type[BaseTool]) -> type[BaseTool]:
+    """Return the subclass of *original* that its sealed instances get; one per class."""
+    known = _classes.get(original)
+    if known is None:
+        known = _classes[original] = _build(original)
+    return known
+
+
+def _build(original: type[BaseTool]) -> type[BaseTool]:
+    members: dict[str, Any] = {
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+        "__doc__": original.__doc__,
+        "__zt_sealed__": True,
+        "__setattr__": _setattr(original),
+        "__reduce_ex__": _reduce(original),
+        "_to_args_and_kwargs": _to_args_and_kwargs(original),
+    }
+    for name, depth in (("invoke", Depth.INVOKE), ("ainvoke", Depth.INVOKE)):
+        if not _from_langchain(original, name):
+            members[name] = _own_entry(original, name, depth)
+    for name in ("run", "arun"):
+        members[name] = _entry(original, name) if _from_langchain(original, name) else _own_entry(
+            original, name, Depth.RUN
+        )
+    members.update(_bodies(original))
+    for name in _FAN_OUT:
+        if not _from_langchain(original, name):
+            # A class's own fan-out may reach its body in any way; LangChain's makes one governed call per input.
+            members[name] = getattr(Runnable, name)
+    return type(original)(original.__name__, (original,), members)
+
+
+def _from_langchain(cls: type, name: str) -> bool:
+    owner = next((base for base in cls.__mro__ if name in base.__dict__), None)
+    return owner is None or owner.__module__.startswith("langchain_core.")
+
+
+def _bodies(original: type[BaseTool]) -> dict[str, Any]:
+    """Gates for the methods that are, or lead to, the body."""
+    if issubclass(original, _FUNCTION_TOOLS) and original._run in (StructuredTool._run, Tool._run):
+        members: dict[str, Any] = {"_run": _checked_run(original)}
+    else:
+        members = {"_run": method_gate(original._run, Depth.RUN_BODY)}
+    if original._arun in (StructuredTool._arun, Tool._arun):
+        members["_arun"] = _checked_arun(original)
+    elif original._arun is not BaseTool._arun:  # BaseTool's own calls _run
+        members["_arun"] = method_gate(original._arun, Depth.ARUN_BODY)
+    return members
+
+
+def _checked_run(original: type[BaseTool]) -> Callable[..., Any]:
+    """``_run`` of a function tool: the gate is on ``func``, if that is still the function that was sealed.
+
+    Its annotations are resolved once here; LangChain resolves those it finds on every call.
+    """
+
+    def _run(
+        self: BaseTool,
+        *args: Any,
+        config: RunnableConfig,
+        run_manager: CallbackManagerForToolRun | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        _untampered(self)
+        return original._run(self, *args, config=config, run_manager=run_manager, **kwargs)
+
+    _run.__annotations__ = {"config": RunnableConfig, "run_manager": CallbackManagerForToolRun}
+    return _run
+
+
+def _checked_arun(original: type[BaseTool]) -> Callable[..., Any]:
+    async def _arun(
+        self: BaseTool,
+        *args: Any,
+        config: RunnableConfig,
+        run_manager: AsyncCallbackManagerForToolRun | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        _untampered(self)
+        return await original._arun(self, *args, config=config, run_manager=run_manager, **kwargs)
+
+    _arun.__annotations__ = {"config": RunnableConfig, "run_manager": AsyncCallbackManagerForToolRun}
+    return _arun
+
+
+def _untampered(tool: BaseTool) -> None:
+    seal = Seal.required(tool)
+    if seal.tampered(tool):
+        refuse(seal, Reason(ReasonCode.TAMPERED, "The tool was changed after it was sealed."))
+
+
+def _entry(original: type[BaseTool], name: str) -> Callable[..., Any]:
+    """LangChain's own ``run`` or ``arun``, noting which tool is entered and with which tool_call_id."""
+    inner = getattr(original, name)
+    if inspect.iscoroutinefunction(inner):
+
+        async def arun(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+            token = entry_var.set(Entry(Seal.required(self), self.name, kwargs.get("tool_call_id")))
+            try:
+                return await inner(self, *args, **kwargs)
+            finally:
+                entry_var.reset(token)
+
+        return arun
+
+    def run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        token = entry_var.set(Entry(Seal.required(self), self.name, kwargs.get("tool_call_id")))
+        try:
+            return inner(self, *args, **kwargs)
+        finally:
+            entry_var.reset(token)
+
+    return run
+
+
+def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..., Any]:
+    """A class's own ``invoke`` or ``run``: it may be the body, so it gets a gate, on the parsed input."""
+    inner = getattr(original, name)
+
+    def prepare(self: BaseTool, tool_input: Any, kwargs: dict[str, Any]) -> tuple[Seal, Entry, dict[str, Any], Any]:
+        seal = Seal.required(self)
+        is_call = isinstance(tool_input, dict) and tool_input.get("type") == "tool_call"
+        call_id = tool_input.get("id") if is_call else kwargs.get("tool_call_id")
+        entry = Entry(seal, self.name, call_id)
+        token = entry_var.set(entry)
+        try:
+            args, parsed = self._to_args_and_kwargs(tool_input["args"] if is_call else tool_input, call_id)
+        finally:
+            entry_var.reset(token)
+        if args:
+            parsed = {seal.single: args[0], **parsed}
+        return seal, entry, parsed, {**tool_input, "args": parsed} if is_call else parsed
+
+    if inspect.iscoroutinefunction(inner):
+
+        async def aown(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+            seal, entry, parsed, handed_on = prepare(self, tool_input, kwargs)
+            token = entry_var.set(entry)
+            try:
+                arrival = seal.arrival(self, depth, parsed)
+                return await arrival.arun(lambda: inner(self, _with(handed_on, arrival.kwargs), *args, **kwargs))
+            finally:
+                entry_var.reset(token)
+
+        return aown
+
+    def own(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+        seal, entry, parsed, handed_on = prepare(self, tool_input, kwargs)
+        token = entry_var.set(entry)
+        try:
+            arrival = seal.arrival(self, depth, parsed)
+            return arrival.run(lambda: inner(self, _with(handed_on, arrival.kwargs), *args, **kwargs))
+        finally:
+            entry_var.reset(token)
+
+    return own
+
+
+def _with(tool_input: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    return {**tool_input, "args": arguments} if tool_input.get("type") == "tool_call" else arguments
+
+
+def _to_args_and_kwargs(original: type[BaseTool]) -> Callable[..., Any]:
+    """Parsing, made strict: nothing forged, strings parsed like objects, and a failure leaves a record."""
+    inner = original._to_args_and_kwargs
+
+    def parse(self: BaseTool, tool_input: Any, tool_call_id: str | None) -> Any:
+        seal = Seal.required(self)
+        entry = entry_var.get()
+        if entry is not None and entry.seal is not seal:
+            entry = None
+        permit = current_call()
+        if permit is not None and permit.tool is seal.guarded:
+            return inner(self, tool_input, tool_call_id)  # an outer gate of this tool has parsed and decided
+        if isinstance(tool_input, dict):
+            name = forged(seal.injected, tool_input, tool_call_id)
+            if name is not None:
+                text = f"Argument {name!r} is injected by the application; a model may not supply it."
+                refuse(seal, Reason(ReasonCode.ARGUMENTS, text))
+            tool_input = unwrap(tool_input)
+        elif isinstance(tool_input, str) and isinstance(self.args_schema, type):
+            # LangChain validates a bare string but hands on the original, without what validators made of it.
+            tool_input = {next(iter(self.get_input_schema().model_fields), seal.single): tool_input}
+        try:
+            parsed = inner(self, tool_input, tool_call_id)
+        except Exception as error:
+            seal.record_invalid(type(error).__name__)
+            raise
+        if entry is not None:
+            entry.parsed = True
+        return parsed
+
+    return parse
+
+
+def _setattr(original: type[BaseTool]) -> Callable[..., None]:
+    def __setattr__(self: BaseTool, name: str, value: Any) -> None:  # noqa: N807
+        seal = Seal.of(self)
+        if seal is not None and name in seal.fixed:
+            raise SealError(
+                f"{name!r} of the sealed tool {self.name!r} cannot be changed.",
+                hint="Change the tool first, then protect it.",
+            )
+        original.__setattr__(self, name, value)
+
+    return __setattr__
+
+
+def _reduce(original: type[BaseTool]) -> Callable[..., Any]:
+    def __reduce_ex__(self: BaseTool, protocol: Any) -> Any:  # noqa: N807
+        state = dict(self.__getstate__())
+        state["__dict__"] = {name: value for name, value in state["__dict__"].items() if name != Seal.SLOT}
+        return _unpickle, (original, state)
+
+    return __reduce_ex__
+
+
+def _unpickle(original: type[BaseTool], state: dict[str, Any]) -> BaseTool:
+    """Rebuild a pickled tool: sealed, but without a guard, so that it refuses until it is protected again."""
+    cls = _sealed_class(original)
+    tool = cls.__new__(cls)
+    tool.__setstate__(state)
+    return tool

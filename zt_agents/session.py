@@ -1,0 +1,188 @@
+"""A session: one verified agent working on one task for one user.
+
+It is carried in a ContextVar through sync code, async code and the threads of frameworks' executors. A bare thread
+has none, and no session means deny. Outside this process it is carried as its signed token.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from zt_agents.errors import AccessDeniedError, ConfigurationError
+from zt_agents.identity.principals import Agent, User
+from zt_agents.identity.tokens import SessionClaims
+from zt_agents.provenance.labels import Label
+
+if TYPE_CHECKING:
+    from zt_agents.guard import Guard
+    from zt_agents.telemetry import CallSpan
+
+_current: ContextVar[Session | None] = ContextVar("zt_agents_session", default=None)
+
+
+def current_session() -> Session | None:
+    """Return the session of this context, or None."""
+    return _current.get()
+
+
+class Session:
+    """Made by :meth:`Guard.session`; use it as ``with`` or ``async with``. Leaving the block ends it for good.
+
+    It does not decide anything, and it is not trusted: each call verifies :attr:`token` anew.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        agent: Agent,
+        user: User,
+        intent: str,
+        attributes: Mapping[str, Any],
+        token: str,
+        claims: SessionClaims,
+    ) -> None:
+        self.guard = guard
+        self.agent = agent
+        self.user = user
+        """On whose behalf."""
+        self.intent = intent
+        """What the user asked for, in the user's own words."""
+        self.attributes = attributes
+        """Request attributes set by the application; ``context.attributes`` in conditions."""
+        self.token = token
+        """The signed token; may be passed on as ``config["configurable"]["zt_session"]``."""
+        self.claims = claims
+        self.calls = CallLedger()
+        self.span: CallSpan | None = None
+        self._label = Label()
+        self._lock = threading.Lock()
+        self._reset: Token[Session | None] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.claims.session_id
+
+    @property
+    def label(self) -> Label:
+        """Label of everything the session's tools were asked to return so far."""
+        return self._label
+
+    def taint(self, label: Label) -> None:
+        """Join *label* into the session's label."""
+        with self._lock:
+            self._label = self._label.join(label)
+
+    def __enter__(self) -> Self:
+        if self._reset is not None:
+            raise ConfigurationError("This session is already entered.", hint="Open one session per task.")
+        self._reset = _current.set(self)
+        self.span = self.guard.start_session_span(self)
+        self.span.attach()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.guard.revoke(self)
+        reset, self._reset = self._reset, None
+        span, self.span = self.span, None
+        if reset is None or span is None:
+            return
+        try:
+            _current.reset(reset)
+        except ValueError:
+            # Entered in one context and left in another (a generator-based dependency, for example): that context
+            # is gone together with what was attached to it, and the token is revoked in any case.
+            span.forget()
+        span.detach()
+        span.end(error_type=kind.__name__ if kind else "")
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __repr__(self) -> str:
+        return f"Session({self.agent.name!r} for {self.user.id!r}, id={self.id})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a session cannot be pickled; pass its token on instead")
+
+
+class CallState(StrEnum):
+    """What became of a call that carries an id."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    DENIED = "denied"
+
+
+@dataclass(slots=True)
+class CallEntry:
+    state: CallState
+    result: Any = None
+    """The recorded result, while it is held."""
+    held: bool = False
+    error: BaseException | None = None
+
+
+CallKey = tuple[str, str, bytes]
+"""(tool_call_id, tool name, digest of the arguments)."""
+
+
+class CallLedger:
+    """Runs each identified call at most once.
+
+    Frameworks replay: a resumed graph runs every call of a message again, a retry wrapper calls three times, a double
+    click sends twice. A call with the same id, tool and arguments gets its recorded outcome; its body does not run again.
+    """
+
+    _HELD = 256
+
+    def __init__(self) -> None:
+        self._entries: dict[CallKey, CallEntry] = {}
+        self._results: OrderedDict[CallKey, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def claim(self, key: CallKey, *, again: bool) -> CallEntry | None:
+        """Claim *key* for this caller and return None, or return the entry of the call that came before.
+
+        Args:
+            again: a failed call may be run again.
+        """
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and not (again and entry.state is CallState.FAILED):
+                return entry
+            self._entries[key] = CallEntry(CallState.RUNNING)
+            return None
+
+    def done(self, key: CallKey, result: Any) -> None:
+        with self._lock:
+            self._entries[key] = CallEntry(CallState.DONE, result, held=True)
+            self._results[key] = None
+            if len(self._results) > self._HELD:
+                oldest, _ = self._results.popitem(last=False)
+                self._entries[oldest] = CallEntry(CallState.DONE)
+
+    def failed(self, key: CallKey, error: BaseException) -> None:
+        state = CallState.DENIED if isinstance(error, AccessDeniedError) else CallState.FAILED
+        with self._lock:
+            self._entries[key] = CallEntry(state, error=error.with_traceback(None))
+
+    def release(self, key: CallKey) -> None:
+        """Forget a call that was suspended: its framework will make it again."""
+        with self._lock:
+            self._entries.pop(key, None)
