@@ -1,13 +1,14 @@
-"""What an audit record says. A record is a value: it does not write, hash or verify itself (see ``log`` and ``verify``).
+"""What an audit record says. A record is a value: it does not write, hash or verify itself (see ``log``, ``verify``).
 
-Every governed call leaves two records that share a ``decision_id``: the decision, written before the body runs, and
-the outcome, written after it. Arguments and results are never part of a record; ``args_hash`` is keyed.
+Every governed call leaves two records that share a ``decision_id``: the decision, written before the body
+runs, and the outcome, written after it. Arguments and results are never part of a record; ``args_hash`` is keyed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 
@@ -80,8 +81,9 @@ class AuditRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values, empty ones left out."""
-        values = {name: getattr(self, name) for name in _FIELDS}
-        return {name: value for name, value in values.items() if value not in ("", None, ())}
+        values = zip(_FIELDS, _values(self), strict=True)
+        return {name: value for name, value in values if value not in ("", None, ())}
 
 
 _FIELDS = tuple(field.name for field in fields(AuditRecord))
+_values = attrgetter(*_FIELDS)

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Where things are kept. Each module implements a protocol that the package using it owns."""

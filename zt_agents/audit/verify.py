@@ -1,0 +1,196 @@
+"""Prove an audit log, from nothing but its bodies and the hash that ties them together.
+
+Rules:
+
+1. Every hash is computed again from the body. Stored columns, indexes and the head row are claims, and are
+   checked.
+2. A log without records proves nothing, and is not verified.
+3. Every fault names the record. After a fault the walk goes on, so that one change is not reported as a
+   thousand.
+4. Memory does not grow with the log.
+
+Found without help: a record changed, removed, inserted, moved or repeated; a tail cut off or a log emptied
+without adjusting the head row; columns changed to hide a record from a search. Found only with *expect*, a
+head that was noted where the log's writer cannot reach: a log cut, emptied, rewritten or replaced by
+someone who knew how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from zt_agents.audit.chain import Head, columns, genesis, link
+from zt_agents.audit.sink import AuditSource, Snapshot, StoredRecord
+from zt_agents.errors import AuditIntegrityError
+
+_MAX_FINDINGS = 100
+
+Progress = Callable[[int, int], object]
+"""Called now and then with the number of records proven and to be proven."""
+
+
+class VerifyStatus(StrEnum):
+    VERIFIED = "verified"
+    BROKEN = "broken"
+    NOTHING = "nothing to verify"
+
+
+class Fault(StrEnum):
+    CHANGED = "changed"
+    """A record does not follow from the one before it: changed, inserted, moved or repeated."""
+    MISSING = "missing"
+    COLUMN = "column"
+    """What searches see differs from the record."""
+    HEAD = "head"
+    """The log contradicts its own head row."""
+    EXPECTED = "expected"
+    """The log contradicts the head that was noted elsewhere."""
+    DAMAGED = "damaged"
+    """The store itself is damaged or was rebuilt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong."""
+
+    fault: Fault
+    seq: int | None
+    """Number of the record, or of the first of several; None where no record can be named."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What came of it. Look at :attr:`status`: a report has no truth value of its own."""
+
+    status: VerifyStatus
+    log_id: str
+    """Hex, empty when it is gone."""
+    records: int
+    head: Head | None
+    """The last record as found: note it elsewhere, and expect it next time."""
+    findings: tuple[Finding, ...]
+    """The first 100."""
+    findings_left_out: int = 0
+
+    def __bool__(self) -> bool:
+        raise TypeError("compare the status of a VerifyReport; 'nothing to verify' is neither true nor false")
+
+
+def verify(
+    source: AuditSource, *, expect: Head | None = None, progress: Progress | None = None
+) -> VerifyReport:
+    """Prove the log behind *source*, and that it still contains the head *expect*.
+
+    Raises:
+        StoreError: the log could not be opened.
+    """
+    with source.snapshot() as snapshot:
+        walk = _Walk(snapshot, expect)
+        try:
+            for text in snapshot.faults():
+                walk.find(Fault.DAMAGED, None, text)
+            for stored in snapshot.stored():
+                walk.step(stored)
+                if progress is not None and walk.records % 1000 == 0:
+                    progress(walk.records, snapshot.head.seq if snapshot.head else 0)
+        except AuditIntegrityError as error:
+            walk.find(Fault.DAMAGED, walk.due, f"Reading stops before record {walk.due}. {error.message}")
+        return walk.report()
+
+
+class _Walk:
+    def __init__(self, snapshot: Snapshot, expect: Head | None) -> None:
+        self._log_id = snapshot.log_id if isinstance(snapshot.log_id, bytes) else b""
+        self._claim = snapshot.head
+        self._expect = expect
+        self._findings: list[Finding] = []
+        self._left_out = 0
+        self.records = 0
+        self.due = 1
+        self._previous: bytes | None = genesis(self._log_id) if self._log_id else None
+        """Hash of the record before, or None when there is none to go by."""
+        if expect is not None and expect.seq == 0 and expect.hash != self._previous:
+            self.find(Fault.EXPECTED, None, "This is another log than the expected one.")
+
+    def find(self, fault: Fault, seq: int | None, text: str) -> None:
+        if len(self._findings) < _MAX_FINDINGS:
+            self._findings.append(Finding(fault, seq, text))
+        else:
+            self._left_out += 1
+
+    def step(self, stored: StoredRecord) -> None:
+        seq, body, digest, found_columns = stored
+        self.records += 1
+        if not (isinstance(seq, int) and isinstance(body, bytes) and isinstance(digest, bytes)):
+            self.find(Fault.CHANGED, self.due, f"Record {self.due} holds values of the wrong kind.")
+            self.due, self._previous = self.due + 1, None
+            return
+        if seq > self.due:
+            self.find(Fault.MISSING, self.due, f"{_span(self.due, seq - 1)} missing.")
+            self._previous = None
+        elif seq < self.due:
+            self.find(Fault.CHANGED, seq, f"Record {seq} is out of place: {self.due} was due.")
+        if self._previous is not None and link(self._previous, body) != digest:
+            before = f"record {seq - 1}" if seq > 1 else "the start of this log"
+            self.find(
+                Fault.CHANGED, seq, f"Record {seq} does not follow from {before}: changed, inserted or moved."
+            )
+        self._compare_columns(seq, body, found_columns)
+        if self._expect is not None and self._expect.seq == seq and self._expect.hash != digest:
+            self.find(
+                Fault.EXPECTED,
+                seq,
+                f"Record {seq} is not the expected one: the log was rewritten or replaced.",
+            )
+        self.due, self._previous = seq + 1, digest
+
+    def _compare_columns(self, seq: int, body: bytes, found: tuple[Any, ...]) -> None:
+        try:
+            values = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            values = None
+        if not isinstance(values, dict):
+            self.find(Fault.CHANGED, seq, f"Record {seq} is not a record.")
+        elif columns(values) != found:
+            self.find(Fault.COLUMN, seq, f"Record {seq} is filed under values that it does not have.")
+
+    def report(self) -> VerifyReport:
+        last = self.due - 1
+        self._compare_claim(last)
+        if self._expect is not None and self._expect.seq > last:
+            what = f"ends at record {last}" if self.records else "has no records"
+            text = f"Record {self._expect.seq} was expected and the log {what}: cut, emptied or replaced."
+            self.find(Fault.EXPECTED, self._expect.seq, text)
+        if self._findings:
+            status = VerifyStatus.BROKEN
+        else:
+            status = VerifyStatus.VERIFIED if self.records else VerifyStatus.NOTHING
+        head = Head(last, self._previous) if self._previous is not None else None
+        return VerifyReport(
+            status, self._log_id.hex(), self.records, head, tuple(self._findings), self._left_out
+        )
+
+    def _compare_claim(self, last: int) -> None:
+        claim = self._claim
+        if claim is None or not self._log_id:
+            self.find(Fault.HEAD, None, "The log's head row is missing or unreadable.")
+        elif claim.seq > last:
+            self.find(Fault.HEAD, last + 1, f"{_span(last + 1, claim.seq)} missing: the tail was cut off.")
+        elif claim.seq < last:
+            self.find(
+                Fault.HEAD,
+                claim.seq + 1,
+                f"{_span(claim.seq + 1, last)} beyond the end of the log: inserted.",
+            )
+        elif self._previous is not None and claim.hash != self._previous:
+            self.find(Fault.HEAD, last, f"The hash of record {last} is not the one in the head row.")
+
+
+def _span(first: int, last: int) -> str:
+    return f"Record {first} is" if first == last else f"Records {first} to {last} are"
