@@ -272,9 +272,9 @@ def _names_destination(argument: _Argument) -> bool:
 
 
 def _system(name: tuple[str, ...]) -> str:
-    """Return what stands before the first verb: ``gmail`` of ``GmailSendEmail``."""
+    """Return what stands before the first verb (``gmail`` of ``GmailSendEmail``), or else after it."""
     first = next((i for i, part in enumerate(name) if part in words.VERBS or part in words.NOUN_VERBS), 0)
-    return "-".join(name[:first])
+    return "-".join(name[:first] or name[first + 1 :] or name) or "unknown"
 
 
 def _resource(name: tuple[str, ...], arguments: list[_Argument]) -> str:

@@ -1,8 +1,8 @@
 """What the organisation says about a tool, and what the tool says about itself.
 
 A :class:`ToolSpec` is the organisation's word and is what decisions are based on. A :class:`ToolDescription`
-is the tool's own word (name, description, parameters): it is fingerprinted, so that a change is noticed, and it
-types the conditions, but it grants nothing.
+is the tool's own word (name, description, parameters): it is fingerprinted, so that a change is noticed, and
+it types the conditions, but it grants nothing.
 """
 
 from __future__ import annotations
