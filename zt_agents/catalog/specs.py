@@ -1,8 +1,8 @@
 """What the organisation says about a tool, and what the tool says about itself.
 
-A :class:`ToolSpec` is the organisation's word and is what decisions are based on. A :class:`ToolDescription` is the
-tool's own word (name, description, parameters): it is fingerprinted, so that a change is noticed, and it types the
-conditions, but it grants nothing.
+A :class:`ToolSpec` is the organisation's word and is what decisions are based on. A :class:`ToolDescription`
+is the tool's own word (name, description, parameters): it is fingerprinted, so that a change is noticed, and
+it types the conditions, but it grants nothing.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class ToolDescription:
     """JSON Schema of the arguments that a model may supply (injected arguments left out)."""
     annotations: Mapping[str, Any] = field(default_factory=dict)
     """MCP tool annotations. Untrusted: they may raise a tier, never lower it, and are not fingerprinted."""
+    unmediated: bool = False
+    """The provider runs it on its own servers; it never passes the guard."""
 
 
 @dataclass(frozen=True, slots=True)

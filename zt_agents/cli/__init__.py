@@ -1,1 +1,73 @@
-"""TODO"""
+"""The ``zt-agents`` command.
+
+Exit codes: 0 all is well, 1 the command has findings, 2 it could not do its work. An error of this package becomes
+a message on standard error, never a traceback. Command modules import frameworks inside their functions, so that
+``zt-agents --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from zt_agents.cli.check import check
+from zt_agents.cli.display import say, say_error
+from zt_agents.cli.explain import explain
+from zt_agents.cli.init import init
+from zt_agents.errors import ZeroTrustError
+
+CANNOT = 2
+"""Exit code of a command that could not do its work."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ZeroTrustError as error:
+            say_error(error)
+            raise typer.Exit(CANNOT) from error
+
+
+app = typer.Typer(
+    name="zt-agents",
+    cls=_Commands,
+    help="Zero Trust for the tool calls of AI agents.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_show_locals=False,  # locals hold arguments and secrets
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        say(version("zt-agents"))
+    except PackageNotFoundError:
+        say("not installed as a package")
+    raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(init)
+app.command()(check)
+app.command()(explain)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

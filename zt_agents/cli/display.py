@@ -1,0 +1,92 @@
+"""What the commands print, and how they print what others wrote.
+
+The names, descriptions and arguments of tools come from strangers. On the way to a terminal they are data:
+control characters, direction overrides and invisible characters are shown as escapes, and rich's markup is off.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from zt_agents.errors import ZeroTrustError
+
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_HIDDEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks that render as nothing."""
+_WIDTH_WITHOUT_TERMINAL = 140
+
+TIER_STYLES = {"low": "green", "medium": "yellow", "high": "bold red"}
+
+
+def visible(text: str, *, limit: int | None = None, keep_newlines: bool = False) -> str:
+    """Return *text* with whatever would hide, move or restyle what a reader sees turned into escapes."""
+    shown = "".join(
+        character if character == "\n" and keep_newlines else _visible_character(character)
+        for character in text
+    )
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _visible_character(character: str) -> str:
+    point = ord(character)
+    if " " <= character <= "~":
+        return character
+    category = unicodedata.category(character)
+    hidden = (
+        category in _HIDDEN_CATEGORIES
+        or category == "Zs"
+        or character in _HIDDEN_LETTERS
+        or 0xFE00 <= point <= 0xFE0F  # variation selectors can carry a hidden text
+        or 0xE0100 <= point <= 0xE01EF
+    )
+    if not hidden:
+        return character
+    if character in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
+    return f"\\x{point:02x}" if point <= 0xFF else f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that takes text literally: no markup, no emoji codes, no highlighting."""
+    out = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    return (
+        out
+        if out.is_terminal
+        else Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
+    )
+
+
+def say(text: str = "", *, style: str = "", stderr: bool = False) -> None:
+    """Print lines of *text*, which may hold anything."""
+    console(stderr=stderr).print(Text(visible(text, keep_newlines=True), style=style), soft_wrap=True)
+
+
+def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table of cells, which may hold anything. Cells that name a tier are coloured."""
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(
+            *(Text(visible(cell, keep_newlines=True), style=TIER_STYLES.get(cell, "")) for cell in row)
+        )
+    console().print(table)
+
+
+def say_json(document: Any) -> None:
+    """Print *document* as JSON in ASCII, so that no character of it can act on a terminal."""
+    console().print(Text(json.dumps(document, indent=2, ensure_ascii=True)), soft_wrap=True)
+
+
+def say_error(error: ZeroTrustError) -> None:
+    """Print what was refused, why, and the way out, to standard error."""
+    say(f"error: {error.message}", style="red", stderr=True)
+    if error.hint:
+        say(f"hint: {error.hint}", stderr=True)

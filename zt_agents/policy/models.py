@@ -1,0 +1,182 @@
+"""The shape of a policy file, version 1.
+
+These models say what may be written and nothing about whether it makes sense: references, conditions and
+reachability are the loader's. No key accepts null, so a condition left empty is a mistake and not "always". The JSON
+Schema for editors (``policy.schema.json``) is generated from here, see ``schema.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from zt_agents.catalog.specs import Effect, Tier
+from zt_agents.decisions import Outcome
+from zt_agents.identity.principals import AgentStatus
+from zt_agents.provenance.labels import DataClass, Integrity
+
+EVERY = "*"
+"""Stands alone in a rule's list, for every agent or every tool of this policy."""
+
+# Each pattern, and what to say about a text that does not match it.
+_TOOL_NAME = r"^[A-Za-z0-9_.:/-]{1,128}$"
+_AGENT_NAME = r"^[A-Za-z0-9_.-]{1,128}$"
+_TOOL_REFERENCE = r"^(\*|[A-Za-z0-9_.:/-]{1,128})$"
+_AGENT_REFERENCE = r"^(\*|[A-Za-z0-9_.-]{1,128})$"
+_RULE_ID = r"^[a-z0-9-]{1,128}$"
+_TOOL_PATTERN = r"^[A-Za-z0-9_.:/*?!\[\]-]{1,128}$"
+_TRUST_DOMAIN = r"^[a-z0-9._-]{1,255}$"
+_SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
+_DURATION = r"^[1-9][0-9]{0,5}[smh]$"
+_TEXT = r"\S"
+RULES_OF_SPELLING = {
+    _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
+    _AGENT_NAME: "an agent name is 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-'",
+    _TOOL_REFERENCE: "a rule names tools exactly, or all of them by '*' alone",
+    _AGENT_REFERENCE: "a rule names agents exactly, or all of them by '*' alone",
+    _RULE_ID: "a rule id is 1 to 128 of a-z, 0-9 and '-'",
+    _TOOL_PATTERN: "a tool pattern is made of the characters of tool names, '*', '?' and '[...]'",
+    _TRUST_DOMAIN: "a trust domain is 1 to 255 of a-z, 0-9, '.', '_' and '-'",
+    _SOURCE: "a source is written MODULE:ATTRIBUTE, such as my_app.tools:TOOLS",
+    _DURATION: "a duration is written 30s, 15m or 1h",
+    _TEXT: "text is needed here",
+}
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_LONGEST = 3600
+
+
+def seconds(duration: str) -> int:
+    """Return a duration such as ``15m`` in seconds."""
+    return int(duration[:-1]) * _SECONDS[duration[-1]]
+
+
+def _at_most_an_hour(duration: str) -> str:
+    if seconds(duration) > _LONGEST:
+        raise ValueError("the longest duration allowed here is 1h")
+    return duration
+
+
+def _one_line(text: str) -> str:
+    text = text.strip()  # a folded block ends with a line break
+    if "\n" in text or "\t" in text:
+        raise ValueError("this text must be one line, without tabs")
+    return text
+
+
+def _whole_number(value: Any) -> Any:
+    if type(value) is not int:  # True == 1.0 == 1, and Literal compares
+        raise ValueError("this must be the number 1")
+    return value
+
+
+ToolName = Annotated[str, StringConstraints(pattern=_TOOL_NAME)]
+AgentName = Annotated[str, StringConstraints(pattern=_AGENT_NAME)]
+Text = Annotated[str, StringConstraints(pattern=_TEXT, max_length=1000), AfterValidator(_one_line)]
+Duration = Annotated[str, StringConstraints(pattern=_DURATION), AfterValidator(_at_most_an_hour)]
+ArgumentName = Annotated[str, StringConstraints(pattern=_TEXT, max_length=256)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class SessionSection(_Section):
+    """What holds for every session."""
+
+    ttl: Duration = "15m"
+    """How long a session lasts: 30s, 15m; at most 1h."""
+
+
+class ApprovalsSection(_Section):
+    """What holds for every approval."""
+
+    timeout: Duration = "2m"
+    """How long a human has to answer; no answer means no. At most 1h."""
+
+
+class AuditSection(_Section):
+    """Where the record goes."""
+
+    path: Text = "zt-agents-audit.db"
+    """The audit log, relative to the folder of the policy file."""
+
+
+class AgentEntry(_Section):
+    """One agent."""
+
+    id: str
+    """SPIFFE-format id in the policy's trust domain, such as spiffe://acme.example/agent/helpdesk."""
+    version: Text
+    owner: Text
+    """The accountable human."""
+    purpose: Text
+    status: Annotated[AgentStatus, Field(strict=False)] = AgentStatus.ACTIVE
+    """Only an active agent may act."""
+
+
+class ToolEntry(_Section):
+    """One tool, as the organisation sees it."""
+
+    tier: Annotated[Tier, Field(strict=False)]
+    """low: decided automatically; medium: recorded before it runs; high: always needs a human."""
+    effects: Annotated[list[Annotated[Effect, Field(strict=False)]], Field(min_length=1)]
+    """What the tool does to the world."""
+    system: Text = ""
+    """Target system that the tool acts on."""
+    resource: Text = ""
+    """Template of the resource touched, such as ticket/{args.ticket_id}."""
+    data_class: Annotated[DataClass, Field(strict=False)] = DataClass.INTERNAL
+    """Data class of what the tool returns."""
+    integrity: Annotated[Integrity, Field(strict=False)] = Integrity.UNTRUSTED
+    """Integrity of what the tool returns."""
+    destinations: list[ArgumentName] = []
+    """Names of arguments that say where data goes."""
+    content: list[ArgumentName] = []
+    """Names of arguments that carry the data itself."""
+    unmediated: bool = False
+    """The provider runs it on its own servers: it never passes the guard, and is accepted by name here."""
+
+
+class TierPatternEntry(_Section):
+    """A pattern may only raise the tier of the tools it matches."""
+
+    pattern: Annotated[str, StringConstraints(pattern=_TOOL_PATTERN)]
+    """Shell-style pattern over exact, case-sensitive tool names, such as delete_*."""
+    at_least: Annotated[Tier, Field(strict=False)]
+
+
+class RuleEntry(_Section):
+    """One rule. Nothing is allowed that no rule allows; deny overrides require_approval overrides allow."""
+
+    id: Annotated[str, StringConstraints(pattern=_RULE_ID)]
+    agents: Annotated[list[Annotated[str, StringConstraints(pattern=_AGENT_REFERENCE)]], Field(min_length=1)]
+    """Exact names of agents, or "*" alone."""
+    tools: Annotated[list[Annotated[str, StringConstraints(pattern=_TOOL_REFERENCE)]], Field(min_length=1)]
+    """Exact names of tools, or "*" alone in a rule that does not allow."""
+    outcome: Annotated[Outcome, Field(strict=False)]
+    when: Annotated[str, StringConstraints(pattern=_TEXT, max_length=4000)] = ""
+    """CEL condition over args, user, agent, session, tool, resource, context and provenance."""
+    raise_tier: Annotated[Tier, Field(strict=False)] = Tier.LOW
+    """The tier of a call to which this rule applies is at least this."""
+    reason: Text = ""
+    """One sentence for people; required unless the outcome is allow."""
+
+
+class PolicyFile(_Section):
+    """A policy file of zt_agents."""
+
+    version: Annotated[Literal[1], BeforeValidator(_whole_number)]
+    trust_domain: Annotated[str, StringConstraints(pattern=_TRUST_DOMAIN)]
+    environment: Text
+    """Name of the environment, for conditions: context.environment."""
+    sources: Annotated[list[Annotated[str, StringConstraints(pattern=_SOURCE)]], Field(min_length=1)] = []
+    """MODULE:ATTRIBUTE of tools and toolkits, for `zt-agents check`."""
+    session: SessionSection = SessionSection()
+    approvals: ApprovalsSection = ApprovalsSection()
+    audit: AuditSection = AuditSection()
+    agents: Annotated[dict[AgentName, AgentEntry], Field(min_length=1)]
+    tools: Annotated[dict[ToolName, ToolEntry], Field(min_length=1)]
+    tier_patterns: Annotated[list[TierPatternEntry], Field(min_length=1)] = []
+    rules: Annotated[list[RuleEntry], Field(min_length=1)]
