@@ -1,1 +1,60 @@
-"""zt_agents"""
+"""Zero Trust for the tool calls of AI agents: every call identified, decided, recorded and traced.
+
+::
+
+    from zt_agents import Guard
+
+    guard = Guard.from_config("zt-agents.yaml")
+    tools = guard.protect(tools)
+    with guard.session(agent="helpdesk", on_behalf_of="alice@acme.example", intent=prompt):
+        agent.invoke({"messages": [("user", prompt)]})
+"""
+
+from zt_agents.approvals import Answer, ApprovalRequest, Channel, TerminalChannel
+from zt_agents.catalog.specs import Effect, Tier, ToolSpec
+from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall
+from zt_agents.errors import (
+    AccessDeniedError,
+    AuditError,
+    ConfigurationError,
+    EnforcementUnavailableError,
+    IdentityError,
+    PolicyFileError,
+    ZeroTrustError,
+)
+from zt_agents.funnel import current_call
+from zt_agents.guard import Guard
+from zt_agents.identity.principals import Agent, User
+from zt_agents.provenance.labels import DataClass, Integrity
+from zt_agents.session import Session, current_session
+
+__all__ = [
+    "AccessDeniedError",
+    "Agent",
+    "Answer",
+    "ApprovalRequest",
+    "AuditError",
+    "Channel",
+    "ConfigurationError",
+    "DataClass",
+    "Decision",
+    "Effect",
+    "EnforcementUnavailableError",
+    "Guard",
+    "IdentityError",
+    "Integrity",
+    "Outcome",
+    "PolicyFileError",
+    "Reason",
+    "ReasonCode",
+    "Session",
+    "TerminalChannel",
+    "Tier",
+    "ToolCall",
+    "ToolSpec",
+    "User",
+    "ZeroTrustError",
+    "current_call",
+    "current_session",
+]
+__version__ = "0.1.0"

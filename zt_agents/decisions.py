@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from zt_agents.catalog.specs import Tier, ToolSpec
 from zt_agents.identity.principals import Agent, User
@@ -58,8 +58,7 @@ class ReasonCode(StrEnum):
     """The guard itself failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """One reason for a decision."""
 
     code: ReasonCode
@@ -171,7 +170,7 @@ _counter = itertools.count(1)
 
 
 def _reseed() -> None:
-    global _prefix, _counter  # noqa: PLW0603 - a forked child must not repeat its parent's ids
+    global _prefix, _counter
     _prefix, _counter = os.urandom(6).hex(), itertools.count(1)
 
 

@@ -18,10 +18,10 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from zt_agents._internal.canonical import canonical, digest, encode, keyed_hash
+from zt_agents._internal.canonical import canonical, digest, encode
 from zt_agents.approvals import Answer, ApprovalRequest, request_approval
 from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
-from zt_agents.catalog import Standing
+from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill
 from zt_agents.catalog.specs import Tier, ToolSpec
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
@@ -52,6 +52,7 @@ class GuardedTool:
     spec: ToolSpec | None
     fingerprint: str
     standing: Standing
+    effects: tuple[str, ...]
     suspends: Callable[[BaseException], bool]
     """Whether an exception from the body is its framework's way to pause it, not a failure."""
 
@@ -94,6 +95,7 @@ class Permit:
     """One call on its way through the guard, and, inside the body, the proof that it may be there."""
 
     __slots__ = (
+        "_args_hash",
         "_body_started",
         "_encoded",
         "_guard",
@@ -127,6 +129,7 @@ class Permit:
         self._guard = invocation.tool.guard
         self._invocation = invocation
         self._encoded = b""
+        self._args_hash = ""
         self._key: CallKey | None = None
         self._span: CallSpan | None = None
         self._reset: Token[Permit | None] | None = None
@@ -163,7 +166,7 @@ class Permit:
         if self.decision.outcome is Outcome.REQUIRE_APPROVAL:
             self.request = request_approval(self.call, self.decision, timeout=self._guard.policy.approval_timeout)
             self._open_span()
-            self._guard.audit.append(self._record(RecordKind.DECISION))
+            self._guard.audit.append(self._decision_record())
 
     def _ask(self) -> Reason | None:
         """Build the question. Returns what already speaks against it."""
@@ -174,9 +177,11 @@ class Permit:
         try:
             arguments = canonical(invocation.arguments)
             self._encoded = encode(arguments)
+            self._args_hash = guard.keyed_hash(self._encoded)
         except ArgumentsError as error:
             arguments = {}
             refusal = refusal or Reason(ReasonCode.ARGUMENTS, error.message)
+        refusal = invocation.refusal or refusal or self._classify()
         session = self.session
         self.call = ToolCall(
             tool=tool.name,
@@ -194,7 +199,7 @@ class Permit:
             environment=guard.policy.environment,
             attributes=session.attributes if session else {},
         )
-        return refusal or self._classify() or invocation.refusal
+        return refusal
 
     def _identify(self, now: float) -> tuple[Agent | None, Reason | None]:
         session = self.session
@@ -257,7 +262,7 @@ class Permit:
                 self.decision,
                 reasons=(Reason(ReasonCode.REPLAY, "It already ran: its recorded result was returned."),),
             )
-            self._guard.audit.append(self._record(RecordKind.DECISION))
+            self._guard.audit.append(self._decision_record())
             raise Replayed(before.result)
         why = {CallState.RUNNING: "is running", CallState.FAILED: "already ran and failed"}
         text = f"A call with this id and these arguments {why.get(before.state, 'already ran')}."
@@ -294,7 +299,7 @@ class Permit:
                 if identity is not None:
                     refusal = identity
                 elif again.outcome is Outcome.DENY:
-                    refusal = replace(again.reasons[0], text=f"No longer allowed. {again.reasons[0].text}")
+                    refusal = again.reasons[0]._replace(text=f"No longer allowed. {again.reasons[0].text}")
         except Exception as error:  # noqa: BLE001 - see decide()
             self._fault(error)
         decision = replace(self.decision, approval_id=request.id, approved_by=answer.approver if answer else None)
@@ -336,7 +341,7 @@ class Permit:
         try:
             self._open_span()
             self._guard.audit.check()
-            receipt = self._guard.audit.append(self._record(RecordKind.DECISION))
+            receipt = self._guard.audit.append(self._decision_record())
         except AuditError as error:
             self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - see decide()
@@ -409,9 +414,7 @@ class Permit:
 
     def _observe(self, status: BodyStatus, *, error_type: str = "", result_bytes: int | None = None) -> None:
         duration = (time.perf_counter_ns() - self._body_started) / 1e6
-        record = self._record(
-            RecordKind.OUTCOME, status=status, error_type=error_type, duration_ms=duration, result_bytes=result_bytes
-        )
+        record = self._outcome_record(status, error_type, duration, result_bytes)
         # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
         with suppress(AuditError):
             self._guard.audit.append(record)
@@ -446,7 +449,7 @@ class Permit:
         failure = None
         try:
             self._open_span()
-            self._guard.audit.append(self._record(RecordKind.DECISION))
+            self._guard.audit.append(self._decision_record())
         except Exception as error:  # noqa: BLE001 - a denial that cannot be recorded is still a denial
             failure = error
         if self._span is not None:
@@ -465,7 +468,7 @@ class Permit:
             names.TOOL_NAME: self.tool.name,
             names.TOOL_TYPE: "function",
             names.TOOL_FINGERPRINT: self.tool.fingerprint,
-            names.ARGS_HASH: self._args_hash(),
+            names.ARGS_HASH: self._args_hash,
         }
         attributes.update(self._decision_attributes())
         if hasattr(self, "call"):
@@ -491,7 +494,8 @@ class Permit:
                 attributes[names.TARGET_SYSTEM] = attributes[names.DATA_SOURCE_ID] = call.spec.system
         session = self.session
         if call.agent is not None and session is not None:
-            attributes.update(self._guard.session_attributes(session, call.agent))
+            traced = session.span is not None
+            attributes.update((self._guard.call_attributes if traced else self._guard.session_attributes)(session, call.agent))
         return attributes
 
     def _decision_attributes(self) -> dict[str, Any]:
@@ -502,8 +506,6 @@ class Permit:
             names.DECISION_REASON: str(decision.reasons[0].code) if decision.reasons else "",
             names.DECISION_TIER: str(decision.tier),
             names.DECISION_ENFORCED: True,
-            names.POLICY_ID: decision.policy_id,
-            names.POLICY_VERSION: decision.policy_version,
         }
         if decision.rule_id:
             attributes[names.RULE_ID] = attributes[names.SECURITY_RULE_NAME] = decision.rule_id
@@ -512,46 +514,66 @@ class Permit:
             attributes[names.APPROVAL_STATUS] = "approved" if decision.allowed else "denied"
         return attributes
 
-    def _args_hash(self) -> str:
-        return keyed_hash(self._guard.hash_key, self._encoded) if self._encoded else ""
-
-    def _record(self, kind: RecordKind, **outcome: Any) -> AuditRecord:
-        decision, session, spec = self.decision, self.session, self.tool.spec
-        call = getattr(self, "call", None)
-        agent = call.agent if call else None
-        span = self._span
+    def _decision_record(self) -> AuditRecord:
+        decision, session, tool = self.decision, self.session, self.tool
+        call: ToolCall | None = getattr(self, "call", None)
+        agent = call.agent if call is not None else None
+        known = session is not None and agent is not None
+        span, spec = self._span, tool.spec
         return AuditRecord(
-            kind=kind,
+            kind=RecordKind.DECISION,
             time=self._guard.clock(),
             decision_id=decision.id,
-            tool=self.tool.name,
+            tool=tool.name,
             outcome=decision.outcome,
             tier=decision.tier,
-            reasons=tuple((str(reason.code), reason.text, reason.rule_id) for reason in decision.reasons),
+            reasons=decision.reasons,
             rule_id=decision.rule_id,
             policy_id=decision.policy_id,
             policy_version=decision.policy_version,
-            effects=tuple(sorted(spec.effects)) if spec else (),
+            effects=tool.effects,
             system=spec.system if spec else "",
-            resource=call.resource if call else "",
+            resource=call.resource if call is not None else "",
             data_class=spec.data_class if spec else "",
-            tool_fingerprint=self.tool.fingerprint,
-            args_hash=self._args_hash(),
+            tool_fingerprint=tool.fingerprint,
+            args_hash=self._args_hash,
             agent=agent.name if agent else "",
             agent_id=agent.id if agent else "",
             agent_version=agent.version if agent else "",
             owner=agent.owner if agent else "",
-            user_id=session.user.id if session and agent else "",
-            session_id=session.id if session and agent else "",
-            task=session.claims.task if session and agent else "",
+            user_id=session.user.id if known else "",
+            session_id=session.id if known else "",
+            task=session.claims.task if known else "",
             call_id=self._invocation.call_id,
-            token_jti=session.id if session and agent else "",
+            token_jti=session.id if known else "",
             approval_id=decision.approval_id,
             approved_by=decision.approved_by,
             trace_id=span.trace_id if span else "",
             span_id=span.span_id if span else "",
-            risk_state=f"{call.label.integrity}/{call.label.data_class}" if call else "",
-            **outcome,
+            risk_state=call.label.name if call is not None else "",
+        )
+
+    def _outcome_record(
+        self, status: BodyStatus, error_type: str, duration_ms: float, result_bytes: int | None
+    ) -> AuditRecord:
+        session, span = self.session, self._span
+        return AuditRecord(
+            kind=RecordKind.OUTCOME,
+            time=self._guard.clock(),
+            decision_id=self.decision.id,
+            tool=self.tool.name,
+            outcome=self.decision.outcome,
+            tier=self.decision.tier,
+            agent=session.agent.name if session else "",
+            user_id=session.user.id if session else "",
+            session_id=session.id if session else "",
+            call_id=self._invocation.call_id,
+            trace_id=span.trace_id if span else "",
+            span_id=span.span_id if span else "",
+            status=status,
+            error_type=error_type,
+            duration_ms=duration_ms,
+            result_bytes=result_bytes,
         )
 
 

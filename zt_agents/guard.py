@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakValueDictionary
 
 from zt_agents._internal.adapters import adapter_for, adapter_module
+from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents.approvals import Answer, ApprovalRequest, Channel
 from zt_agents.audit import AuditLog
-from zt_agents.catalog import Catalog, fingerprint
+from zt_agents.catalog.catalog import Catalog
+from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AuditError
 from zt_agents.funnel import GuardedTool, Invocation, Permit, Replayed, as_denial
 from zt_agents.identity import Agent, AgentRegistry, TokenIssuer, User
-from zt_agents.policy import Policy
 from zt_agents.session import Session
 from zt_agents.telemetry import CallSpan, Tracing
 from zt_agents.telemetry import attributes as names
@@ -38,11 +39,13 @@ from zt_agents.telemetry import attributes as names
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
+    from zt_agents.policy import Policy
+
 _DURABLE_TIMEOUT = 10.0
 """Seconds that a medium or high-tier call waits for its record to be on disk before it is denied."""
 
 
-def _never(error: BaseException) -> bool:
+def _never(_: BaseException) -> bool:
     return False
 
 
@@ -67,8 +70,8 @@ class Guard:
         self.issuer = issuer
         self.audit = audit
         self.tracing = tracing
-        self.hash_key = hash_key
-        """Keys the hashes of arguments in logs and spans."""
+        self.keyed_hash = KeyedHash(hash_key)
+        """Hashes arguments for logs and spans."""
         self.clock = clock
         self._channel = channel
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
@@ -96,9 +99,7 @@ class Guard:
             StoreError: the audit log cannot be opened.
         """
         # The composition root is above this room; it is named late so that no import points up.
-        parts = adapter_module("zt_agents.config").parts_from_file(
-            Path(path), tracer_provider=tracer_provider, clock=clock
-        )
+        parts = adapter_module("zt_agents.config").parts_from_file(Path(path), tracer_provider=tracer_provider)
         return cls(**parts, channel=channel, clock=clock)
 
     # -- tools ----------------------------------------------------------------------------------------------------
@@ -122,12 +123,14 @@ class Guard:
         self, description: ToolDescription, *, suspends: Callable[[BaseException], bool] = _never
     ) -> GuardedTool:
         """Register a tool as it describes itself now. Used by integrations; users call :meth:`protect`."""
+        spec = self.catalog.get(description.name)
         return GuardedTool(
             guard=self,
             name=description.name,
-            spec=self.catalog.get(description.name),
+            spec=spec,
             fingerprint=fingerprint(description),
             standing=self.catalog.compare(description),
+            effects=tuple(sorted(spec.effects)) if spec else (),
             suspends=suspends,
         )
 
@@ -321,21 +324,29 @@ class Guard:
         attributes.update(self.session_attributes(session, session.agent))
         return self.tracing.start(f"{names.SPAN_INVOKE_AGENT} {session.agent.name}", attributes)
 
-    def session_attributes(self, session: Session, agent: Agent) -> dict[str, Any]:
-        """Return the attributes that say who acts for whom."""
+    def call_attributes(self, session: Session, agent: Agent) -> dict[str, Any]:
+        """Return what a tool's span repeats of its session, so that a search finds the call itself."""
         user_key, user = self.tracing.user(session.user.id)
         return {
             names.AGENT_ID: agent.id,
+            names.CONVERSATION_ID: session.claims.task,
+            names.TOKEN_JTI: session.id,
+            user_key: user,
+        }
+
+    def session_attributes(self, session: Session, agent: Agent) -> dict[str, Any]:
+        """Return all that says who acts for whom, under which policy."""
+        return {
             names.AGENT_NAME: agent.name,
             names.AGENT_VERSION: agent.version,
             names.AGENT_OWNER: agent.owner,
             names.AGENT_SPIFFE_ID: agent.id,
-            names.CONVERSATION_ID: session.claims.task,
             names.TASK_ID: session.claims.task,
-            names.TOKEN_JTI: session.id,
             names.DELEGATION_CHAIN: (agent.id,),
             names.DELEGATION_DEPTH: 1,
-            user_key: user,
+            names.POLICY_ID: self.policy.id,
+            names.POLICY_VERSION: self.policy.version,
+            **self.call_attributes(session, agent),
         }
 
     def close(self) -> None:

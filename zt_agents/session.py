@@ -146,7 +146,7 @@ class CallLedger:
     """Runs each identified call at most once.
 
     Frameworks replay: a resumed graph runs every call of a message again, a retry wrapper calls three times, a double
-    click sends twice. A call with the same id, tool and arguments gets its recorded outcome; its body does not run again.
+    click sends twice. A call with the same id, tool and arguments gets its recorded outcome, and no second body.
     """
 
     _HELD = 256

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import hmac
 import math
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -120,6 +119,7 @@ def _convert(value: Any) -> Any:
         return to_jsonable_python(value)
     if isinstance(value, str):
         return str.__str__(value)  # not str(value): a subclass may say anything there
+    plain: type
     for plain in (int, float, dict, list, tuple):
         if isinstance(value, plain):
             return plain(value)
@@ -158,9 +158,27 @@ def digest(encoded: bytes) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-def keyed_hash(key: bytes, encoded: bytes) -> str:
-    """Return the HMAC-SHA-256 of an encoding in hex: what logs and spans may show of arguments."""
-    return hmac.digest(key, encoded, "sha256").hex()
+class KeyedHash:
+    """HMAC-SHA-256 (RFC 2104) in hex: what logs and spans may show of arguments.
+
+    Written out because ``hmac.digest`` gives up the interpreter lock at every call, however short the message, and a
+    call on its way to a tool would have to win it back from the background threads.
+    """
+
+    _BLOCK = 64
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) > self._BLOCK:
+            key = hashlib.sha256(key).digest()
+        padded = key.ljust(self._BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def __call__(self, encoded: bytes) -> str:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(encoded)
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 def private_copy(value: Any) -> Any:
@@ -173,5 +191,5 @@ def private_copy(value: Any) -> Any:
         return value
     try:
         return copy.deepcopy(value)
-    except Exception as error:  # noqa: BLE001 - __deepcopy__ of a stranger's class may raise anything; refused either way
+    except Exception as error:
         raise ArgumentsError(f"A value of type {type(value).__name__} cannot be copied.") from error

@@ -6,10 +6,9 @@ runs, and the outcome, written after it. Arguments and results are never part of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
 from enum import StrEnum
-from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class RecordKind(StrEnum):
@@ -29,8 +28,7 @@ class BodyStatus(StrEnum):
     """The body asked its framework to pause (an interrupt) and will be run again."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRecord:
+class AuditRecord(NamedTuple):
     """One line of the log. Empty string or None means: not known, or does not apply."""
 
     kind: RecordKind
@@ -41,7 +39,7 @@ class AuditRecord:
     outcome: str
     """allow, deny or require_approval."""
     tier: str = ""
-    reasons: tuple[tuple[str, str, str | None], ...] = ()
+    reasons: Sequence[tuple[str, str, str | None]] = ()
     """(code, sentence, rule id) of each reason, most decisive first."""
     rule_id: str | None = None
     policy_id: str = ""
@@ -81,9 +79,7 @@ class AuditRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values, empty ones left out."""
-        values = zip(_FIELDS, _values(self), strict=True)
-        return {name: value for name, value in values if value not in ("", None, ())}
-
-
-_FIELDS = tuple(field.name for field in fields(AuditRecord))
-_values = attrgetter(*_FIELDS)
+        values = {name: value for name, value in self._asdict().items() if value not in ("", None, ())}
+        if self.reasons:
+            values["reasons"] = [list(reason) for reason in self.reasons]
+        return values

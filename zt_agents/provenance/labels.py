@@ -49,6 +49,11 @@ class Label:
     integrity: Integrity = Integrity.USER
     data_class: DataClass = DataClass.PUBLIC
 
+    @property
+    def name(self) -> str:
+        """``integrity/data_class``, such as ``untrusted/internal``."""
+        return f"{self.integrity}/{self.data_class}"
+
     def join(self, other: Label) -> Label:
         """Return the label of something made from both."""
         return Label(

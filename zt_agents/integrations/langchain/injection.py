@@ -1,7 +1,7 @@
 """Injected arguments: values the application or the framework supplies, which a model must not be able to forge.
 
-``ToolNode`` strips what a model writes under an injected name. A direct ``invoke``, and ``AgentExecutor``, do not: there
-a forged ``user_id`` would reach the body. So a sealed tool takes an injected value only where a model cannot have
+``ToolNode`` strips what a model writes under an injected name. A direct ``invoke``, and ``AgentExecutor``, do not:
+there a forged ``user_id`` would reach the body. So a sealed tool takes an injected value only where a model cannot have
 written it: a store or a runtime is an object no JSON can spell, a graph's state only exists inside a graph, and
 whatever an application injects itself it marks with :func:`injected`.
 """

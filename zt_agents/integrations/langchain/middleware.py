@@ -35,7 +35,7 @@ else:
     ).AgentMiddleware
 
 
-class ZeroTrustMiddleware(AgentMiddleware):  # type: ignore[type-arg]
+class ZeroTrustMiddleware(AgentMiddleware):
     """Governs every tool call of an agent built with ``create_agent``."""
 
     def __init__(self, guard: Guard) -> None:

@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool, BaseToolkit, StructuredTool, Tool
+from langchain_core.utils.pydantic import get_fields
 
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import ConfigurationError, SealError
@@ -151,7 +152,8 @@ def _build(original: type[BaseTool]) -> type[BaseTool]:
         if not _from_langchain(original, name):
             # A class's own fan-out may reach its body in any way; LangChain's makes one governed call per input.
             members[name] = getattr(Runnable, name)
-    return type(original)(original.__name__, (original,), members)
+    sealed: type[BaseTool] = type(original)(original.__name__, (original,), members)  # type: ignore[misc]  # a metaclass
+    return sealed
 
 
 def _from_langchain(cls: type, name: str) -> bool:
@@ -304,7 +306,7 @@ def _to_args_and_kwargs(original: type[BaseTool]) -> Callable[..., Any]:
             tool_input = unwrap(tool_input)
         elif isinstance(tool_input, str) and isinstance(self.args_schema, type):
             # LangChain validates a bare string but hands on the original, without what validators made of it.
-            tool_input = {next(iter(self.get_input_schema().model_fields), seal.single): tool_input}
+            tool_input = {next(iter(get_fields(self.args_schema)), seal.single): tool_input}
         try:
             parsed = inner(self, tool_input, tool_call_id)
         except Exception as error:

@@ -58,7 +58,7 @@ _armed = False
 
 def arm() -> None:
     """Install the tripwire in this process; once is enough."""
-    global _armed  # noqa: PLW0603 - one process, one hook
+    global _armed
     if not _armed:
         _armed = True
         register_configure_hook(_handler, inheritable=True)

@@ -1,0 +1,80 @@
+"""The composition root: from a policy file to the parts of a guard.
+
+Beside the policy file ``zt-agents.yaml`` lie ``zt-agents.lock.json`` (the tools as they were accepted) and, unless the
+policy says otherwise, the audit log with ``<log>.key``, which keys the hashes of arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zt_agents.audit import AuditLog
+from zt_agents.catalog.catalog import Catalog
+from zt_agents.catalog.lock import ToolLock, lock_path
+from zt_agents.catalog.specs import ToolDescription
+from zt_agents.errors import ConfigurationError
+from zt_agents.identity import SigningKey, TokenIssuer
+from zt_agents.policy import load_policy
+from zt_agents.stores.sqlite_audit import SqliteAuditSink
+from zt_agents.telemetry import Tracing, export_from_environment
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+_KEY_BYTES = 32
+
+
+def parts_from_file(path: Path, *, tracer_provider: TracerProvider | None = None) -> dict[str, Any]:
+    """Return the parts of a guard as :meth:`Guard.from_config` needs them."""
+    lock = ToolLock.read(lock_path(path))
+    policy = load_policy(path, parameters=lock.parameters)
+    issuer = TokenIssuer(
+        issuer=f"spiffe://{policy.trust_domain}/zt-agents",
+        audience=f"spiffe://{policy.trust_domain}/zt-agents/guard",
+        key=SigningKey.generate(),
+    )
+    if tracer_provider is None:
+        export_from_environment()
+    pii = os.environ.get("ZT_AGENTS_TRACE_USER_IDS", "true").lower() not in {"false", "0", "no", "off"}
+    return {
+        "policy": policy,
+        "catalog": Catalog(policy.tools, lock),
+        "issuer": issuer,
+        "audit": AuditLog(SqliteAuditSink(policy.audit_path)),
+        "tracing": Tracing(tracer_provider, user_ids=pii),
+        "hash_key": hash_key(policy.audit_path.with_name(policy.audit_path.name + ".key")),
+    }
+
+
+def hash_key(path: Path) -> bytes:
+    """Return the key in the file *path*, made there on first use and readable by its owner alone.
+
+    Raises:
+        ConfigurationError: the file can be neither read nor made, or holds something else.
+    """
+    try:
+        with contextlib.suppress(FileExistsError):
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(_KEY_BYTES))
+            try:
+                os.link(temporary, path)  # all of the file or none: another process may start at the same moment
+            finally:
+                temporary.unlink()
+        key = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"The key file {path} can be neither read nor made.") from error
+    if len(key) != _KEY_BYTES:
+        raise ConfigurationError(f"The key file {path} does not hold {_KEY_BYTES} bytes.")
+    return key
+
+
+def accept_tools(path: str | Path, descriptions: Iterable[ToolDescription]) -> None:
+    """Record tools, as they describe themselves now, in the lock file of the policy *path*."""
+    where = lock_path(Path(path))
+    ToolLock.read(where).accept(descriptions).write(where)
