@@ -494,8 +494,9 @@ class Permit:
                 attributes[names.TARGET_SYSTEM] = attributes[names.DATA_SOURCE_ID] = call.spec.system
         session = self.session
         if call.agent is not None and session is not None:
-            traced = session.span is not None
-            attributes.update((self._guard.call_attributes if traced else self._guard.session_attributes)(session, call.agent))
+            # Without an invoke_agent span above it, the call's own span has to say all of who acts for whom.
+            who = self._guard.call_attributes if session.span is not None else self._guard.session_attributes
+            attributes.update(who(session, call.agent))
         return attributes
 
     def _decision_attributes(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""For tests of programs that use zt_agents. Nothing in here weakens a guard: there is no bypass to forget in production.
+"""For tests of programs that use zt_agents. Nothing in here weakens a guard: there is no bypass to forget.
 
 ::
 

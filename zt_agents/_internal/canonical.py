@@ -135,7 +135,7 @@ def encode(value: Any) -> bytes:
     try:
         # orjson writes the same bytes as RFC 8785 except for floats and for keys outside ASCII, which sort differently.
         encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if _plain(value) else rfc8785.dumps(value)
-    except (orjson.JSONEncodeError, rfc8785.CanonicalizationError, RecursionError) as error:
+    except (orjson.JSONEncodeError, rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
         raise ArgumentsError("The arguments have no canonical encoding.") from error
     if len(encoded) > MAX_BYTES:
         raise ArgumentsError(f"The arguments take more than {MAX_BYTES} bytes.")

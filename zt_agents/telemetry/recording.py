@@ -33,7 +33,7 @@ class SpanNode:
 
 
 class SpanRecorder:
-    """A tracer provider that remembers what it traced: ``Guard.from_config(path, tracer_provider=recorder.provider)``."""
+    """A tracer provider that remembers: ``Guard.from_config(path, tracer_provider=recorder.provider)``."""
 
     def __init__(self, service_name: str = "zt-agents") -> None:
         self.provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
@@ -42,7 +42,8 @@ class SpanRecorder:
 
     def spans(self) -> list[SpanNode]:
         """Return the finished spans in order of their start."""
-        return [_node(span) for span in sorted(self._memory.get_finished_spans(), key=lambda span: span.start_time or 0)]
+        finished = self._memory.get_finished_spans()
+        return [_node(span) for span in sorted(finished, key=lambda span: span.start_time or 0)]
 
     def trees(self) -> list[SpanNode]:
         """Return the roots, each with its whole tree; a span whose parent is not finished counts as a root."""
