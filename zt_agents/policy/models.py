@@ -1,8 +1,8 @@
 """The shape of a policy file, version 1.
 
 These models say what may be written and nothing about whether it makes sense: references, conditions and
-reachability are the loader's. No key accepts null, so a condition left empty is a mistake and not "always". The JSON
-Schema for editors (``policy.schema.json``) is generated from here, see ``schema.py``.
+reachability are the loader's. No key accepts null, so a condition left empty is a mistake and not "always".
+The JSON Schema for editors (``policy.schema.json``) is generated from here, see ``schema.py``.
 """
 
 from __future__ import annotations
