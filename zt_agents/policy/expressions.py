@@ -97,7 +97,7 @@ def iteration_variables(tokens: tuple[Token, ...]) -> Iterator[Token]:
 
 
 def clauses(expression: str) -> list[str]:
-    """Return *expression* cut at its outermost ``||`` and ``&&``; whole where that would change its meaning."""
+    """Return *expression* cut at its outermost ``||`` and ``&&``, or whole where that cannot be done."""
     pieces: list[str] = []
     depth = start = 0
     for token in tokenize(expression):

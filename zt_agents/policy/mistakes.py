@@ -34,10 +34,11 @@ _SLIPS = {
 }  # fmt: skip
 _FUNCTIONS = (
     "all", "bool", "bytes", "charAt", "contains", "double", "duration", "dyn", "endsWith", "exists",
-    "exists_one", "filter", "format", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear",
-    "getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "has", "indexOf", "int", "join", "lastIndexOf",
-    "lowerAscii", "map", "matches", "quote", "replace", "reverse", "size", "split", "startsWith", "string",
-    "substring", "timestamp", "trim", "type", "uint", "upperAscii",
+    "exists_one", "filter", "format", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
+    "getFullYear", "getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "has",
+    "indexOf", "int", "join", "lastIndexOf", "lowerAscii", "map", "matches", "quote", "replace",
+    "reverse", "size", "split", "startsWith", "string", "substring", "timestamp", "trim", "type", "uint",
+    "upperAscii",
 )  # fmt: skip
 _EDGES = frozenset({"", "&&", "||", "(", ")", "[", "]", "{", "}", "?", ":", ",", "!"})
 """What may stand beside a comparison without being part of what is compared."""
