@@ -1,7 +1,7 @@
 """Why a call is decided as it is: each rule about it, with what held and what did not.
 
-The answer comes from the engine itself; nothing is decided here. An explanation may quote argument values: it is for
-the operator's terminal, not for logs, and never for a model.
+The answer comes from the engine itself; nothing is decided here. An explanation may quote argument values:
+it is for the operator's terminal, not for logs, and never for a model.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """Loads a policy file: everything is checked here, or the policy does not load.
 
-policy = load_policy("zt-agents.yaml", parameters=parameters) decision = policy.engine.decide(call)
+::
 
-A mistake is one of all mistakes of the file, each with its line, its column and, where there is one, the
-word that was probably meant. There is no such thing as a rule that silently never matches.
+    policy = load_policy("zt-agents.yaml", parameters={"read_ticket": {"type": "object", "properties": ...}})
+    decision = policy.engine.decide(call)
+
+All mistakes of a file are reported at once, each with its line, its column and, where there is one, the word that
+was probably meant. There is no such thing as a rule that silently never matches.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
+from zt_agents.decisions import Outcome
 from zt_agents.identity.principals import Agent, AgentStatus, parse_spiffe_id
 from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
@@ -39,7 +43,7 @@ class Policy:
     id: str
     """Name of the policy file."""
     version: str
-    """``sha256:`` and the hash over the policy's content and the argument schemas its conditions were checked with."""
+    """``sha256:`` and a hash over the policy's content and the argument schemas that it was checked with."""
     trust_domain: str
     environment: str
     sources: tuple[str, ...]
@@ -60,8 +64,8 @@ class Policy:
 def load_policy(path: Path | str, *, parameters: Mapping[str, Mapping[str, Any]]) -> Policy:
     """Return the policy in the file at *path*.
 
-    *parameters* maps the name of each tool to the JSON Schema of the arguments that a model may supply: conditions,
-    resource templates and argument names are checked against it.
+    *parameters* maps the name of each tool to the JSON Schema of the arguments that a model may supply:
+    conditions, resource templates and argument names are checked against it.
 
     Raises:
         PolicyFileError: the file has mistakes; the error lists all of them.
@@ -107,7 +111,7 @@ def _policy(
 
 
 def _fingerprint(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-    # Sorted and compact like RFC 8785, whose number format has no room for the 64-bit bounds found in schemas.
+    # Sorted and compact like RFC 8785, whose numbers have no room for the 64-bit bounds found in schemas.
     text = json.dumps([content, parameters], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -122,13 +126,9 @@ def _agents(part: ValidPart, document: Document, findings: Findings) -> dict[str
         except ValueError as error:
             findings.add(trail, f"{error}, such as spiffe://{part.file.trust_domain}/agent/{name}.")
         else:
-            if (
-                domain != part.file.trust_domain
-                and document.data.get("trust_domain") == part.file.trust_domain
-            ):
-                findings.add(
-                    trail, f"this id is in {domain!r}, not in the trust domain {part.file.trust_domain!r}."
-                )
+            expected = part.file.trust_domain
+            if domain != expected and expected == document.data.get("trust_domain"):
+                findings.add(trail, f"this id is in {domain!r}, not in the trust domain {expected!r}.")
             if entry.id in owners:
                 findings.add(trail, f"agent {owners[entry.id]!r} already has this id.")
             owners.setdefault(entry.id, name)
@@ -175,13 +175,9 @@ def _check_arguments(tool: str, entry: ToolEntry, compiler: ConditionCompiler, f
     types = compiler.arguments(tool)
     if types is None:
         unchecked = f"no recorded schema for tool {tool!r}; run `zt-agents check --accept`."
-        for key, used in {
-            "resource": placeholders,
-            "destinations": entry.destinations,
-            "content": entry.content,
-        }.items():
-            if used:
-                findings.add((*here, key), unchecked)
+        used = {"resource": placeholders, "destinations": entry.destinations, "content": entry.content}
+        for key in (key for key, names in used.items() if names):
+            findings.add((*here, key), unchecked)
         return
     scalars = {".".join(("args", *path)) for path, value_type in types.items() if value_type.scalar}
     for placeholder in placeholders:
@@ -214,7 +210,7 @@ def _warnings(
             yield f"Tools {other!r} and {name!r} differ only in upper and lower case."
     for rule, above in overruled_rules(rules):
         yield f"Rule {rule.id!r} allows what rule {above.id!r} always holds for approval."
-    used = {agent for rule in rules for agent in rule.agents if rule.outcome is not rule.outcome.DENY}
+    used = {agent for rule in rules for agent in rule.agents if rule.outcome is not Outcome.DENY}
     for agent in agents.values():
         if agent.status is AgentStatus.ACTIVE and agent.name not in used:
             yield f"No rule lets agent {agent.name!r} do anything."

@@ -48,7 +48,8 @@ def build_rules(
 ) -> tuple[Rule, ...]:
     """Return the rules of a file, noting every mistake in *findings*."""
     names = _Names(agents, tools, part.agent_names, part.tool_names)
-    rules: list[tuple[int, Rule]] = []
+    rules: list[Rule] = []
+    complete: list[tuple[int, Rule]] = []
     ids: set[str] = set()
     pairs = 0
     for index, entry in part.rules:
@@ -63,23 +64,26 @@ def build_rules(
             findings.add(("rules", index), message)
             break
         _check_entry(index, entry, names, findings)
-        rules.append(
-            (
-                index,
-                Rule(
-                    id=entry.id,
-                    agents=agent_names,
-                    tools=tool_names,
-                    outcome=entry.outcome,
-                    raise_tier=entry.raise_tier,
-                    reason=entry.reason,
-                    when=entry.when.strip(),
-                    conditions=_compile(index, entry, tool_names, compiler, findings),
-                ),
-            )
+        rule = Rule(
+            id=entry.id,
+            agents=agent_names,
+            tools=tool_names,
+            outcome=entry.outcome,
+            raise_tier=entry.raise_tier,
+            reason=entry.reason,
+            when=entry.when.strip(),
+            conditions=_compile(index, entry, tool_names, compiler, findings),
         )
-    _refuse_dead_rules(rules, names, findings)
-    return tuple(rule for _, rule in rules)
+        rules.append(rule)
+        if agent_names and tool_names and _all_known(entry, names):
+            complete.append((index, rule))  # a rule with unknown names has mistakes enough
+    _refuse_dead_rules(complete, names, findings)
+    return tuple(rules)
+
+
+def _all_known(entry: RuleEntry, names: _Names) -> bool:
+    agents = entry.agents == [EVERY] or all(word in names.agents for word in entry.agents)
+    return agents and (entry.tools == [EVERY] or all(word in names.tools for word in entry.tools))
 
 
 def overruled_rules(rules: tuple[Rule, ...]) -> Iterator[tuple[Rule, Rule]]:
@@ -166,8 +170,6 @@ def _refuse_dead_rules(rules: list[tuple[int, Rule]], names: _Names, findings: F
         for tool in rule.tools
     }
     for index, rule in rules:
-        if not rule.agents or not rule.tools:
-            continue  # its names are mistakes already
         content = (frozenset(rule.agents), frozenset(rule.tools), rule.outcome, rule.when, rule.raise_tier)
         if content in earlier:
             findings.add(
