@@ -113,7 +113,7 @@ def _scalar(text: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    """Write nothing raw that is invisible or beyond ASCII. YAML knows JSON's escapes, but no surrogate pairs."""
+    """Write nothing beyond ASCII raw. YAML knows JSON's escapes, but no surrogate pairs."""
     point = ord(character)
     if " " <= character <= "~":
         return character

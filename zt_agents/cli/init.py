@@ -37,7 +37,7 @@ def init(
     existing = [str(path) for path in (out, lock_file) if path.exists()]
     if existing and not force:
         raise ConfigurationError(
-            f"{' and '.join(existing)} already exist{'s' if len(existing) == 1 else ''}; nothing was written.",
+            f"{' and '.join(existing)} would be overwritten; nothing was written.",
             hint="Choose another file with --out, or overwrite with --force.",
         )
     _check_names(agent, trust_domain)
