@@ -1,0 +1,44 @@
+"""Name the resource that a call touches, by filling in the template of its tool.
+
+The rules: a placeholder stands for one argument that is text, a number or a truth value. An argument that is missing
+or empty names nothing, and one with a ``.`` or ``..`` segment does not name what it seems to
+(``public/../payroll``); both are refused, because conditions decide on the name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from zt_agents.errors import ArgumentsError
+
+_PLACEHOLDER = re.compile(r"\{args\.([^{}]*)\}")
+_SEPARATOR = re.compile(r"[/\\]")
+
+
+def fill_resource(template: str, arguments: Mapping[str, Any]) -> str:
+    """Return ``ticket/5`` for the template ``ticket/{args.ticket_id}`` and the arguments ``{"ticket_id": 5}``.
+
+    Raises:
+        ArgumentsError: an argument is missing, or cannot be part of a name.
+    """
+    return _PLACEHOLDER.sub(lambda match: _text(match[1], arguments), template)
+
+
+def _text(path: str, arguments: Mapping[str, Any]) -> str:
+    value: Any = arguments
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value) if isinstance(value, str | int | float) else ""
+    if not text:
+        raise ArgumentsError(
+            f"The argument {path!r} names the resource of this call, and it is missing or empty."
+        )
+    if not {".", ".."}.isdisjoint(_SEPARATOR.split(text)):
+        raise ArgumentsError(
+            f"The argument {path!r} names the resource of this call, and holds a '.' or '..' segment."
+        )
+    return text
