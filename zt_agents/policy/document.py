@@ -5,10 +5,11 @@ What is accepted is a small, unsurprising part of YAML:
 - UTF-8, at most 32 MB, three million values and 12 levels deep; one document; its root is a mapping.
 - No anchors, aliases, tags or merge keys: a policy says what it says where it says it. No duplicate keys.
 - No invisible or direction-changing characters, not even in comments: what is reviewed is what is loaded.
-- Plain scalars follow the YAML 1.2 core schema: ``no``, ``on`` and ``12:30`` are text. Keys are always text.
+- Plain scalars follow the YAML 1.2 core schema: ``no``, ``on`` and ``12:30`` are text. Keys are always
+  text.
 
-Anything else is one :class:`~zt_agents.errors.PolicyFileError`. Positions are not kept while reading, they would
-cost more than the policy itself: :meth:`Document.locate` reads again when there is something to report.
+Anything else is one :class:`~zt_agents.errors.PolicyFileError`. Positions would cost more memory than the
+policy itself, so they are not kept: :meth:`Document.locate` reads again when there is something to report.
 """
 
 from __future__ import annotations

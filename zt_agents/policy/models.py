@@ -1,8 +1,8 @@
 """The shape of a policy file, version 1.
 
 These models say what may be written and nothing about whether it makes sense: references, conditions and
-reachability are the loader's. No key accepts null, so a condition left empty is a mistake and not "always". The JSON
-Schema for editors (``policy.schema.json``) is generated from here, see ``schema.py``.
+reachability are the loader's. No key accepts null, so a condition left empty is a mistake and not "always".
+The JSON Schema for editors (``policy.schema.json``) is generated from here, see ``schema.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TOOL_PATTERN = r"^[A-Za-z0-9_.:/*?!\[\]-]{1,128}$"
 _TRUST_DOMAIN = r"^[a-z0-9._-]{1,255}$"
 _SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
-_TEXT = r"\S"
+ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
     _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
     _AGENT_NAME: "an agent name is 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-'",
@@ -40,7 +40,7 @@ RULES_OF_SPELLING = {
     _TRUST_DOMAIN: "a trust domain is 1 to 255 of a-z, 0-9, '.', '_' and '-'",
     _SOURCE: "a source is written MODULE:ATTRIBUTE, such as my_app.tools:TOOLS",
     _DURATION: "a duration is written 30s, 15m or 1h",
-    _TEXT: "text is needed here",
+    ANY_TEXT: "text is needed here",
 }
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -73,9 +73,9 @@ def _whole_number(value: Any) -> Any:
 
 ToolName = Annotated[str, StringConstraints(pattern=_TOOL_NAME)]
 AgentName = Annotated[str, StringConstraints(pattern=_AGENT_NAME)]
-Text = Annotated[str, StringConstraints(pattern=_TEXT, max_length=1000), AfterValidator(_one_line)]
+Text = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=1000), AfterValidator(_one_line)]
 Duration = Annotated[str, StringConstraints(pattern=_DURATION), AfterValidator(_at_most_an_hour)]
-ArgumentName = Annotated[str, StringConstraints(pattern=_TEXT, max_length=256)]
+ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
 class _Section(BaseModel):
@@ -156,7 +156,7 @@ class RuleEntry(_Section):
     tools: Annotated[list[Annotated[str, StringConstraints(pattern=_TOOL_REFERENCE)]], Field(min_length=1)]
     """Exact names of tools, or "*" alone in a rule that does not allow."""
     outcome: Annotated[Outcome, Field(strict=False)]
-    when: Annotated[str, StringConstraints(pattern=_TEXT, max_length=4000)] = ""
+    when: Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=4000)] = ""
     """CEL condition over args, user, agent, session, tool, resource, context and provenance."""
     raise_tier: Annotated[Tier, Field(strict=False)] = Tier.LOW
     """The tier of a call to which this rule applies is at least this."""

@@ -1,7 +1,7 @@
 """The JSON Schema of a policy file, for editors.
 
-``python -m zt_agents.policy.schema > zt_agents/policy/policy.schema.json`` publishes it; name it in the first line of
-a policy: ``# yaml-language-server: $schema=policy.schema.json``.
+``python -m zt_agents.policy.schema > zt_agents/policy/policy.schema.json`` publishes it; a policy names it in
+its first line: ``# yaml-language-server: $schema=policy.schema.json``.
 """
 
 from __future__ import annotations
