@@ -22,7 +22,7 @@ from zt_agents._internal.canonical import canonical, digest, encode
 from zt_agents.approvals import Answer, ApprovalRequest, request_approval
 from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
 from zt_agents.catalog.catalog import Standing
-from zt_agents.catalog.resources import fill
+from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier, ToolSpec
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
 from zt_agents.errors import (
@@ -178,8 +178,9 @@ class Permit:
             arguments = canonical(invocation.arguments)
             self._encoded = encode(arguments)
             self._args_hash = guard.keyed_hash(self._encoded)
+            resource = fill_resource(tool.spec.resource, arguments) if tool.spec and tool.spec.resource else ""
         except ArgumentsError as error:
-            arguments = {}
+            resource = ""
             refusal = refusal or Reason(ReasonCode.ARGUMENTS, error.message)
         refusal = invocation.refusal or refusal or self._classify()
         session = self.session
@@ -193,7 +194,7 @@ class Permit:
             intent=session.intent if session else "",
             task=session.claims.task if session else "",
             call_id=invocation.call_id,
-            resource=fill(tool.spec.resource, arguments) if tool.spec and not refusal else "",
+            resource=resource,
             label=session.label if session else Label(),
             time=now,
             environment=guard.policy.environment,

@@ -15,14 +15,18 @@ from zt_agents.catalog.specs import Tier, ToolDescription
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 scalars = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-1e6, 1e6) | text
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=8
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=8,
 )
 schemas = st.dictionaries(text, values, max_size=4)
 descriptions = st.builds(ToolDescription, name=text, description=text, parameters=schemas)
 names = st.one_of(
     text,
     st.lists(
-        st.sampled_from(["get", "read", "send", "delete", "user", "email", "password", "order", "frob", "url"]),
+        st.sampled_from(
+            ["get", "read", "send", "delete", "user", "email", "password", "order", "frob", "url"]
+        ),
         min_size=1,
         max_size=4,
     ).map("_".join),
@@ -78,12 +82,16 @@ def test_any_edit_changes_it(tool: ToolDescription, extra: str, key: str, value:
         assert fingerprint(ToolDescription(tool.name + extra, tool.description, tool.parameters)) != original
         assert fingerprint(ToolDescription(tool.name, extra + tool.description, tool.parameters)) != original
     assume(key not in tool.parameters)
-    assert fingerprint(ToolDescription(tool.name, tool.description, {**tool.parameters, key: value})) != original
+    assert (
+        fingerprint(ToolDescription(tool.name, tool.description, {**tool.parameters, key: value})) != original
+    )
 
 
 @given(descriptions, hints)
 def test_order_and_annotations_change_nothing(tool: ToolDescription, annotations: dict[str, Any]) -> None:
-    twin = ToolDescription(tool.name, tool.description, _shuffled(copy.deepcopy(tool.parameters)), annotations)
+    twin = ToolDescription(
+        tool.name, tool.description, _shuffled(copy.deepcopy(tool.parameters)), annotations
+    )
     assert fingerprint(twin) == fingerprint(tool)
 
 
@@ -110,8 +118,8 @@ def test_a_description_only_ever_raises(tool: ToolDescription, claim: str) -> No
     assert guess(tool).tier.rank >= silent.tier.rank
 
 
-@given(tools, arguments)
-def test_a_guess_is_complete(tool: ToolDescription, _: dict[str, Any]) -> None:
+@given(tools)
+def test_a_guess_is_complete(tool: ToolDescription) -> None:
     found = guess(tool)
     assert found.effects
     assert found.system

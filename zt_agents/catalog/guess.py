@@ -139,6 +139,8 @@ class _Argument:
     required: bool
     free: bool
     """Not limited to a list of values."""
+    scalar: bool
+    """Plainly a text or a number."""
 
     def ends_in(self, vocabulary: frozenset[str]) -> bool:
         """True when the name is about one of these: the head of an English compound is its last word."""
@@ -161,6 +163,7 @@ def _arguments(parameters: Mapping[str, Any]) -> list[_Argument]:
             formats=frozenset(_values_of("format", schema)),
             required=isinstance(required, list | tuple) and name in required,
             free=not _is_limited(schema),
+            scalar=isinstance(schema, Mapping) and schema.get("type") in {"string", "integer"},
         )
         for name, schema in properties.items()
     ]
@@ -279,7 +282,9 @@ def _system(name: tuple[str, ...]) -> str:
 
 def _resource(name: tuple[str, ...], arguments: list[_Argument]) -> str:
     for argument in arguments:
-        if not (argument.required and argument.name.isidentifier() and argument.name.isascii()):
+        if not (
+            argument.required and argument.scalar and re.fullmatch(r"[A-Za-z_]\w*", argument.name, re.ASCII)
+        ):
             continue
         if argument.ends_in(frozenset({"id", "path", "key", "filename"})):
             nouns = (

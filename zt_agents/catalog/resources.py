@@ -1,39 +1,44 @@
-"""Resource ids: the template of a tool filled in with the arguments of one call."""
+"""Name the resource that a call touches, by filling in the template of its tool.
+
+The rules: a placeholder stands for one argument that is text, a number or a truth value. An argument that is missing
+or empty names nothing, and one with a ``.`` or ``..`` segment does not name what it seems to
+(``public/../payroll``); both are refused, because conditions decide on the name.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
 
-_PLACEHOLDER = re.compile(r"\{args\.([A-Za-z_][A-Za-z0-9_]*)\}")
-_LONGEST = 512
+from zt_agents.errors import ArgumentsError
 
-
-def placeholders(template: str) -> list[str]:
-    """Return the names of the arguments that *template* uses, in order."""
-    return list(_pieces(template)[1::2])
+_PLACEHOLDER = re.compile(r"\{args\.([^{}]*)\}")
+_SEPARATOR = re.compile(r"[/\\]")
 
 
-def fill(template: str, arguments: Mapping[str, Any]) -> str:
-    """Return *template* with each ``{args.name}`` replaced by that argument, percent-encoded, at most 512 characters.
+def fill_resource(template: str, arguments: Mapping[str, Any]) -> str:
+    """Return ``ticket/5`` for the template ``ticket/{args.ticket_id}`` and the arguments ``{"ticket_id": 5}``.
 
-    Encoding keeps an argument from naming another resource: ``1/../2`` becomes ``1%2F..%2F2``.
+    Raises:
+        ArgumentsError: an argument is missing, or cannot be part of a name.
     """
-    if not template:
-        return ""
-    pieces = _pieces(template)
-    if len(pieces) == 1:
-        return template
-    filled = [
-        quote(str(arguments.get(piece, "")), safe="@:+,") if index % 2 else piece
-        for index, piece in enumerate(pieces)
-    ]
-    return "".join(filled)[:_LONGEST]
+    return _PLACEHOLDER.sub(lambda match: _text(match[1], arguments), template)
 
 
-@lru_cache(maxsize=4096)
-def _pieces(template: str) -> tuple[str, ...]:
-    return tuple(_PLACEHOLDER.split(template))
+def _text(path: str, arguments: Mapping[str, Any]) -> str:
+    value: Any = arguments
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value) if isinstance(value, str | int | float) else ""
+    if not text:
+        raise ArgumentsError(
+            f"The argument {path!r} names the resource of this call, and it is missing or empty."
+        )
+    if not {".", ".."}.isdisjoint(_SEPARATOR.split(text)):
+        raise ArgumentsError(
+            f"The argument {path!r} names the resource of this call, and holds a '.' or '..' segment."
+        )
+    return text

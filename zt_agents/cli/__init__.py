@@ -1,8 +1,8 @@
 """The ``zt-agents`` command.
 
-Exit codes: 0 all is well, 1 the command has findings, 2 it could not do its work. An error of this package becomes
-a message on standard error, never a traceback. Command modules import frameworks inside their functions, so that
-``zt-agents --help`` stays quick.
+Exit codes: 0 all is well, 1 the command has findings, 2 it could not do its work. An error of this package
+becomes a message on standard error, never a traceback. Command modules import frameworks inside their
+functions, so that ``zt-agents --help`` stays quick.
 """
 
 from __future__ import annotations

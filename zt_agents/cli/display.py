@@ -1,7 +1,7 @@
 """What the commands print, and how they print what others wrote.
 
 The names, descriptions and arguments of tools come from strangers. On the way to a terminal they are data:
-control characters, direction overrides and invisible characters are shown as escapes, and rich's markup is off.
+control characters, direction overrides and invisible characters are shown as escapes, and rich markup is off.
 """
 
 from __future__ import annotations

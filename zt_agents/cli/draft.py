@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zt_agents.catalog.guess import Guess
@@ -31,11 +31,8 @@ class Draft:
     owner: str
 
 
-def draft_policy(
-    draft: Draft, guesses: Mapping[ToolDescription, Guess] | Iterable[tuple[ToolDescription, Guess]]
-) -> str:
+def draft_policy(draft: Draft, proposals: Sequence[tuple[ToolDescription, Guess]]) -> str:
     """Return the text of a policy file that catalogues the tools and grants nothing."""
-    proposals = list(guesses.items() if isinstance(guesses, Mapping) else guesses)
     lines = [*_head(draft), "tools:" if proposals else "tools: {}"]
     for description, guess in proposals:
         lines += _tool(description, guess)
@@ -71,12 +68,14 @@ def _tool(description: ToolDescription, guess: Guess) -> list[str]:
         "tier": guess.tier.value,
         "effects": _list(sorted(effect.value for effect in guess.effects)),
         "system": _scalar(guess.system),
-        "resource": _scalar(guess.resource) if guess.resource else "null",
+        "resource": _scalar(guess.resource),
         "data_class": guess.data_class.value,
         "integrity": guess.integrity.value,
         "destinations": _list(guess.destinations),
         "content": _list(guess.content),
     }
+    if not guess.resource:
+        del fields["resource"]
     if description.unmediated:
         fields["unmediated"] = "true"
     opening = description.description.strip().partition("\n")[0]
@@ -89,7 +88,7 @@ def _tool(description: ToolDescription, guess: Guess) -> list[str]:
     ]
 
 
-def _rules(draft: Draft, proposals: list[tuple[ToolDescription, Guess]]) -> list[str]:
+def _rules(draft: Draft, proposals: Sequence[tuple[ToolDescription, Guess]]) -> list[str]:
     example = next(
         (d.name for d, guess in proposals if guess.tier is Tier.LOW and not d.unmediated), "a_tool"
     )
@@ -113,7 +112,7 @@ def _scalar(text: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    """Write nothing raw that is invisible or beyond ASCII. YAML knows JSON's escapes, but no surrogate pairs."""
+    """Write nothing beyond ASCII raw. YAML knows JSON's escapes, but no surrogate pairs."""
     point = ord(character)
     if " " <= character <= "~":
         return character

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from zt_agents.catalog.guess import guess
 from zt_agents.catalog.lock import ToolLock, lock_path
-from zt_agents.catalog.sources import load_object
+from zt_agents.cli.check import describe_sources
 from zt_agents.cli.display import say, say_table
 from zt_agents.cli.draft import Draft, draft_policy
 from zt_agents.errors import ConfigurationError
@@ -37,19 +36,19 @@ def init(
     existing = [str(path) for path in (out, lock_file) if path.exists()]
     if existing and not force:
         raise ConfigurationError(
-            f"{' and '.join(existing)} already exist{'s' if len(existing) == 1 else ''}; nothing was written.",
+            f"{' and '.join(existing)} would be overwritten; nothing was written.",
             hint="Choose another file with --out, or overwrite with --force.",
         )
     _check_names(agent, trust_domain)
-    import_from_here()
-    from zt_agents.integrations.langchain.describe import describe_all  # loads LangChain
+    from zt_agents.policy.loader import parse_policy  # loads pydantic and CEL
 
-    descriptions = describe_all(load_object(source))
+    descriptions = describe_sources([source])
     if not descriptions:
         raise ConfigurationError(f"{source!r} holds no tools; nothing was written.")
     proposals = [(description, guess(description)) for description in descriptions]
     lock = ToolLock().accept(descriptions)
     text = draft_policy(Draft(source, trust_domain, agent, owner), proposals)
+    parse_policy(text, name=out.name, parameters=lock.parameters)
     try:
         with out.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
@@ -66,13 +65,6 @@ def init(
     )
     say(f"\nWrote {out} and {lock_file}. Nothing is granted yet.")
     say("Look at every line marked `review`, add rules, then run: zt-agents check")
-
-
-def import_from_here() -> None:
-    """Make modules in the current folder importable, as ``python -m`` does."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
 
 
 def _check_names(agent: str, trust_domain: str) -> None:

@@ -96,7 +96,16 @@ def test_anything_else_is_refused(tmp_path: Path, path: tuple[str, ...], value: 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "{} {}", '{"version": 1}', '{"version": 1, "version": 1, "tools": {}}', "[" * 100_000],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{} {}",
+        '{"version": 1}',
+        '{"version": 1, "version": 1, "tools": {}}',
+        "[" * 100_000,
+    ],
     ids=["empty", "open", "list", "null", "two", "no-tools", "repeated", "deep"],
 )
 def test_malformed_files_are_refused(tmp_path: Path, text: str) -> None:

@@ -1,0 +1,241 @@
+"""``zt-agents check``: does the policy load, and are the tools still the ones that were accepted?"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zt_agents.catalog.catalog import Catalog, Standing
+from zt_agents.catalog.lock import ToolLock, lock_path
+from zt_agents.catalog.sources import load_object
+from zt_agents.catalog.specs import Tier, ToolDescription, ToolSpec
+from zt_agents.cli.display import say, say_json, say_table
+from zt_agents.decisions import Outcome
+from zt_agents.errors import PolicyFileError
+from zt_agents.identity.principals import AgentStatus
+
+if TYPE_CHECKING:
+    from zt_agents.policy.loader import Policy
+
+FINDINGS = 1
+"""Exit code when something was found."""
+_MOST_CHANGES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReview:
+    """How one tool stands."""
+
+    name: str
+    standing: str
+    """A Standing, or ``absent``: in the policy and in no source."""
+    problem: str = ""
+    """What is wrong, or empty."""
+    changes: tuple[str, ...] = field(default=())
+    """What changed since it was accepted, line by line, each with ``-`` or ``+`` in front."""
+
+
+def check(
+    policy_file: Annotated[Path, typer.Argument(metavar="POLICY")] = Path("zt-agents.yaml"),
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Accept the tools of the policy as they are now.")
+    ] = False,
+    tools: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE:ATTRIBUTE", help="Further tools to compare.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Load the policy, and compare every tool with what was accepted.
+
+    Exit code 0: all is well. 1: something was found. 2: the policy or its tools do not load.
+    """
+    from zt_agents.policy.document import read_file  # loads pydantic
+    from zt_agents.policy.loader import load_policy
+
+    lock_file = lock_path(policy_file)
+    lock = ToolLock.read(lock_file)
+    # An edited policy may only load against the new parameters, so its sources are read before it is loaded.
+    declared = read_file(policy_file).data.get("sources")
+    sources = [each for each in declared if isinstance(each, str)] if isinstance(declared, list) else []
+    descriptions = describe_sources([*sources, *(tools or [])])
+
+    candidate = lock.accept(descriptions)
+    try:
+        policy = load_policy(policy_file, parameters=(candidate if accept else lock).parameters)
+    except PolicyFileError:
+        if not accept and candidate.fingerprints != lock.fingerprints:
+            say(
+                "Conditions were checked against the accepted parameters, and some tools have changed since.",
+                stderr=True,
+            )
+            say(
+                "If the policy was written for the tools as they are now, run: zt-agents check --accept",
+                stderr=True,
+            )
+        raise
+    if accept:
+        lock = lock.accept(each for each in descriptions if each.name in policy.tools)
+        lock.write(lock_file)
+
+    reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=bool(sources or tools))
+    report = _json_report if as_json else _print_report
+    report(policy, reviews)
+    if any(review.problem for review in reviews):
+        raise typer.Exit(FINDINGS)
+
+
+def describe_sources(references: Iterable[str]) -> list[ToolDescription]:
+    """Import every ``MODULE:ATTRIBUTE`` and describe the tools found there."""
+    references = list(references)
+    if not references:
+        return []
+    import_from_here()
+    from zt_agents.integrations.langchain.describe import collect, describe_all  # loads LangChain
+
+    return describe_all([tool for reference in references for tool in collect(load_object(reference))])
+
+
+def import_from_here() -> None:
+    """Make modules in the current folder importable, as ``python -m`` does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
+def review_tools(
+    catalog: Catalog, descriptions: Sequence[ToolDescription], *, compared: bool
+) -> list[ToolReview]:
+    """Say how each tool of the policy and of its sources stands.
+
+    *compared* is false when there was no source to compare with.
+    """
+    reviews = [_review(catalog, description) for description in descriptions]
+    seen = {description.name for description in descriptions}
+    for name in catalog:
+        spec = catalog.get(name)
+        if name in seen or spec is None:
+            continue
+        if name not in catalog.lock.fingerprints:
+            reviews.append(ToolReview(name, Standing.UNRECORDED, "never accepted, and no source holds it"))
+        elif compared and not spec.unmediated:
+            reviews.append(ToolReview(name, "absent", "in the policy, and no source holds it"))
+        else:
+            reviews.append(ToolReview(name, "not compared"))
+    return reviews
+
+
+def _review(catalog: Catalog, description: ToolDescription) -> ToolReview:
+    standing = catalog.compare(description)
+    spec = catalog.get(description.name)
+    changes: tuple[str, ...] = ()
+    problem = {
+        Standing.ACCEPTED: "",
+        Standing.DRIFTED: "not what was accepted: every call is denied",
+        Standing.UNRECORDED: "never accepted: every call is denied",
+        Standing.UNKNOWN: "not in the policy: every call is denied",
+    }[standing]
+    if standing is Standing.DRIFTED:
+        changes = tuple(changes_between(catalog.lock.accepted[description.name], description))
+    if spec is not None and not problem:
+        problem = _mediation_problem(spec, description)
+    return ToolReview(description.name, standing, problem, changes)
+
+
+def _mediation_problem(spec: ToolSpec, description: ToolDescription) -> str:
+    if description.unmediated and not spec.unmediated:
+        return "the provider runs it and it never passes the guard: accept that with `unmediated: true`, or remove it"
+    if spec.unmediated and not description.unmediated:
+        return "`unmediated: true` in the policy, and yet it runs here: remove that"
+    return ""
+
+
+def changes_between(before: ToolDescription, after: ToolDescription) -> list[str]:
+    """Return the changed lines of description and parameters, each with ``-`` or ``+`` in front."""
+    changes = []
+    for old, new in zip(_lines(before), _lines(after), strict=True):
+        difference = difflib.unified_diff(old, new, lineterm="", n=0)
+        changes += [line for line in list(difference)[2:] if not line.startswith("@@")]
+    return changes
+
+
+def _lines(description: ToolDescription) -> tuple[list[str], list[str]]:
+    parameters = json.dumps(dict(description.parameters), indent=2, sort_keys=True)
+    return description.description.split("\n"), parameters.split("\n")
+
+
+def _print_report(policy: Policy, reviews: Sequence[ToolReview]) -> None:
+    facts = _facts(policy)
+    say(f"Policy {policy.id} loads: {len(policy.tools)} tools, {len(policy.agents)} agents.")
+    say(f"Rules: {_counts(facts['rules'])}. Tools: {_counts(facts['tiers'])}.")
+    for warning in policy.warnings:
+        say(f"warning: {warning}", style="yellow")
+    if facts["uncallable"]:
+        say(f"No agent may call: {', '.join(facts['uncallable'])}.")
+    say()
+    tiers = {name: spec.tier.value for name, spec in policy.tools.items()}
+    say_table(
+        ("tool", "tier", "standing", ""),
+        [(each.name, tiers.get(each.name, ""), each.standing, each.problem) for each in reviews],
+    )
+    for review in reviews:
+        if review.changes:
+            say(f"\n{review.name} changed since it was accepted:")
+        for line in review.changes[:_MOST_CHANGES]:
+            say(f"  {line}", style="green" if line.startswith("+") else "red")
+        if len(review.changes) > _MOST_CHANGES:
+            say(f"  and {len(review.changes) - _MOST_CHANGES} more lines (--json shows all)")
+    found = sum(1 for review in reviews if review.problem)
+    say(f"\n{found} finding{'' if found == 1 else 's'}.", style="red" if found else "green")
+    if any(review.standing in {Standing.DRIFTED, Standing.UNRECORDED} for review in reviews):
+        say("If these tools are as they should be, accept them: zt-agents check --accept")
+
+
+def _json_report(policy: Policy, reviews: Sequence[ToolReview]) -> None:
+    say_json(
+        {
+            "policy": {"id": policy.id, "version": policy.version},
+            **_facts(policy),
+            "warnings": [str(warning) for warning in policy.warnings],
+            "tools": [
+                {
+                    "name": each.name,
+                    "standing": str(each.standing),
+                    "problem": each.problem,
+                    "changes": list(each.changes),
+                }
+                for each in reviews
+            ],
+            "findings": sum(1 for review in reviews if review.problem),
+        }
+    )
+
+
+def _facts(policy: Policy) -> dict[str, Any]:
+    tiers = Counter(spec.tier for spec in policy.tools.values())
+    outcomes = Counter(rule.outcome for rule in policy.engine.rules)
+    callable_tools = {
+        tool
+        for rule in policy.engine.rules
+        if rule.outcome is not Outcome.DENY
+        and any(policy.agents[agent].status is AgentStatus.ACTIVE for agent in rule.agents)
+        for tool in rule.tools
+    }
+    return {
+        "tiers": {tier.value: tiers[tier] for tier in Tier},
+        "rules": {outcome.value: outcomes[outcome] for outcome in Outcome},
+        "uncallable": [
+            name for name, spec in policy.tools.items() if name not in callable_tools and not spec.unmediated
+        ],
+    }
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
