@@ -195,7 +195,7 @@ class SqliteAuditSink:
                 raise AuditIntegrityError(f"The audit log {self.path} was replaced by another log.")
             if head.seq < known.seq or (head.seq == known.seq and head.hash != known.hash):
                 raise AuditIntegrityError(
-                    f"The audit log {self.path} was cut or changed: it ended at {known} and now ends at {head}."
+                    f"The audit log {self.path} was cut or changed: it ended at {known}, now at {head}."
                 )
         self._left_at = (log_id, head)
         return log_id, head
