@@ -250,7 +250,7 @@ def _print_report(report: VerifyReport, log: Path, expect: Head | None) -> None:
     say(f"Head {report.head}")
     if expect is None:
         say(
-            "A log rewritten as a whole would verify too: note this head elsewhere, and --expect it next time."
+            "A log rewritten as a whole verifies too: note this head elsewhere, and --expect it next time."
         )
     else:
         say(f"It contains the expected record {expect.seq}, unchanged.")

@@ -212,16 +212,13 @@ class SqliteSnapshot:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
-        if connection.execute("PRAGMA application_id").fetchone()[0] not in (_APPLICATION_ID, 0):
+        if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
             raise StoreError(f"{path} is not an audit log.")
         self._schema_faults = list(_schema_faults(connection))
-        empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if "head" in _tables(connection):
-            self.log_id, self.head = _head(connection)
-        elif empty and connection.execute("PRAGMA application_id").fetchone()[0] == 0:
-            raise StoreError(f"{path} is empty: no audit log was created in it yet.")
-        else:
-            self.log_id, self.head = None, None
+        known = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        }
+        self.log_id, self.head = _head(connection) if "head" in known else (None, None)
 
     def faults(self) -> Iterator[str]:
         yield from self._schema_faults
@@ -332,10 +329,6 @@ def _schema_faults(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{name!r} is not defined as it was when the log was created."
     for name in found.keys() - _SCHEMA.keys():
         yield f"{name!r} does not belong in the schema of an audit log."
-
-
-def _tables(connection: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
 
 def _head(connection: sqlite3.Connection) -> tuple[Any, Head | None]:
