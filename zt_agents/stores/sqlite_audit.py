@@ -84,8 +84,11 @@ class SqliteAuditSink:
         self._busy_timeout = busy_timeout
         self._mutex = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._opened_as: tuple[int, int, int] | None = None
-        """Process, device and inode of the open connection."""
+        self._process = 0
+        """Id of the process that opened the connection."""
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the log. A file that takes its place is never accepted, whatever it holds:
+        SQLite would mix the old file's write-ahead log into it."""
         self._left_at: tuple[bytes, Head] | None = None
         """Log id and head as this process last saw them."""
         if create:
@@ -161,14 +164,12 @@ class SqliteAuditSink:
             status = self.path.stat()
         except OSError as error:
             raise AuditWriteError(f"The audit log {self.path} is gone.") from error
-        here = (os.getpid(), status.st_dev, status.st_ino)
-        if self._connection is not None and self._opened_as != here:
-            if self._opened_as is not None and self._opened_as[0] != here[0]:
-                raise AuditWriteError(
-                    f"The audit log {self.path} was carried across a fork.",
-                    hint="Open it in the child process.",
-                )
+        if self._file not in (None, (status.st_dev, status.st_ino)):
             raise AuditIntegrityError(f"The audit log {self.path} was replaced by another file.")
+        if self._connection is not None and self._process != os.getpid():
+            raise AuditWriteError(
+                f"The audit log {self.path} was carried across a fork.", hint="Open it in the child process."
+            )
         if self._connection is None:
             connection = _connect(self.path, "rw", self._busy_timeout)
             try:
@@ -178,7 +179,8 @@ class SqliteAuditSink:
             except BaseException:
                 connection.close()
                 raise
-            self._connection, self._opened_as = connection, here
+            self._connection, self._process = connection, os.getpid()
+            self._file = (status.st_dev, status.st_ino)
         return self._connection
 
     def _require_schema(self, connection: sqlite3.Connection) -> None:
@@ -201,9 +203,9 @@ class SqliteAuditSink:
         return log_id, head
 
     def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        if self._connection is not None and self._process == os.getpid():  # a parent's is not ours to close
+            self._connection.close()
+            self._connection = None
 
 
 class SqliteSnapshot:
@@ -218,7 +220,10 @@ class SqliteSnapshot:
         known = {
             name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
         }
-        self.log_id, self.head = _head(connection) if "head" in known else (None, None)
+        self.log_id: Any = None
+        self.head: Head | None = None
+        if "head" in known:
+            self.log_id, self.head = _head(connection)
 
     def faults(self) -> Iterator[str]:
         yield from self._schema_faults
@@ -303,13 +308,16 @@ def _create(path: Path, busy_timeout: float) -> None:
     connection = _connect(path, "rw", busy_timeout)
     try:
         connection.execute("BEGIN IMMEDIATE")
-        pristine = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if pristine and connection.execute("PRAGMA application_id").fetchone()[0] == 0:
+        (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        if things == application_id == 0:
             log_id = os.urandom(16)
             for sql in _SCHEMA.values():
                 connection.execute(sql)
             connection.execute("INSERT INTO head VALUES (1, ?, 0, ?)", (log_id, genesis(log_id)))
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        elif application_id != _APPLICATION_ID:
+            raise StoreError(f"{path} is not an audit log.")
         connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":

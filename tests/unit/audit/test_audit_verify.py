@@ -16,6 +16,11 @@ from zt_agents.audit.chain import encode, genesis, link
 from zt_agents.audit.verify import Fault, VerifyReport, VerifyStatus
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
+COPY_LAST_TO = (
+    "INSERT INTO record (seq, body, hash, time, agent, user, tool, decision_id) "
+    "SELECT {}, body, hash, time, agent, user, tool, decision_id FROM record WHERE seq = 10"
+)
+
 
 @pytest.fixture
 def ten(path: Path, make_record) -> Path:
@@ -77,7 +82,8 @@ def test_a_report_cannot_be_mistaken_for_a_boolean(ten) -> None:
         ("DELETE FROM record WHERE seq = 1", (Fault.MISSING, 1)),
         ("DELETE FROM record WHERE seq BETWEEN 4 AND 6", (Fault.MISSING, 4)),
         (
-            "DELETE FROM record WHERE seq = 4; UPDATE record SET seq = seq - 1 WHERE seq > 4; UPDATE head SET seq = 9",
+            "DELETE FROM record WHERE seq = 4; UPDATE record SET seq = seq - 1 WHERE seq > 4;"
+            "UPDATE head SET seq = 9",
             (Fault.CHANGED, 4),
         ),
         (
@@ -85,10 +91,8 @@ def test_a_report_cannot_be_mistaken_for_a_boolean(ten) -> None:
             "UPDATE record SET seq = 7 WHERE seq = -1",
             (Fault.CHANGED, 4),
         ),
-        ("INSERT INTO record SELECT 11, body, hash, time, agent, user, tool, decision_id FROM record WHERE seq = 10",
-         (Fault.CHANGED, 11)),
-        ("INSERT INTO record SELECT 0, body, hash, time, agent, user, tool, decision_id FROM record WHERE seq = 10",
-         (Fault.CHANGED, 0)),
+        (COPY_LAST_TO.format(11), (Fault.CHANGED, 11)),
+        (COPY_LAST_TO.format(0), (Fault.CHANGED, 0)),
         ("DELETE FROM record WHERE seq > 7", (Fault.HEAD, 8)),
         ("DELETE FROM record", (Fault.HEAD, 1)),
         ("DELETE FROM head", (Fault.HEAD, None)),
@@ -135,7 +139,7 @@ def test_findings_are_bounded_and_counted(path, make_record) -> None:
 
 
 def rewrite(path: Path, change: Callable[[int, bytes], bytes]) -> None:
-    """Do what an attacker would who knows the code: change records and compute the chain and the head again."""
+    """Do what an attacker who knows the code would: change records, compute chain and head again."""
     with closing(sqlite3.connect(path)) as connection, connection:
         digest = genesis(connection.execute("SELECT log_id FROM head").fetchone()[0])
         for seq, body in connection.execute("SELECT seq, body FROM record ORDER BY seq").fetchall():
@@ -169,7 +173,7 @@ def test_an_older_copy_put_back_is_found_with_a_head_noted_elsewhere(ten, tmp_pa
     with AuditLog(SqliteAuditSink(ten)) as log:
         log.append(make_record())
     noted = prove(ten).head
-    os.replace(copy, ten)
+    copy.replace(ten)
     assert found(ten, noted) == {(Fault.EXPECTED, 11)}
 
 
