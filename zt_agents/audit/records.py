@@ -1,7 +1,8 @@
-"""What an audit record says. A record is a value: it does not write, hash or verify itself (see ``log``, ``verify``).
+"""What an audit record says. A record is a value: it does not write, hash or verify itself.
 
 Every governed call leaves two records that share a ``decision_id``: the decision, written before the body
-runs, and the outcome, written after it. Arguments and results are never part of a record; ``args_hash`` is keyed.
+runs, and the outcome, written after it. Arguments and results are never part of a record; ``args_hash`` is
+keyed.
 """
 
 from __future__ import annotations

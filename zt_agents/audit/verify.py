@@ -90,18 +90,25 @@ def verify(
     Raises:
         StoreError: the log could not be opened.
     """
-    with source.snapshot() as snapshot:
-        walk = _Walk(snapshot, expect)
-        try:
-            for text in snapshot.faults():
-                walk.find(Fault.DAMAGED, None, text)
-            for stored in snapshot.stored():
-                walk.step(stored)
-                if progress is not None and walk.records % 1000 == 0:
-                    progress(walk.records, snapshot.head.seq if snapshot.head else 0)
-        except AuditIntegrityError as error:
-            walk.find(Fault.DAMAGED, walk.due, f"Reading stops before record {walk.due}. {error.message}")
-        return walk.report()
+    try:
+        with source.snapshot() as snapshot:
+            return _verify(snapshot, expect, progress)
+    except AuditIntegrityError as error:
+        return VerifyReport(VerifyStatus.BROKEN, "", 0, None, (Finding(Fault.DAMAGED, None, error.message),))
+
+
+def _verify(snapshot: Snapshot, expect: Head | None, progress: Progress | None) -> VerifyReport:
+    walk = _Walk(snapshot, expect)
+    try:
+        for text in snapshot.faults():
+            walk.find(Fault.DAMAGED, None, text)
+        for stored in snapshot.stored():
+            walk.step(stored)
+            if progress is not None and walk.records % 1000 == 0:
+                progress(walk.records, snapshot.head.seq if snapshot.head else 0)
+    except AuditIntegrityError as error:
+        walk.find(Fault.DAMAGED, walk.due, f"Reading stops before record {walk.due}. {error.message}")
+    return walk.report()
 
 
 class _Walk:

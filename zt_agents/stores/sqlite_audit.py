@@ -84,8 +84,11 @@ class SqliteAuditSink:
         self._busy_timeout = busy_timeout
         self._mutex = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._opened_as: tuple[int, int, int] | None = None
-        """Process, device and inode of the open connection."""
+        self._process = 0
+        """Id of the process that opened the connection."""
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the log. A file that takes its place is never accepted, whatever it holds:
+        SQLite would mix the old file's write-ahead log into it."""
         self._left_at: tuple[bytes, Head] | None = None
         """Log id and head as this process last saw them."""
         if create:
@@ -161,14 +164,12 @@ class SqliteAuditSink:
             status = self.path.stat()
         except OSError as error:
             raise AuditWriteError(f"The audit log {self.path} is gone.") from error
-        here = (os.getpid(), status.st_dev, status.st_ino)
-        if self._connection is not None and self._opened_as != here:
-            if self._opened_as is not None and self._opened_as[0] != here[0]:
-                raise AuditWriteError(
-                    f"The audit log {self.path} was carried across a fork.",
-                    hint="Open it in the child process.",
-                )
+        if self._file not in (None, (status.st_dev, status.st_ino)):
             raise AuditIntegrityError(f"The audit log {self.path} was replaced by another file.")
+        if self._connection is not None and self._process != os.getpid():
+            raise AuditWriteError(
+                f"The audit log {self.path} was carried across a fork.", hint="Open it in the child process."
+            )
         if self._connection is None:
             connection = _connect(self.path, "rw", self._busy_timeout)
             try:
@@ -178,7 +179,8 @@ class SqliteAuditSink:
             except BaseException:
                 connection.close()
                 raise
-            self._connection, self._opened_as = connection, here
+            self._connection, self._process = connection, os.getpid()
+            self._file = (status.st_dev, status.st_ino)
         return self._connection
 
     def _require_schema(self, connection: sqlite3.Connection) -> None:
@@ -195,15 +197,15 @@ class SqliteAuditSink:
                 raise AuditIntegrityError(f"The audit log {self.path} was replaced by another log.")
             if head.seq < known.seq or (head.seq == known.seq and head.hash != known.hash):
                 raise AuditIntegrityError(
-                    f"The audit log {self.path} was cut or changed: it ended at {known} and now ends at {head}."
+                    f"The audit log {self.path} was cut or changed: it ended at {known}, now at {head}."
                 )
         self._left_at = (log_id, head)
         return log_id, head
 
     def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        if self._connection is not None and self._process == os.getpid():  # a parent's is not ours to close
+            self._connection.close()
+            self._connection = None
 
 
 class SqliteSnapshot:
@@ -212,16 +214,16 @@ class SqliteSnapshot:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
-        if connection.execute("PRAGMA application_id").fetchone()[0] not in (_APPLICATION_ID, 0):
+        if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
             raise StoreError(f"{path} is not an audit log.")
         self._schema_faults = list(_schema_faults(connection))
-        empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if "head" in _tables(connection):
+        known = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        }
+        self.log_id: Any = None
+        self.head: Head | None = None
+        if "head" in known:
             self.log_id, self.head = _head(connection)
-        elif empty and connection.execute("PRAGMA application_id").fetchone()[0] == 0:
-            raise StoreError(f"{path} is empty: no audit log was created in it yet.")
-        else:
-            self.log_id, self.head = None, None
 
     def faults(self) -> Iterator[str]:
         yield from self._schema_faults
@@ -306,13 +308,16 @@ def _create(path: Path, busy_timeout: float) -> None:
     connection = _connect(path, "rw", busy_timeout)
     try:
         connection.execute("BEGIN IMMEDIATE")
-        pristine = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if pristine and connection.execute("PRAGMA application_id").fetchone()[0] == 0:
+        (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        if things == application_id == 0:
             log_id = os.urandom(16)
             for sql in _SCHEMA.values():
                 connection.execute(sql)
             connection.execute("INSERT INTO head VALUES (1, ?, 0, ?)", (log_id, genesis(log_id)))
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        elif application_id != _APPLICATION_ID:
+            raise StoreError(f"{path} is not an audit log.")
         connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
@@ -332,10 +337,6 @@ def _schema_faults(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"{name!r} is not defined as it was when the log was created."
     for name in found.keys() - _SCHEMA.keys():
         yield f"{name!r} does not belong in the schema of an audit log."
-
-
-def _tables(connection: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
 
 def _head(connection: sqlite3.Connection) -> tuple[Any, Head | None]:

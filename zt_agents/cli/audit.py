@@ -1,0 +1,314 @@
+"""``zt-agents audit``: read the audit log, and prove it.
+
+Values in a log were chosen by models and by strangers. They are shown, never obeyed: control characters,
+direction overrides and the like are printed as escapes, and nothing is read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from zt_agents._internal.clock import as_datetime
+from zt_agents.audit.chain import Head
+from zt_agents.audit.records import RecordKind
+from zt_agents.audit.sink import Snapshot
+from zt_agents.audit.verify import Fault, Finding, VerifyReport, VerifyStatus, verify
+from zt_agents.errors import AuditIntegrityError, StoreError
+from zt_agents.stores.sqlite_audit import SqliteAuditSink
+
+VERIFIED, BROKEN, CANNOT_OPEN, NOTHING_TO_VERIFY = range(4)
+"""Exit codes of ``verify``."""
+
+_WIDTH_WITHOUT_TERMINAL = 200
+_LONG = 20_000
+"""Records from which a progress bar is worth drawing."""
+_AGO = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_COLOURS = {"allow": "green", "deny": "red", "require_approval": "yellow", "error": "red"}
+
+audit_app = typer.Typer(name="audit", help="Read the audit log, and prove it.", no_args_is_help=True)
+
+_Log = Annotated[Path, typer.Option("--log", envvar="ZT_AGENTS_AUDIT", help="The audit log.")]
+_DEFAULT_LOG = Path("zt-agents-audit.db")
+
+
+@dataclass(slots=True)
+class _Call:
+    """What the log holds of one governed call."""
+
+    decision: dict[str, Any] | None = None
+    outcome: dict[str, Any] | None = None
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    """Records that later ones of the same kind replaced, such as the wait for an approval."""
+
+    def add(self, record: dict[str, Any]) -> None:
+        if record.get("kind") == RecordKind.OUTCOME:
+            replaced, self.outcome = self.outcome, record
+        else:
+            replaced, self.decision = self.decision, record
+        if replaced is not None:
+            self.earlier.append(replaced)
+
+
+@audit_app.command()
+def show(
+    log: _Log = _DEFAULT_LOG,
+    agent: Annotated[str | None, typer.Option(help="Only calls by this agent.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only calls for this user.")] = None,
+    tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="Only calls decided so: allow, deny or require_approval.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Such as 15m, 2h, 7d or 2026-01-31T08:00.")] = None,
+    until: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many calls, the newest ones.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per call and line.")] = False,
+) -> None:
+    """Show what was decided and what came of it, oldest first. This proves nothing: see verify."""
+    if outcome is not None and outcome not in {"allow", "deny", "require_approval"}:
+        raise typer.BadParameter("an outcome is allow, deny or require_approval", param_hint="--outcome")
+    filters = {
+        "agent": agent,
+        "user": user,
+        "tool": tool,
+        "since": _moment(since, "--since"),
+        "until": _moment(until, "--until"),
+    }
+    with _or_exit(), SqliteAuditSink(log, create=False).snapshot() as snapshot:
+        calls = list(_newest_calls(snapshot, filters, outcome, limit))[::-1]
+        head = snapshot.head
+    if as_json:
+        for call in calls:
+            _print_json({"decision": call.decision, "outcome": call.outcome, "earlier": call.earlier})
+        return
+    console = _console()
+    console.print(_table(calls))
+    console.print(
+        Text(f"{len(calls)} call{'s' if len(calls) != 1 else ''}. Head {head}, unproven."), soft_wrap=True
+    )
+
+
+@audit_app.command("verify")
+def verify_log(
+    log: _Log = _DEFAULT_LOG,
+    expect: Annotated[
+        str | None, typer.Option(metavar="SEQ:HASH", help="A head that was noted elsewhere.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+) -> None:
+    """Prove the log. Exit code 0: verified, 1: broken, 2: it cannot be opened, 3: there is nothing to verify.
+
+    Without --expect, a log that was rewritten as a whole, or put back to an older state, still verifies.
+    """
+    try:
+        head = Head.parse(expect) if expect is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--expect") from error
+    with _or_exit():
+        if log.exists() and (not log.is_file() or log.stat().st_size):
+            with _progress() as progress:
+                report = verify(SqliteAuditSink(log, create=False), expect=head, progress=progress)
+        else:
+            report = _report_without_log(head)
+    if as_json:
+        _print_json(_report_as_dict(report))
+    else:
+        _print_report(report, log, head)
+    raise typer.Exit(
+        {
+            VerifyStatus.VERIFIED: VERIFIED,
+            VerifyStatus.BROKEN: BROKEN,
+            VerifyStatus.NOTHING: NOTHING_TO_VERIFY,
+        }[report.status]
+    )
+
+
+def _newest_calls(
+    snapshot: Snapshot, filters: dict[str, Any], outcome: str | None, limit: int
+) -> Iterator[_Call]:
+    seen: set[str] = set()
+    for record in snapshot.read(**filters, newest_first=True):
+        decision_id = record.get("decision_id")
+        call = _Call()
+        if not isinstance(decision_id, str):
+            call.add(record)
+        elif decision_id in seen:
+            continue
+        else:
+            seen.add(decision_id)
+            for part in snapshot.read(decision_id=decision_id):
+                call.add(part)
+        decided = (call.decision or call.outcome or {}).get("outcome")
+        if outcome is None or decided == outcome:
+            yield call
+            limit -= 1
+            if limit == 0:
+                return
+
+
+def _table(calls: list[_Call]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("time", "agent", "for user", "tool", "tier", "outcome", "why", "status", "ms", "trace id"):
+        table.add_column(name, overflow="fold", justify="right" if name == "ms" else "left")
+    for call in calls:
+        said = call.decision or call.outcome or {}
+        done = call.outcome or {}
+        duration = done.get("duration_ms")
+        cells = (
+            _when(said.get("time")),
+            said.get("agent"),
+            said.get("user_id"),
+            said.get("tool"),
+            said.get("tier"),
+            said.get("outcome"),
+            _why(call),
+            " ".join(str(done[name]) for name in ("status", "error_type") if name in done),
+            f"{duration:.1f}" if isinstance(duration, int | float) else None,
+            said.get("trace_id"),
+        )
+        table.add_row(*(_cell(cell) for cell in cells))
+    return table
+
+
+def _why(call: _Call) -> str:
+    if call.decision is None:
+        return "no decision is on record for this outcome"
+    if "unreadable" in call.decision:
+        return f"record {call.decision['seq']} is unreadable"
+    reasons = call.decision.get("reasons")
+    first = reasons[0] if isinstance(reasons, list) and reasons else None
+    why = str(first[1]) if isinstance(first, list) and len(first) == 3 else ""
+    rule = call.decision.get("rule_id")
+    approver = call.decision.get("approved_by")
+    return why + (f" [rule {rule}]" if rule else "") + (f" [approved by {approver}]" if approver else "")
+
+
+def _when(seconds: object) -> str:
+    try:
+        return as_datetime(float(str(seconds))).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
+
+
+def _cell(value: object) -> Text:
+    text = _visible("" if value is None else str(value))
+    return Text(text, style=_COLOURS.get(text, ""))
+
+
+def _visible(text: str) -> str:
+    """Return *text* with every character that acts instead of showing itself turned into an escape."""
+    return "".join(
+        character if " " <= character <= "~" or not _acts(character) else ascii(character)[1:-1]
+        for character in text
+    )
+
+
+def _acts(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in {"Zl", "Zp"}
+
+
+def _print_json(document: object) -> None:
+    line = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    typer.echo(line.replace("\x7f", "\\u007f"))  # the one control character that JSON lets through
+
+
+def _print_report(report: VerifyReport, log: Path, expect: Head | None) -> None:
+    console = _console()
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(_visible(text), style=style), soft_wrap=True)
+
+    records = f"{report.records} record{'s' if report.records != 1 else ''}"
+    if report.status is VerifyStatus.NOTHING:
+        say(f"NOTHING TO VERIFY: {log} holds no records.", "yellow")
+        return
+    if report.status is VerifyStatus.BROKEN:
+        say(f"BROKEN: {log}, {records}.", "bold red")
+        for finding in report.findings:
+            say(f"  {finding.fault}: {finding.text}")
+        if report.findings_left_out:
+            say(f"  and {report.findings_left_out} more")
+        return
+    say(f"VERIFIED: {log}, {records}.", "bold green")
+    say(f"Head {report.head}")
+    if expect is None:
+        say(
+            "A log rewritten as a whole verifies too: note this head elsewhere, and --expect it next time."
+        )
+    else:
+        say(f"It contains the expected record {expect.seq}, unchanged.")
+
+
+def _report_as_dict(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "status": report.status,
+        "log_id": report.log_id,
+        "records": report.records,
+        "head": str(report.head) if report.head else None,
+        "findings": [{"fault": f.fault, "seq": f.seq, "text": f.text} for f in report.findings],
+        "findings_left_out": report.findings_left_out,
+    }
+
+
+def _moment(text: str | None, option: str) -> float | None:
+    if text is None:
+        return None
+    if match := _AGO.fullmatch(text):
+        return time.time() - int(match[1]) * _SECONDS[match[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        message = (
+            "a time is written like 15m, 2h, 7d (ago) or 2026-01-31T08:00 (UTC unless it says otherwise)"
+        )
+        raise typer.BadParameter(message, param_hint=option) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _console(*, stderr: bool = False) -> Console:
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else _WIDTH_WITHOUT_TERMINAL
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def _report_without_log(expect: Head | None) -> VerifyReport:
+    if expect is None:
+        return VerifyReport(VerifyStatus.NOTHING, "", 0, None, ())
+    gone = Finding(Fault.EXPECTED, expect.seq, f"Record {expect.seq} was expected; there is no log.")
+    return VerifyReport(VerifyStatus.BROKEN, "", 0, None, (gone,))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda done, of: bar.update(task, completed=done, total=of, visible=of >= _LONG)
+
+
+@contextmanager
+def _or_exit() -> Iterator[None]:
+    try:
+        yield
+    except (StoreError, AuditIntegrityError) as error:
+        console = _console(stderr=True)
+        console.print(Text(_visible(f"error: {error}"), style="red"), soft_wrap=True)
+        raise typer.Exit(CANNOT_OPEN if isinstance(error, StoreError) else BROKEN) from error
