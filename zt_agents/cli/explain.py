@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import time as clock
-from collections.abc import Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
-from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
-from zt_agents.cli.display import say, say_json
-from zt_agents.errors import ConfigurationError
 from zt_agents.identity.principals import User
-from zt_agents.provenance.labels import DataClass, Integrity, Label
+from zt_agents.provenance.labels import DataClass, Integrity
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", Integrity, DataClass)
@@ -40,7 +33,6 @@ def explain(
 
     Exit code 0 whatever the decision; 2 when the question makes no sense.
     """
-    from zt_agents.policy.explain import explain as explain_call  # loads pydantic and CEL
     from zt_agents.policy.loader import load_policy
 
     lock = ToolLock.read(lock_path(policy_file))
