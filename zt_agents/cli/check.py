@@ -151,7 +151,7 @@ def _review(catalog: Catalog, description: ToolDescription) -> ToolReview:
 
 def _mediation_problem(spec: ToolSpec, description: ToolDescription) -> str:
     if description.unmediated and not spec.unmediated:
-        return "the provider runs it and it never passes the guard: accept that with `unmediated: true`, or remove it"
+        return "the provider runs it, past the guard: accept that with `unmediated: true`, or remove it"
     if spec.unmediated and not description.unmediated:
         return "`unmediated: true` in the policy, and yet it runs here: remove that"
     return ""
