@@ -7,7 +7,6 @@ functions, so that ``zt-agents --help`` stays quick.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
@@ -46,6 +45,8 @@ app = typer.Typer(
 def _print_version(wanted: bool) -> None:
     if not wanted:
         return
+    from importlib.metadata import PackageNotFoundError, version  # slow to load
+
     try:
         say(version("zt-agents"))
     except PackageNotFoundError:
