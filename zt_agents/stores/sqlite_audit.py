@@ -368,6 +368,8 @@ def _reading(path: Path) -> Iterator[None]:
     """Translate SQLite's errors: out of reach is a StoreError, damaged is an AuditIntegrityError."""
     try:
         yield
+    except UnicodeDecodeError as error:  # raised for SQLite's own message, where that quotes a damaged schema
+        raise AuditIntegrityError(f"The audit log {path} is damaged.") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _CANNOT_REACH:
