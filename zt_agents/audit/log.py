@@ -1,10 +1,8 @@
-"""The way into the audit log: callers queue records, one writer thread per process makes them durable in
-batches.
+"""The way into the audit log: callers queue records, one writer thread per process makes batches durable.
 
 Rules:
 
-1. ``append`` never waits for the disk. Everything that costs time (JSON, hashes, SQL) happens on the writer
-   thread.
+1. ``append`` never waits for the disk. What costs time (JSON, hashes, SQL) happens on the writer thread.
 2. A record somebody waits for is committed at once, together with all others that are queued. A record
    nobody waits for is committed within about 10 ms: the writer lets some gather, so that it seldom takes
    the interpreter from callers.
@@ -115,9 +113,7 @@ class Receipt:
                 self._wakes = [*(self._wakes or ()), wake]
         if not waiting:
             wake()
-        elif (
-            not log._hurry.is_set()
-        ):  # the writer clears it before it looks into the queue, so it cannot miss us
+        elif not log._hurry.is_set():  # it is cleared before the queue is read, so our record is not missed
             log._hurry.set()
 
     def _conclude(self, timeout: float) -> int:
