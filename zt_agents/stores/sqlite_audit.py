@@ -13,7 +13,7 @@ Rules:
    ours, say with a trigger that drops records, is refused.
 
 SQLite before 3.51.3 can, in rare moments, lose pages when one process writes while another checkpoints
-(https://sqlite.org/wal.html#walresetbug). Verification finds such damage; a newer SQLite does not have it.
+(https://sqlite.org/wal.html#walresetbug): have a newer one where several processes share a log.
 
 It speaks to ``sqlite3`` directly: one batch must be few calls. Each call that a busy interpreter lets go of
 its lock for may take 5 ms to get it back, so a statement per record turned a commit of 64 records into 230
