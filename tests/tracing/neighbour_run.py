@@ -1,19 +1,20 @@
 """One agent run beside another instrumentor, in a process of its own: instrumentors cannot be taken out again.
 
-Usage: ``python neighbour_run.py {none,openinference,langchain,sqlalchemy} FOLDER {sync,async,astream-abandoned}``.
+Usage: ``python neighbour_run.py {none,openinference,langchain,sqlite3} FOLDER {sync,async,astream-abandoned}``.
 Prints the finished spans as a JSON list of ``[depth, name, error type]``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 from opentelemetry import trace
@@ -38,7 +39,7 @@ rules:
 INSTRUMENTORS = {
     "openinference": ("openinference.instrumentation.langchain", "LangChainInstrumentor"),
     "langchain": ("opentelemetry.instrumentation.langchain", "LangchainInstrumentor"),
-    "sqlalchemy": ("opentelemetry.instrumentation.sqlalchemy", "SQLAlchemyInstrumentor"),
+    "sqlite3": ("opentelemetry.instrumentation.sqlite3", "SQLite3Instrumentor"),
 }
 
 
@@ -48,11 +49,10 @@ def main(neighbour: str, folder: Path, way: str) -> None:
     if neighbour in INSTRUMENTORS:
         module, name = INSTRUMENTORS[neighbour]
         getattr(importlib.import_module(module), name)().instrument(tracer_provider=recorder.provider)
-    engine = sqlalchemy.create_engine(f"sqlite:///{folder / 'data.db'}")
 
     def query(n: int) -> int:
-        with engine.connect() as connection:
-            return int(connection.execute(sqlalchemy.text("SELECT :n"), {"n": n}).scalar_one())
+        with contextlib.closing(sqlite3.connect(folder / "data.db")) as connection:
+            return int(connection.cursor().execute("SELECT ?", (n,)).fetchone()[0])
 
     @tool
     def look(n: int) -> int:
@@ -84,7 +84,6 @@ def main(neighbour: str, folder: Path, way: str) -> None:
     else:
         asyncio.run(run_async())
     guard.close()
-    engine.dispose()
     nodes = [item for root in recorder.trees() for item in root.walk()]
     print(json.dumps([[depth, node.name, node.attributes.get("error.type")] for depth, node in nodes]))
 

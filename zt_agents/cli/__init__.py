@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from zt_agents.cli.audit import audit_app
 from zt_agents.cli.check import check
 from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
@@ -67,6 +68,7 @@ def _options(
 app.command()(init)
 app.command()(check)
 app.command()(explain)
+app.add_typer(audit_app, name="audit")
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from zt_agents._internal.display import visible
 from zt_agents.catalog.guess import Guess
 from zt_agents.catalog.specs import Tier, ToolDescription
-from zt_agents.cli.display import visible
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})

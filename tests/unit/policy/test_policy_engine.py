@@ -105,11 +105,11 @@ def test_an_allow_rule_that_cannot_be_evaluated_still_raises_the_tier() -> None:
 def test_the_call_may_raise_its_tier_and_never_lower_it(policy: Policy) -> None:
     call = call_for(policy, "helpdesk", "read_ticket")
     assert call.spec
-    raised = dataclasses.replace(call, spec=dataclasses.replace(call.spec, tier=Tier.HIGH))
+    raised = call._replace(spec=dataclasses.replace(call.spec, tier=Tier.HIGH))
     assert policy.engine.decide(raised).outcome is ASK
     call = call_for(policy, "helpdesk", "delete_account")
     assert call.spec
-    lowered = dataclasses.replace(call, spec=dataclasses.replace(call.spec, tier=Tier.LOW))
+    lowered = call._replace(spec=dataclasses.replace(call.spec, tier=Tier.LOW))
     assert policy.engine.decide(lowered).outcome is ASK
 
 
@@ -151,12 +151,12 @@ def test_unknown_tools_are_denied(policy: Policy) -> None:
     call = call_for(policy, "helpdesk", "read_ticket")
     assert call.spec
     for strange in (
-        dataclasses.replace(call, spec=None),
-        dataclasses.replace(call, tool="Read_Ticket"),
-        dataclasses.replace(call, tool="rеad_ticket"),
-        dataclasses.replace(call, tool="read_ticket "),
-        dataclasses.replace(call, tool="pay"),
-        dataclasses.replace(call, tool="other", spec=dataclasses.replace(call.spec, name="other")),
+        call._replace(spec=None),
+        call._replace(tool="Read_Ticket"),
+        call._replace(tool="rеad_ticket"),
+        call._replace(tool="read_ticket "),
+        call._replace(tool="pay"),
+        call._replace(tool="other", spec=dataclasses.replace(call.spec, name="other")),
     ):
         decision = policy.engine.decide(strange)
         assert (decision.outcome, decision.reasons[0].code) == (DENY, ReasonCode.UNKNOWN_TOOL)
@@ -177,7 +177,7 @@ def test_unknown_and_inactive_agents_are_denied() -> None:
         policy.agents["old-bot"],
         dataclasses.replace(policy.agents["old-bot"], status=AgentStatus.ACTIVE),
     ):
-        decision = policy.engine.decide(dataclasses.replace(call, agent=agent))
+        decision = policy.engine.decide(call._replace(agent=agent))
         assert (decision.outcome, decision.reasons[0].code) == (DENY, ReasonCode.IDENTITY)
 
 
