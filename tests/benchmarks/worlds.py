@@ -28,8 +28,11 @@ tools:
   search: {tier: low, effects: [read], system: wiki, resource: "article/{args.q}"}
   update: {tier: medium, effects: [write], system: wiki, resource: "article/{args.q}"}
 rules:
-  - {id: searches, agents: [helpdesk], tools: [search], outcome: allow, when: 'args.q.size() < 100 && args.q != "denied"'}
-  - {id: updates, agents: [helpdesk], tools: [update], outcome: allow, when: 'args.q.size() < 100 && args.q != "denied"'}
+  - id: everybody-reads-and-writes
+    agents: [helpdesk]
+    tools: [search, update]
+    outcome: allow
+    when: args.q.size() < 100 && args.q != "denied"
 """
 
 ARGUMENTS = {"q": "vpn"}

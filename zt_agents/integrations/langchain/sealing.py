@@ -139,8 +139,9 @@ def _build(original: type[BaseTool]) -> type[BaseTool]:
         "__setattr__": _setattr(original),
         "__reduce_ex__": _reduce(original),
         "_to_args_and_kwargs": _to_args_and_kwargs(original),
-        "_filter_injected_args": _filter_injected_args(original),
     }
+    if _from_langchain(original, "_filter_injected_args"):
+        members["_filter_injected_args"] = _filter_injected_args(original)
     for name, depth in (("invoke", Depth.INVOKE), ("ainvoke", Depth.INVOKE)):
         if not _from_langchain(original, name):
             members[name] = _own_entry(original, name, depth)
@@ -323,7 +324,7 @@ def _to_args_and_kwargs(original: type[BaseTool]) -> Callable[..., Any]:
 
 
 def _filter_injected_args(original: type[BaseTool]) -> Callable[..., Any]:
-    """What callbacks are not shown: LangChain derives it from the schema on every call, and a sealed schema is fixed."""
+    """What callbacks are shown. LangChain derives it from the schema on every call; a sealed tool's is fixed."""
     inner = original._filter_injected_args
 
     def shown(self: BaseTool, tool_input: dict[str, Any]) -> dict[str, Any]:
