@@ -10,9 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import calls, machine
+from tests.benchmarks import calls, machine, peers
 
-SUBJECTS = {"calls": calls.tables}
+SUBJECTS = {"calls": calls.tables, "peers": peers.tables}
 
 
 def main() -> None:

@@ -38,9 +38,9 @@ def tables(folder: Path, *, quick: bool) -> list[Table]:
         " the background, arguments hashed."
     )
     return [
-        comparison("Sync: tool.invoke", sync, everything),
-        comparison("Async: tool.ainvoke", asynchronous, everything),
-        comparison("Durable: the record is on disk before the body runs", durable),
+        comparison("tool.invoke", sync, everything),
+        comparison("tool.ainvoke", asynchronous, everything),
+        comparison(f"Durable before the body runs, against: {SYNCED}", durable),
         effort,
     ]
 

@@ -43,16 +43,23 @@ class Table:
         return {"title": self.title, "note": self.note, "rows": rows}
 
 
+COMPARED = ("", "p50 us", "p99 us", "x p50", "by round", "bare p50", "bare p99")
+
+
 def comparison(title: str, pairs: Sequence[Pair], note: str = "") -> Table:
-    """Return pairs as a table: the baseline of the first of them, and each other subject against its own."""
-    table = Table(title, ("", "p50 us", "p99 us", "x p50", "by round"), note)
-    baseline = pairs[0].baseline
-    table.add(baseline.name, baseline.p50, baseline.quantile(0.99), 1.0, "")
+    """Return pairs as a table; each subject is compared with the baseline that it took turns with."""
+    table = Table(title, COMPARED, note)
     for pair in pairs:
-        ratios = pair.ratios()
-        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-        table.add(pair.timing.name, pair.timing.p50, pair.timing.quantile(0.99), median(ratios), spread)
+        table.add(*compared(pair))
     return table
+
+
+def compared(pair: Pair) -> tuple[str | float, ...]:
+    """Return the row of one pair."""
+    ratios = pair.ratios()
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    mine, bare = pair.timing, pair.baseline
+    return mine.name, mine.p50, mine.quantile(0.99), median(ratios), spread, bare.p50, bare.quantile(0.99)
 
 
 def _text(cell: str | float | None) -> str:

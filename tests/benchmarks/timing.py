@@ -90,7 +90,7 @@ def take_turns(baseline: Subject, other: Subject, calls: int) -> Pair:
 
 
 async def atake_turns(baseline: AsyncSubject, other: AsyncSubject, calls: int) -> Pair:
-    """The async twin of :func:`take_turns`. Each subject lives in one task: making a task per call would be timed too."""
+    """The async twin of :func:`take_turns`. Each subject lives in one task: a task per call would be timed too."""
     pair = Pair(Timing(baseline.name), Timing(other.name))
     clock = time.perf_counter_ns
     asked: tuple[asyncio.Queue[list[int]], asyncio.Queue[list[int]]] = (asyncio.Queue(), asyncio.Queue())
