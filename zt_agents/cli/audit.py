@@ -10,7 +10,6 @@ import json
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zt_agents._internal.clock import as_datetime
+from zt_agents._internal.display import visible
 from zt_agents.audit.chain import Head
 from zt_agents.audit.records import RecordKind
 from zt_agents.audit.sink import Snapshot
@@ -207,21 +207,8 @@ def _when(seconds: object) -> str:
 
 
 def _cell(value: object) -> Text:
-    text = _visible("" if value is None else str(value))
+    text = visible("" if value is None else str(value))
     return Text(text, style=_COLOURS.get(text, ""))
-
-
-def _visible(text: str) -> str:
-    """Return *text* with every character that acts instead of showing itself turned into an escape."""
-    return "".join(
-        character if " " <= character <= "~" or not _acts(character) else ascii(character)[1:-1]
-        for character in text
-    )
-
-
-def _acts(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category[0] == "C" or category in {"Zl", "Zp"}
 
 
 def _print_json(document: object) -> None:
@@ -233,7 +220,7 @@ def _print_report(report: VerifyReport, log: Path, expect: Head | None) -> None:
     console = _console()
 
     def say(text: str, style: str = "") -> None:
-        console.print(Text(_visible(text), style=style), soft_wrap=True)
+        console.print(Text(visible(text), style=style), soft_wrap=True)
 
     records = f"{report.records} record{'s' if report.records != 1 else ''}"
     if report.status is VerifyStatus.NOTHING:
@@ -310,5 +297,5 @@ def _or_exit() -> Iterator[None]:
         yield
     except (StoreError, AuditIntegrityError) as error:
         console = _console(stderr=True)
-        console.print(Text(_visible(f"error: {error}"), style="red"), soft_wrap=True)
+        console.print(Text(visible(f"error: {error}"), style="red"), soft_wrap=True)
         raise typer.Exit(CANNOT_OPEN if isinstance(error, StoreError) else BROKEN) from error
