@@ -98,7 +98,7 @@ def show(
             _print_json({"decision": call.decision, "outcome": call.outcome, "earlier": call.earlier})
         return
     console = _console()
-    console.print(_table(calls))
+    console.print(_table(calls, console.width))
     console.print(
         Text(f"{len(calls)} call{'s' if len(calls) != 1 else ''}. Head {head}, unproven."), soft_wrap=True
     )
@@ -162,28 +162,42 @@ def _newest_calls(
                 return
 
 
-def _table(calls: list[_Call]) -> Table:
+def _table(calls: list[_Call], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("time", "agent", "for user", "tool", "tier", "outcome", "why", "status", "ms", "trace id"):
-        table.add_column(name, overflow="fold", justify="right" if name == "ms" else "left")
-    for call in calls:
-        said = call.decision or call.outcome or {}
-        done = call.outcome or {}
-        duration = done.get("duration_ms")
-        cells = (
-            _when(said.get("time")),
-            said.get("agent"),
-            said.get("user_id"),
-            said.get("tool"),
-            said.get("tier"),
-            said.get("outcome"),
-            _why(call),
-            " ".join(str(done[name]) for name in ("status", "error_type") if name in done),
-            f"{duration:.1f}" if isinstance(duration, int | float) else None,
-            said.get("trace_id"),
+    names = _WIDE if width >= _WIDE_ENOUGH else _NARROW
+    for name in names:
+        table.add_column(
+            name, overflow="fold", justify="right" if name == "ms" else "left", no_wrap=name in _NEVER_FOLDED
         )
-        table.add_row(*(_cell(cell) for cell in cells))
+    for call in calls:
+        cells = _cells(call)
+        table.add_row(*(_cell(cells[name]) for name in names))
     return table
+
+
+_WIDE = ("time", "agent", "for user", "tool", "tier", "outcome", "why", "status", "ms", "trace id")
+_NARROW = ("time", "for user", "tool", "outcome", "why")
+_NEVER_FOLDED = {"time", "tier", "outcome", "status", "ms"}
+_WIDE_ENOUGH = 140
+"""Characters a terminal needs for all columns to be readable."""
+
+
+def _cells(call: _Call) -> dict[str, object]:
+    said = call.decision or call.outcome or {}
+    done = call.outcome or {}
+    duration = done.get("duration_ms")
+    return {
+        "time": _when(said.get("time")),
+        "agent": said.get("agent"),
+        "for user": said.get("user_id"),
+        "tool": said.get("tool"),
+        "tier": said.get("tier"),
+        "outcome": said.get("outcome"),
+        "why": _why(call),
+        "status": " ".join(str(done[name]) for name in ("status", "error_type") if name in done),
+        "ms": f"{duration:.1f}" if isinstance(duration, int | float) else None,
+        "trace id": said.get("trace_id"),
+    }
 
 
 def _why(call: _Call) -> str:
@@ -196,7 +210,7 @@ def _why(call: _Call) -> str:
     why = str(first[1]) if isinstance(first, list) and len(first) == 3 else ""
     rule = call.decision.get("rule_id")
     approver = call.decision.get("approved_by")
-    return why + (f" [rule {rule}]" if rule else "") + (f" [approved by {approver}]" if approver else "")
+    return why + (f" [rule {rule}]" if rule else "") + (f" [approved by {approver}]" if approver and str(approver) not in why else "")
 
 
 def _when(seconds: object) -> str:
