@@ -39,7 +39,7 @@ class Tripwire(BaseCallbackHandler):
 def announced(name: str) -> bool:
     """Return whether the tool that starts is the sealed tool just entered; true once per entry."""
     entry = entry_var.get()
-    if entry is None or entry.announced or entry.name != name:
+    if entry is None or entry.announced or entry.used or entry.name != name:
         return False
     entry.announced = True
     return True
