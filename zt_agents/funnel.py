@@ -53,6 +53,8 @@ class GuardedTool:
     fingerprint: str
     standing: Standing
     effects: tuple[str, ...]
+    label: Label
+    """Label of what the tool returns."""
     suspends: Callable[[BaseException], bool]
     """Whether an exception from the body is its framework's way to pause it, not a failure."""
 
@@ -364,11 +366,9 @@ class Permit:
     def enter(self) -> None:
         """Begin the body: this permit and its span become current."""
         assert self.decision.allowed
-        spec = self.tool.spec
-        assert spec is not None
         if self.session is not None:
             # From here on the session counts as having seen what the tool returns, whatever the body does with it.
-            self.session.taint(Label(spec.integrity, spec.data_class))
+            self.session.taint(self.tool.label)
         self.resume()
         self._body_started = time.perf_counter_ns()
 

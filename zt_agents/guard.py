@@ -32,6 +32,7 @@ from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AuditError
 from zt_agents.funnel import GuardedTool, Invocation, Permit, Replayed, as_denial
 from zt_agents.identity import Agent, AgentRegistry, TokenIssuer, User
+from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
 from zt_agents.telemetry import CallSpan, Tracing
 from zt_agents.telemetry import attributes as names
@@ -131,6 +132,7 @@ class Guard:
             fingerprint=fingerprint(description),
             standing=self.catalog.compare(description),
             effects=tuple(sorted(spec.effects)) if spec else (),
+            label=Label(spec.integrity, spec.data_class) if spec else Label(),
             suspends=suspends,
         )
 

@@ -63,6 +63,8 @@ class Session:
         self.calls = CallLedger()
         self.span: CallSpan | None = None
         self._label = Label()
+        self._joined = self._label
+        """The label that was joined last: joining it again would change nothing."""
         self._lock = threading.Lock()
         self._reset: Token[Session | None] | None = None
 
@@ -77,8 +79,10 @@ class Session:
 
     def taint(self, label: Label) -> None:
         """Join *label* into the session's label."""
-        with self._lock:
-            self._label = self._label.join(label)
+        if label is not self._joined:
+            with self._lock:
+                self._label = self._label.join(label)
+                self._joined = label
 
     def __enter__(self) -> Self:
         if self._reset is not None:

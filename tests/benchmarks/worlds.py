@@ -75,6 +75,9 @@ def make_tool(name: str = "search") -> BaseTool:
     async def abody(q: str) -> str:
         return q
 
+    for function in (body, abody):
+        # Types, not text: LangChain resolves text anew on every call of a bare tool, and not of a sealed one.
+        function.__annotations__ = {"q": str, "return": str}
     return StructuredTool.from_function(body, abody, name=name, description="Looks for an article in the wiki.")
 
 
