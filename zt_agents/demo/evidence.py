@@ -38,7 +38,7 @@ class Call:
 
     @property
     def allowed(self) -> bool:
-        return self.decision["outcome"] == Outcome.ALLOW
+        return bool(self.decision["outcome"] == Outcome.ALLOW)
 
     @property
     def why(self) -> str:

@@ -52,7 +52,7 @@ _TICKETS = [
 ]
 _ARTICLES = {
     "printing": "Blank pages: the driver lost its tray. Remove the printer and add it again as \\\\print\\floor-2.",
-    "passwords": "Reset a password only when the person asked for it. The new one goes to their phone, not to a ticket.",
+    "passwords": "Reset a password only when the person asked for it. The new one goes to their phone.",
 }
 
 Status = Literal["open", "waiting", "resolved"]
