@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from zt_agents.catalog.specs import Tier, ToolSpec
@@ -76,8 +77,11 @@ class Obligation:
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+# These are made for every call. Named tuples are immutable, and several times cheaper to make than frozen dataclasses.
+class ToolCall(NamedTuple):
     """The question. Built once from parsed, validated, copied arguments: what is decided is what runs."""
 
     tool: str
@@ -102,7 +106,7 @@ class ToolCall:
     time: float = 0.0
     """Seconds since the epoch at which the question was asked."""
     environment: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = _NOTHING
     """Request attributes set by the application, never by a model."""
 
 
@@ -119,8 +123,7 @@ _MODEL_TEXT: dict[ReasonCode, str] = {
 _MODEL_DEFAULT = "You are not permitted to make this call."
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer, complete: enough to enforce, to explain and to record."""
 
     id: str
@@ -147,7 +150,7 @@ class Decision:
 
     def denied(self, code: ReasonCode, text: str) -> Decision:
         """Return this decision turned into a denial, the new reason first."""
-        return replace(self, outcome=Outcome.DENY, reasons=(Reason(code, text), *self.reasons))
+        return self._replace(outcome=Outcome.DENY, reasons=(Reason(code, text), *self.reasons))
 
     def explain(self) -> str:
         """Return what was decided and why, for the operator."""

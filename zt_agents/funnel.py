@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode
@@ -259,8 +259,7 @@ class Permit:
         if before.state is CallState.DENIED and isinstance(before.error, AccessDeniedError):
             raise before.error
         if before.state is CallState.DONE and before.held:
-            self.decision = replace(
-                self.decision,
+            self.decision = self.decision._replace(
                 reasons=(Reason(ReasonCode.REPLAY, "It already ran: its recorded result was returned."),),
             )
             self._guard.audit.append(self._decision_record())
@@ -296,21 +295,21 @@ class Permit:
             refusal = self._not_approved(request, answer, failure)
             if refusal is None and answer is not None:
                 identity = self._identify(self._guard.clock())[1]
-                again = self._guard.policy.engine.decide(replace(self.call, time=self._guard.clock()))
+                again = self._guard.policy.engine.decide(self.call._replace(time=self._guard.clock()))
                 if identity is not None:
                     refusal = identity
                 elif again.outcome is Outcome.DENY:
                     refusal = again.reasons[0]._replace(text=f"No longer allowed. {again.reasons[0].text}")
         except Exception as error:  # noqa: BLE001 - see decide()
             self._fault(error)
-        decision = replace(self.decision, approval_id=request.id, approved_by=answer.approver if answer else None)
+        decision = self.decision._replace( approval_id=request.id, approved_by=answer.approver if answer else None)
         if refusal is not None:
-            self.decision = replace(decision, outcome=Outcome.DENY, reasons=(refusal, *decision.reasons))
+            self.decision = decision._replace(outcome=Outcome.DENY, reasons=(refusal, *decision.reasons))
             self._deny()
         else:
             assert answer is not None
             approved = Reason(ReasonCode.APPROVED, f"Approved by {answer.approver}.")
-            self.decision = replace(decision, outcome=Outcome.ALLOW, reasons=(approved, *decision.reasons))
+            self.decision = decision._replace(outcome=Outcome.ALLOW, reasons=(approved, *decision.reasons))
         self.request = None
 
     def _not_approved(
@@ -520,7 +519,6 @@ class Permit:
         decision, session, tool = self.decision, self.session, self.tool
         call: ToolCall | None = getattr(self, "call", None)
         agent = call.agent if call is not None else None
-        known = session is not None and agent is not None
         span, spec = self._span, tool.spec
         return AuditRecord(
             kind=RecordKind.DECISION,
@@ -543,11 +541,11 @@ class Permit:
             agent_id=agent.id if agent else "",
             agent_version=agent.version if agent else "",
             owner=agent.owner if agent else "",
-            user_id=session.user.id if known else "",
-            session_id=session.id if known else "",
-            task=session.claims.task if known else "",
+            user_id=session.user.id if session and agent else "",
+            session_id=session.id if session and agent else "",
+            task=session.claims.task if session and agent else "",
             call_id=self._invocation.call_id,
-            token_jti=session.id if known else "",
+            token_jti=session.id if session and agent else "",
             approval_id=decision.approval_id,
             approved_by=decision.approved_by,
             trace_id=span.trace_id if span else "",

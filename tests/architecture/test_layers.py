@@ -97,7 +97,7 @@ def test_imports_point_down(name: str, path: Path, tree: ast.Module) -> None:
             continue
         there = room(imported)
         assert there != "zt_agents", f"{name} imports {imported} from the package's face"
-        assert FLOORS[there] <= FLOORS[here], f"{name} (floor {FLOORS[here]}) imports {imported} (floor {FLOORS[there]})"
+        assert FLOORS[there] <= FLOORS[here], f"{name} imports {imported}, which is above it"
         if here in MECHANISMS and there in MECHANISMS:
             assert here == there, f"mechanism {here} imports mechanism {there}"
 

@@ -41,6 +41,7 @@ MAX_BYTES = 1_048_576
 
 _MAX_INTEGER = 2**53 - 1  # RFC 8785, section 3.2.2.3: numbers are IEEE 754 doubles
 _SIMPLE = (str, bool, type(None))
+_PLAIN: tuple[type[Any], ...] = (int, float, dict, list, tuple)
 _CONVERTIBLE = (date, time, timedelta, Decimal, UUID, PurePath)
 
 
@@ -119,8 +120,7 @@ def _convert(value: Any) -> Any:
         return to_jsonable_python(value)
     if isinstance(value, str):
         return str.__str__(value)  # not str(value): a subclass may say anything there
-    plain: type
-    for plain in (int, float, dict, list, tuple):
+    for plain in _PLAIN:
         if isinstance(value, plain):
             return plain(value)
     raise ArgumentsError(f"values of type {type(value).__name__} have no canonical form.")

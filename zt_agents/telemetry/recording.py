@@ -49,7 +49,7 @@ class SpanRecorder:
         """Return the roots, each with its whole tree; a span whose parent is not finished counts as a root."""
         nodes = self.spans()
         by_id = {node.span_id: node for node in nodes}
-        roots = []
+        roots: list[SpanNode] = []
         for node in nodes:
             parent = by_id.get(node.parent_id)
             (roots if parent is None else parent.children).append(node)

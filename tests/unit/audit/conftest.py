@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +30,7 @@ def make_record() -> MakeRecord:
             agent="helpdesk",
             user_id="kim",
         )
-        return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
+        return record._replace(**changes)  # type: ignore[arg-type]
 
     return make
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -57,5 +56,5 @@ def test_what_is_no_head_is_refused(text: str) -> None:
 
 
 def test_logs_with_the_same_records_share_no_hash(make_record) -> None:
-    _, body = encode(dataclasses.replace(make_record(), decision_id="same"))
+    _, body = encode(make_record()._replace(decision_id="same"))
     assert link(genesis(b"a" * 16), body) != link(genesis(b"b" * 16), body)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import sqlite3
 import stat
@@ -20,7 +19,7 @@ RECORD = AuditRecord(
 
 
 def records(count: int, **changes: object) -> list[AuditRecord]:
-    return [dataclasses.replace(RECORD, decision_id=f"d-{n}", **changes) for n in range(count)]  # type: ignore[arg-type]
+    return [RECORD._replace(decision_id=f"d-{n}", **changes) for n in range(count)]  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -80,8 +79,7 @@ def test_names_with_special_characters_are_names(tmp_path) -> None:
 def test_reading_filters(sink) -> None:
     sink.append(
         [
-            dataclasses.replace(
-                RECORD, decision_id=f"d-{n}", time=float(n), agent=f"a{n % 2}", user_id=f"u{n % 3}"
+            RECORD._replace( decision_id=f"d-{n}", time=float(n), agent=f"a{n % 2}", user_id=f"u{n % 3}"
             )
             for n in range(12)
         ]
@@ -101,7 +99,7 @@ def test_reading_filters(sink) -> None:
 
 
 def test_reading_gives_the_record_its_number_and_its_hash(sink) -> None:
-    sink.append([dataclasses.replace(RECORD, task="x")])
+    sink.append([RECORD._replace(task="x")])
     with sink.snapshot() as snapshot:
         (record,) = snapshot.read()
         (stored,) = snapshot.stored()
