@@ -103,7 +103,7 @@ class Helpdesk:
     def _file(self, operation: str, path: Path) -> Iterator[Path]:
         attributes = {"file.name": path.name, "file.directory": path.parent.name}
         with self._tracer.start_as_current_span(
-            f"{operation} {path.parent.name}/{path.name}", kind=SpanKind.CLIENT, attributes=attributes
+            f"{operation} {path.parent.name}", kind=SpanKind.CLIENT, attributes=attributes
         ):
             yield path
 

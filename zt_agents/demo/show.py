@@ -228,6 +228,6 @@ def _span_line(span: SpanNode) -> Text:
         line = Text.assemble((visible(span.name), "yellow"), "  a human is asked")
     else:
         kind = values.get("db.system.name") or "file"
-        line = Text.assemble((f"{kind}: ", "dim"), line)
+        line = Text.assemble((f"{kind}: ", "dim"), line, f" {visible(str(values.get('file.name', '')))}".rstrip())
     line.append(f"  {span.duration_ms:.1f} ms", "dim")
     return line
