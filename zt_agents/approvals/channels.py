@@ -42,7 +42,7 @@ class TerminalChannel:
     def ask(self, request: ApprovalRequest) -> Answer | None:
         self._console.print(approval_panel(request))
         try:
-            reply = self._console.input(r"[bold]Approve this call? \[y/N] [/]")
+            reply = self._console.input(r"[bold]Approve this call?[/] \[y/N] ")
         except EOFError:
             return None
         return Answer(

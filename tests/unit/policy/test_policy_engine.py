@@ -262,7 +262,7 @@ def test_a_fault_inside_a_value_closes() -> None:
             raise RuntimeError("no")
 
     policy = rules("finance pay allow when: args.amount < 100.0")
-    call = dataclasses.replace(call_for(policy, "finance", "pay"), arguments=Hostile())
+    call = call_for(policy, "finance", "pay")._replace(arguments=Hostile())
     assert policy.engine.decide(call).outcome is DENY
 
 
