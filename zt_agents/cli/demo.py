@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -42,6 +43,8 @@ def demo(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without check marks shows question marks
+    for switch in ("OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER"):
+        os.environ.pop(switch, None)  # the demonstration is about its spans
     console = Console(file=io.StringIO()) if as_json else Console(markup=False, emoji=False, highlight=False)
     answer = True if yes else False if no else None
     asks = answer is None and not as_json and sys.stdin.isatty()

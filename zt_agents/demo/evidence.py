@@ -73,7 +73,7 @@ def disagreements(calls: Iterable[Call], spans: Iterable[SpanNode]) -> list[str]
 
 
 def _key(record: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(record[name]) for name in ("decision_id", "outcome", "tier", "trace_id", "span_id"))
+    return tuple(str(record.get(name, "")) for name in ("decision_id", "outcome", "tier", "trace_id", "span_id"))
 
 
 def _span_key(span: SpanNode) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from zt_agents.telemetry.recording import SpanNode
 
 _TIERS = {"low": "green", "medium": "yellow", "high": "bold magenta"}
 _WIDTH = 100
-_PAUSE = 0.2
+_PAUSE = 0.15
 
 
 class Show:

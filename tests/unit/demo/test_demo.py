@@ -293,6 +293,16 @@ def test_json_summary_and_the_folder_that_was_named(tmp_path: Path) -> None:
     assert (tmp_path / "kept" / "policy.yaml").read_text() == POLICY.read_text()
 
 
+@pytest.mark.parametrize("switch", [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_SAMPLER", "always_off")])
+def test_it_traces_where_tracing_is_switched_off(
+    switch: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(*switch)
+    done = CliRunner().invoke(app, ["demo", "--yes", "--json", "--dir", str(tmp_path / "demo")])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["spans"] == 27
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
