@@ -386,10 +386,10 @@ class Permit:
             _permit.reset(self._reset)
             self._reset = None
 
-    def finished(self, result: Any) -> None:
-        """Record that the body ended well."""
+    def finished(self, result: Any, *, streamed: bool = False) -> None:
+        """Record that the body ended well. What was streamed is gone and cannot be returned to a replay."""
         if self._key is not None and self.session is not None:
-            self.session.calls.done(self._key, result)
+            self.session.calls.done(self._key, result, held=not streamed)
         size = len(result) if type(result) is str else None
         self._observe(BodyStatus.OK, result_bytes=size)
 

@@ -374,7 +374,7 @@ def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, A
                     permit.pause()
                 sent = yield item
         except StopIteration as stop:
-            permit.finished(None)
+            permit.finished(None, streamed=True)
             return stop.value
         except GeneratorExit:
             steps.close()
@@ -404,7 +404,7 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
                     permit.pause()
                 sent = yield item
         except StopAsyncIteration:
-            permit.finished(None)
+            permit.finished(None, streamed=True)
         except GeneratorExit:
             await steps.aclose()
             permit.abandoned()

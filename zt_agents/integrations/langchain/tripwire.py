@@ -39,7 +39,7 @@ class Tripwire(BaseCallbackHandler):
 def announced(name: str, run_id: UUID) -> bool:
     """Return whether the run that starts is that of the sealed tool just entered; one run per entry."""
     entry = entry_var.get()
-    if entry is None or entry.announced not in {None, run_id} or entry.name != name:
+    if entry is None or entry.used or entry.name != name or entry.announced not in {None, run_id}:
         return False
     entry.announced = run_id
     return True
