@@ -14,7 +14,7 @@ The only module that knows CEL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,9 @@ class Clause:
     """Why it could not. May quote values of the call: for the operator's terminal, not for logs."""
 
 
+_Inputs = tuple[tuple[str, Callable[[ToolCall], Any]], ...]
+
+
 class Condition:
     """A compiled condition. Immutable, and safe to share between threads."""
 
@@ -51,7 +54,7 @@ class Condition:
         self.source = source
         self._program = program
         self._environment = environment
-        self._inputs = tuple((name, environment.scope.variables[name].get) for name in names)
+        self._inputs = environment.inputs(tuple(names))
 
     def evaluate(self, call: ToolCall) -> bool | None:
         """Return whether the condition holds for *call*, or None when that cannot be told."""
@@ -135,6 +138,13 @@ class _Environment:
         types = {name: variable.type for name, variable in scope.variables.items()}
         self.checking = _cel_environment({name: _checked_type(each) for name, each in types.items()})
         self.running = _cel_environment({name: _running_type(each) for name, each in types.items()})
+        self._inputs: dict[tuple[str, ...], _Inputs] = {}
+
+    def inputs(self, names: tuple[str, ...]) -> _Inputs:
+        """Return *names* with their getters: one object for all conditions that use the same variables."""
+        if names not in self._inputs:
+            self._inputs[names] = tuple((name, self.scope.variables[name].get) for name in names)
+        return self._inputs[names]
 
 
 def _cel_environment(variables: Mapping[str, cel.Type]) -> cel.Env:

@@ -85,7 +85,7 @@ class PolicyEngine:
         self.policy_version = policy_version
         self.rules = tuple(rules)
         self._agents = dict(agents)
-        self._tools = dict(tools)
+        self._tools = {name: (spec, spec.tier.rank) for name, spec in tools.items()}
         index: dict[tuple[str, str], list[_Entry]] = {}
         for rule in self.rules:
             for tool in rule.tools:
@@ -103,11 +103,12 @@ class PolicyEngine:
     def decide(self, call: ToolCall) -> Decision:
         """Return the answer to *call*: complete but for obligations and approvals, which others add."""
         agent, spec, tool = call.agent, call.spec, call.tool
-        own_spec = self._tools.get(tool)
+        own_spec, rank = self._tools.get(tool, (None, _HIGH))
         if spec is None or own_spec is None or spec.name != tool:
             reason = Reason(ReasonCode.UNKNOWN_TOOL, "The policy has no tool of this name.")
             return self._answer(Outcome.DENY, tool, Tier.HIGH, (reason,))
-        rank = own_spec.tier.rank if spec is own_spec else max(own_spec.tier.rank, spec.tier.rank)
+        if spec is not own_spec:
+            rank = max(rank, spec.tier.rank)
         known = self._agents.get(agent.name) if agent else None
         if agent is None or known is None or known.id != agent.id:
             reason = Reason(ReasonCode.IDENTITY, "The policy has no agent of this name and id.")
@@ -126,7 +127,8 @@ class PolicyEngine:
             holds = entry.condition is None or entry.condition.evaluate(call)
             if holds is False:
                 continue
-            rank = max(rank, entry.raises)
+            if entry.raises > rank:
+                rank = entry.raises
             if holds is None and entry.strength == 1:
                 faults += (entry.fault,)
             elif not decided:

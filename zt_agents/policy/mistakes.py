@@ -158,6 +158,8 @@ def in_the_compiler_s_words(errors: str, source: str) -> list[Mistake]:
         mistakes.append(Mistake(_translate(text), min(offset, max(len(source) - 1, 0))))
         if text.startswith("Syntax error"):
             break  # the rest is the parser's confusion
+    if not mistakes and "recursion" in errors:
+        return [Mistake("this condition is nested too deeply: use several rules.", 0)]
     return mistakes or [Mistake(f"this condition does not compile: {errors.partition(chr(10))[0]}", 0)]
 
 

@@ -120,6 +120,7 @@ CONDITIONS = {
     "context.time > timestamp(»'yesterday')": "timestamp() cannot work with this text",
     "context.time.getHours(»'Europe/Berlni') > 8": "getHours() cannot work with this text: Invalid timezone.",
     "args.to == 'é' && »args.amonut > 1.0": "has no argument 'amonut'",
+    "»" + "(" * 40 + "args.urgent" + ")" * 40: "this condition is nested too deeply",
     "args.count > »9223372036854775808": "invalid int literal",
 }
 # fmt: on
