@@ -65,6 +65,13 @@ class _Entry:
         return Reason(ReasonCode.RULE, text, None if allows else self.rule.id)
 
 
+def _weakness(entry: _Entry) -> int:
+    return -entry.strength
+
+
+_NO_TOOLS: dict[str, tuple[_Entry, ...]] = {}
+
+
 class PolicyEngine:
     """Decides tool calls by the rules of one policy. Immutable, and safe to share between threads.
 
@@ -86,19 +93,20 @@ class PolicyEngine:
         self.rules = tuple(rules)
         self._agents = dict(agents)
         self._tools = {name: (spec, spec.tier.rank) for name, spec in tools.items()}
-        index: dict[tuple[str, str], list[_Entry]] = {}
+        index: dict[str, dict[str, list[_Entry]]] = {}
         for rule in self.rules:
             for tool in rule.tools:
                 entry = _Entry(rule, tool)
                 for agent in rule.agents:
-                    index.setdefault((agent, tool), []).append(entry)
+                    index.setdefault(agent, {}).setdefault(tool, []).append(entry)
         self._index = {
-            pair: tuple(sorted(entries, key=lambda entry: -entry.strength)) for pair, entries in index.items()
+            agent: {tool: tuple(sorted(each, key=_weakness)) for tool, each in by_tool.items()}
+            for agent, by_tool in index.items()
         }
 
     def rules_for(self, agent: str, tool: str) -> tuple[Rule, ...]:
         """Return the rules that name this agent and this tool, strongest outcome first."""
-        return tuple(entry.rule for entry in self._index.get((agent, tool), ()))
+        return tuple(entry.rule for entry in self._index.get(agent, {}).get(tool, ()))
 
     def decide(self, call: ToolCall) -> Decision:
         """Return the answer to *call*: complete but for obligations and approvals, which others add."""
@@ -117,7 +125,7 @@ class PolicyEngine:
             reason = Reason(ReasonCode.IDENTITY, "The agent is not active.")
             return self._answer(Outcome.DENY, tool, _TIERS[rank], (reason,))
 
-        entries = self._index.get((agent.name, tool), ())
+        entries = self._index.get(agent.name, _NO_TOOLS).get(tool, ())
         decided = 0
         decisive: Reason | None = None
         faults: tuple[Reason, ...] = ()
