@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NoReturn
 
 import jsonschema_rs
 from langchain_core.tools import BaseTool
+from langchain_core.tools.base import FILTERED_ARGS
+from langchain_core.utils.pydantic import get_fields
 
 from zt_agents._internal.canonical import canonical, digest, encode, private_copy
 from zt_agents.decisions import Reason, ReasonCode
@@ -41,6 +43,8 @@ class Seal:
         self.injected = injected_names(tool)
         self.single = next(iter(parameters.get("properties", {})), "tool_input")
         """Name of the argument of a single-input tool."""
+        self.unshown = _unshown(tool, self.injected)
+        """Arguments that callbacks are not shown."""
         self.fixed: dict[str, Any] = {}
         """Fields as they were sealed; a difference means tampering."""
         schema = dict(parameters)
@@ -106,6 +110,12 @@ class Seal:
 
     def __reduce__(self) -> str:
         raise TypeError("a seal cannot be pickled")
+
+
+def _unshown(tool: BaseTool, injected: Mapping[str, Any]) -> frozenset[str]:
+    schema = tool.args_schema
+    names = {*FILTERED_ARGS, *injected, *(get_fields(schema) if isinstance(schema, type) else ())}
+    return frozenset(names - tool._filter_injected_args(dict.fromkeys(names)).keys())
 
 
 def refuse(seal: Seal, reason: Reason) -> NoReturn:

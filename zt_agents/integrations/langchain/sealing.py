@@ -140,6 +140,8 @@ def _build(original: type[BaseTool]) -> type[BaseTool]:
         "__reduce_ex__": _reduce(original),
         "_to_args_and_kwargs": _to_args_and_kwargs(original),
     }
+    if _from_langchain(original, "_filter_injected_args"):
+        members["_filter_injected_args"] = _filter_injected_args(original)
     for name, depth in (("invoke", Depth.INVOKE), ("ainvoke", Depth.INVOKE)):
         if not _from_langchain(original, name):
             members[name] = _own_entry(original, name, depth)
@@ -177,7 +179,7 @@ def _bodies(original: type[BaseTool]) -> dict[str, Any]:
 def _checked_run(original: type[BaseTool]) -> Callable[..., Any]:
     """``_run`` of a function tool: the gate is on ``func``, if that is still the function that was sealed.
 
-    Its annotations are resolved once here; LangChain resolves those it finds on every call.
+    Its annotations and signature are worked out once here; LangChain asks for them on every call.
     """
 
     def _run(
@@ -191,6 +193,7 @@ def _checked_run(original: type[BaseTool]) -> Callable[..., Any]:
         return original._run(self, *args, config=config, run_manager=run_manager, **kwargs)
 
     _run.__annotations__ = {"config": RunnableConfig, "run_manager": CallbackManagerForToolRun}
+    _run.__signature__ = inspect.signature(_run)  # type: ignore[attr-defined]
     return _run
 
 
@@ -206,6 +209,7 @@ def _checked_arun(original: type[BaseTool]) -> Callable[..., Any]:
         return await original._arun(self, *args, config=config, run_manager=run_manager, **kwargs)
 
     _arun.__annotations__ = {"config": RunnableConfig, "run_manager": AsyncCallbackManagerForToolRun}
+    _arun.__signature__ = inspect.signature(_arun)  # type: ignore[attr-defined]
     return _arun
 
 
@@ -317,6 +321,19 @@ def _to_args_and_kwargs(original: type[BaseTool]) -> Callable[..., Any]:
         return parsed
 
     return parse
+
+
+def _filter_injected_args(original: type[BaseTool]) -> Callable[..., Any]:
+    """What callbacks are shown. LangChain derives it from the schema on every call; a sealed tool's is fixed."""
+    inner = original._filter_injected_args
+
+    def shown(self: BaseTool, tool_input: dict[str, Any]) -> dict[str, Any]:
+        seal = Seal.required(self)
+        if self.args_schema is not seal.fixed["args_schema"]:
+            return inner(self, tool_input)
+        return {name: value for name, value in tool_input.items() if name not in seal.unshown}
+
+    return shown
 
 
 def _setattr(original: type[BaseTool]) -> Callable[..., None]:
