@@ -5,7 +5,6 @@ Run it with ``python examples/agent_executor_callback.py``; it needs no key (ext
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,11 +44,9 @@ def executor(*turns: object) -> AgentExecutor:
 
 def main() -> None:
     with TemporaryDirectory() as folder:
-        for suffix in ("yaml", "lock.json"):  # the audit log is kept beside them, and an example leaves nothing behind
-            shutil.copy(HERE / f"agent_executor_callback.{suffix}", folder)
-
+        log = Path(folder, "audit.db")  # by default it lies beside the policy; an example leaves nothing behind
         with (
-            Guard.from_config(Path(folder, "agent_executor_callback.yaml")) as guard,
+            Guard.from_config(HERE / "agent_executor_callback.yaml", audit_path=log) as guard,
             guard.session(agent="notes", on_behalf_of="alice@acme.example") as session,
         ):
             governed = {"callbacks": [ZeroTrustCallback(guard, session)]}

@@ -6,7 +6,6 @@ Run it with ``python examples/create_agent_middleware.py``; it needs no key.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,12 +48,10 @@ MODEL = ScriptedChatModel(
 
 def main() -> None:
     with TemporaryDirectory() as folder:
-        for suffix in ("yaml", "lock.json"):  # the audit log is kept beside them, and an example leaves nothing behind
-            shutil.copy(HERE / f"create_agent_middleware.{suffix}", folder)
-
+        log = Path(folder, "audit.db")  # by default it lies beside the policy; an example leaves nothing behind
         # In an application the channel would be a TerminalChannel(), or one of your own. This one says yes.
         channel = AnsweringChannel(approve=True, approver="bo@acme.example")
-        with Guard.from_config(Path(folder, "create_agent_middleware.yaml"), channel=channel) as guard:
+        with Guard.from_config(HERE / "create_agent_middleware.yaml", audit_path=log, channel=channel) as guard:
             agent = create_agent(MODEL, guard.protect(TOOLS), middleware=[ZeroTrustMiddleware(guard)])
             question = "Customer of order 7 wants money back for a broken lamp."
             with guard.session(agent="orders", on_behalf_of=User("alice@acme.example"), intent=question):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -53,8 +52,7 @@ def main() -> None:
         turns=[*(calls(("sql_db_query", {"query": query})) for query in QUERIES), AIMessage("Done.")]
     )
     with TemporaryDirectory() as folder:
-        for suffix in ("yaml", "lock.json"):  # the audit log is kept beside them, and an example leaves nothing behind
-            shutil.copy(HERE / f"sql_toolkit.{suffix}", folder)
+        log = Path(folder, "audit.db")  # by default it lies beside the policy; an example leaves nothing behind
         path = Path(folder, "shop.db")
         make_database(path)
 
@@ -62,7 +60,7 @@ def main() -> None:
         # look-alike letters. So the rule says what is allowed (one SELECT) and not what is forbidden (DROP ...), and
         # the connection itself cannot write, whatever gets past the rule.
         database = SQLDatabase.from_uri(f"sqlite:///file:{path}?mode=ro&uri=true")
-        with Guard.from_config(Path(folder, "sql_toolkit.yaml")) as guard:
+        with Guard.from_config(HERE / "sql_toolkit.yaml", audit_path=log) as guard:
             tools = guard.protect(toolkit(database, model))
             agent = create_agent(model, tools, middleware=[ZeroTrustMiddleware(guard)])
             with guard.session(agent="analyst", on_behalf_of="alice@acme.example"):
