@@ -154,11 +154,7 @@ class Decision(NamedTuple):
 
     def explain(self) -> str:
         """Return what was decided and why, for the operator."""
-        verb = {
-            Outcome.ALLOW: "allowed",
-            Outcome.DENY: "denied",
-            Outcome.REQUIRE_APPROVAL: "held for approval",
-        }
+        verb = {Outcome.ALLOW: "allowed", Outcome.DENY: "denied", Outcome.REQUIRE_APPROVAL: "held for approval"}
         lines = [f"{self.tool} ({self.tier} tier) was {verb[self.outcome]}."]
         lines += [f"{r.text} [{f'rule {r.rule_id}' if r.rule_id else r.code}]" for r in self.reasons]
         return " ".join(lines)

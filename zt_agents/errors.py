@@ -42,9 +42,7 @@ class ZeroTrustError(Exception):
     code: ClassVar[str] = "error"
     """Stable, machine-readable name of this kind of error."""
 
-    def __init__(
-        self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

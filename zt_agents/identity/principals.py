@@ -38,9 +38,7 @@ def parse_spiffe_id(text: str) -> tuple[str, str]:
         raise ValueError("an agent's SPIFFE ID needs a path after the trust domain")
     for segment in path.split("/"):
         if segment in {"", ".", ".."} or not _SEGMENT.fullmatch(segment):
-            raise ValueError(
-                f"path segment {segment!r} is not one or more of letters, digits, '.', '-' and '_'"
-            )
+            raise ValueError(f"path segment {segment!r} is not one or more of letters, digits, '.', '-' and '_'")
     return domain, "/" + path
 
 
