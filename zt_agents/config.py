@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 _KEY_BYTES = 32
 
 
-def parts_from_file(path: Path, *, tracer_provider: TracerProvider | None = None) -> dict[str, Any]:
+def parts_from_file(
+    path: Path, *, audit_path: Path | None = None, tracer_provider: TracerProvider | None = None
+) -> dict[str, Any]:
     """Return the parts of a guard as :meth:`Guard.from_config` needs them."""
     lock = ToolLock.read(lock_path(path))
     policy = load_policy(path, parameters=lock.parameters)
+    log = audit_path or policy.audit_path
     issuer = TokenIssuer(
         issuer=f"spiffe://{policy.trust_domain}/zt-agents",
         audience=f"spiffe://{policy.trust_domain}/zt-agents/guard",
@@ -45,9 +48,9 @@ def parts_from_file(path: Path, *, tracer_provider: TracerProvider | None = None
         "policy": policy,
         "catalog": Catalog(policy.tools, lock),
         "issuer": issuer,
-        "audit": AuditLog(SqliteAuditSink(policy.audit_path)),
+        "audit": AuditLog(SqliteAuditSink(log)),
         "tracing": Tracing(tracer_provider, user_ids=pii),
-        "hash_key": hash_key(policy.audit_path.with_name(policy.audit_path.name + ".key")),
+        "hash_key": hash_key(log.with_name(f"{log.name}.key")),
     }
 
 

@@ -82,6 +82,7 @@ class Guard:
         cls,
         path: str | Path,
         *,
+        audit_path: str | Path | None = None,
         channel: Channel | None = None,
         tracer_provider: TracerProvider | None = None,
         clock: Clock = system_clock,
@@ -90,6 +91,7 @@ class Guard:
 
         Args:
             path: the policy file.
+            audit_path: the audit log; the policy's by default.
             channel: how a human is asked; None denies every call that needs one.
             tracer_provider: where spans go; None uses the application's global provider.
             clock: seconds since the epoch.
@@ -100,7 +102,9 @@ class Guard:
             StoreError: the audit log cannot be opened.
         """
         # The composition root is above this room; it is named late so that no import points up.
-        parts = adapter_module("zt_agents.config").parts_from_file(Path(path), tracer_provider=tracer_provider)
+        parts = adapter_module("zt_agents.config").parts_from_file(
+            Path(path), audit_path=Path(audit_path) if audit_path else None, tracer_provider=tracer_provider
+        )
         return cls(**parts, channel=channel, clock=clock)
 
     # -- tools ----------------------------------------------------------------------------------------------------

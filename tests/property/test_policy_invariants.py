@@ -14,6 +14,7 @@ from zt_agents.decisions import Decision, Outcome, ToolCall
 from zt_agents.errors import PolicyFileError
 from zt_agents.identity.principals import User
 from zt_agents.policy import Policy, parse_policy
+from zt_agents.policy.conditions import Condition, ConditionCompiler
 
 AGENTS = ("anna", "bert")
 TOOLS = ("look", "send", "wipe")
@@ -95,6 +96,10 @@ def load(each: list[Rule]) -> Policy | None:
         problems = error.problems
     assert all("can never matter" in problem.message for problem in problems), problems
     return None
+
+
+BARE = load([(list(AGENTS), list(TOOLS), "allow", "", "")])
+assert BARE
 
 
 def decide(policy: Policy, call: tuple[str, str, dict[str, Any], str, dict[str, Any]]) -> Decision:
@@ -188,6 +193,50 @@ def _call(policy: Policy, call: Any) -> ToolCall:
     return ToolCall(
         tool=call[1], spec=policy.tools[call[1]], arguments=call[2], user=User(call[3], attributes=call[4])
     )
+
+
+literal = st.one_of(
+    st.sampled_from(
+        [
+            "args.n",
+            "args.m",
+            "args.s",
+            "user.id",
+            "0",
+            "1",
+            "5",
+            "-1",
+            "0.5",
+            "1.0",
+            "null",
+            "'a'",
+            "'b'",
+            '"a"',
+            "r'a'",
+            "''",
+        ]
+    ),
+    st.integers(-2, 12).map(str),
+)
+comparison = st.tuples(literal, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), literal).map(" ".join)
+expression = st.recursive(
+    comparison,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["&&", "||"]), inner).map(" ".join),
+        inner.map(lambda each: f"!({each})"),
+        st.tuples(inner, inner, inner).map(lambda three: f"(({three[0]}) ? {three[1]} : {three[2]})"),
+    ),
+    max_leaves=5,
+)
+
+
+@given(expression, calls)
+def test_sharing_a_program_changes_no_answer(source: str, call: Any) -> None:
+    condition = ConditionCompiler({call[1]: SCHEMA}).compile(source, call[1])
+    if isinstance(condition, Condition):
+        asked = _call(BARE, call)
+        alone = condition._clause(source, asked)  # compiled as written, not shared
+        assert condition.evaluate(asked) is alone.held
 
 
 # ---- Whatever is in the file

@@ -29,7 +29,11 @@ agents:
 tools:
   add: {tier: low, effects: [read]}
 rules:
-  - {id: add, agents: [helpdesk, night], tools: [add], outcome: allow, when: "user.id == 'alice' || 'ops' in user.groups"}
+  - id: add
+    agents: [helpdesk, night]
+    tools: [add]
+    outcome: allow
+    when: user.id == 'alice' || 'ops' in user.groups
 """
 
 

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from zt_agents.cli.audit import audit_app
 from zt_agents.cli.check import check
+from zt_agents.cli.demo import demo
 from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
 from zt_agents.cli.init import init
@@ -65,6 +66,7 @@ def _options(
     pass
 
 
+app.command()(demo)
 app.command()(init)
 app.command()(check)
 app.command()(explain)

@@ -210,7 +210,9 @@ def _why(call: _Call) -> str:
     why = str(first[1]) if isinstance(first, list) and len(first) == 3 else ""
     rule = call.decision.get("rule_id")
     approver = call.decision.get("approved_by")
-    return why + (f" [rule {rule}]" if rule else "") + (f" [approved by {approver}]" if approver and str(approver) not in why else "")
+    if rule:
+        why += f" [rule {rule}]"
+    return f"{why} [approved by {approver}]" if approver and str(approver) not in why else why
 
 
 def _when(seconds: object) -> str:

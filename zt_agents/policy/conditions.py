@@ -14,7 +14,7 @@ The only module that knows CEL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,23 +40,33 @@ class Clause:
     """Why it could not. May quote values of the call: for the operator's terminal, not for logs."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What conditions that differ only in literals have in common."""
+
+    expression: cel.Expression
+    environment: _Environment
+    inputs: tuple[tuple[str, Callable[[ToolCall], Any]], ...]
+
+
 class Condition:
     """A compiled condition. Immutable, and safe to share between threads."""
 
-    __slots__ = ("_environment", "_inputs", "_program", "source")
+    __slots__ = ("_literals", "_program", "source")
 
-    def __init__(
-        self, source: str, program: cel.Expression, environment: _Environment, names: list[str]
-    ) -> None:
+    def __init__(self, source: str, program: _Program, literals: dict[str, int | float | str]) -> None:
         self.source = source
         self._program = program
-        self._environment = environment
-        self._inputs = tuple((name, environment.scope.variables[name].get) for name in names)
+        self._literals = literals
 
     def evaluate(self, call: ToolCall) -> bool | None:
         """Return whether the condition holds for *call*, or None when that cannot be told."""
+        program = self._program
+        data: dict[str, Any] = self._literals.copy()
         try:
-            answer = self._program.eval(data={name: get(call) for name, get in self._inputs}).value()
+            for name, get in program.inputs:
+                data[name] = get(call)
+            answer = program.expression.eval(data=data).value()
         except Exception:  # noqa: BLE001 - whatever is raised, the condition has no answer
             return None
         return answer if answer is True or answer is False else None
@@ -66,25 +76,30 @@ class Condition:
         return tuple(self._clause(text, call) for text in expressions.clauses(self.source))
 
     def _clause(self, text: str, call: ToolCall) -> Clause:
-        scope = self._environment.scope
+        environment = self._program.environment
+        scope = environment.scope
         names = scope.resolve_all(expressions.chains(expressions.tokenize(text)))
         try:
             inputs = {name: scope.variables[name].get(call) for name in names}
-            answer = self._environment.running.compile(text).eval(data=inputs).value()
+            answer = environment.running.compile(text).eval(data=inputs).value()
         except Exception as error:  # noqa: BLE001 - see evaluate
             return Clause(text, None, str(error))
         return Clause(text, answer) if isinstance(answer, bool) else Clause(text, None, str(answer))
 
 
 class ConditionCompiler:
-    """Compiles the conditions of one policy; equal ones over equally typed variables share a program."""
+    """Compiles the conditions of one policy.
+
+    Conditions over equally typed variables that differ only in literals share one program: a policy of many
+    thousand generated rules stays small, and what decides stays in the processor's caches.
+    """
 
     def __init__(self, parameters: Mapping[str, Mapping[str, Any]]) -> None:
         """*parameters* holds the JSON Schema of each tool's arguments, as far as it is known."""
         self._parameters = parameters
         self._environments: dict[str, _Environment] = {}
         self._distinct: dict[frozenset[tuple[Path, ValueType]] | None, _Environment] = {}
-        self._conditions: dict[tuple[object, ...], Condition] = {}
+        self._programs: dict[tuple[object, ...], _Program] = {}
         self._last: tuple[str, tuple[Token, ...], tuple[Chain, ...]] = ("", (), ())
 
     def arguments(self, tool: str) -> Mapping[Path, ValueType] | None:
@@ -102,15 +117,17 @@ class ConditionCompiler:
         if mistakes := in_the_words(tokens, used, scope, tool):
             return _in_order(mistakes)
         names = scope.resolve_all(used)
-        key = (source, *((name, scope.variables[name].type) for name in names))
-        if condition := self._conditions.get(key):
-            return condition
-        program = _compile(source, environment, names)
-        mistakes = [*_bad_literals(tokens), *(program if isinstance(program, list) else [])]
-        if mistakes or isinstance(program, list):
-            return _in_order(mistakes)
-        condition = self._conditions[key] = Condition(source, program, environment, names)
-        return condition
+        lifted, literals = expressions.lift_literals(source, tokens)
+        key = (lifted, *((name, scope.variables[name].type) for name in names))
+        program = self._programs.get(key)
+        if program is None:
+            compiled = _compile(source, lifted, environment, names)
+            mistakes = [*_bad_literals(tokens), *(compiled if isinstance(compiled, list) else [])]
+            if mistakes or isinstance(compiled, list):
+                return _in_order(mistakes)
+            inputs = tuple((name, scope.variables[name].get) for name in names)
+            program = self._programs[key] = _Program(compiled, environment, inputs)
+        return Condition(source, program, literals)
 
     def _environment(self, tool: str) -> _Environment:
         if tool not in self._environments:
@@ -134,7 +151,9 @@ class _Environment:
         self.scope = scope
         types = {name: variable.type for name, variable in scope.variables.items()}
         self.checking = _cel_environment({name: _checked_type(each) for name, each in types.items()})
-        self.running = _cel_environment({name: _running_type(each) for name, each in types.items()})
+        self.running = _cel_environment(
+            {name: _running_type(each) for name, each in types.items()} | _LITERAL_TYPES
+        )
 
 
 def _cel_environment(variables: Mapping[str, cel.Type]) -> cel.Env:
@@ -157,6 +176,13 @@ _WRAPPERS = {
 }
 
 
+_LITERAL_TYPES = {
+    f"{kind}{number}": cel_type
+    for kind, cel_type in (("_int", cel.Type.INT), ("_double", cel.Type.DOUBLE), ("_string", cel.Type.STRING))
+    for number in range(expressions.MAX_LIFTED)
+}
+
+
 def _cel_type(value_type: ValueType) -> cel.Type:
     element = value_type.element
     if value_type.kind is Kind.LIST and element:
@@ -176,17 +202,19 @@ def _running_type(value_type: ValueType) -> cel.Type:
     return cel.Type.DYN if value_type.may_be_null else _cel_type(value_type)
 
 
-def _compile(source: str, environment: _Environment, names: list[str]) -> cel.Expression | list[Mistake]:
+def _compile(
+    source: str, lifted: str, environment: _Environment, names: list[str]
+) -> cel.Expression | list[Mistake]:
     try:
         checked = environment.checking.compile(source)
-        program = environment.running.compile(source)
+        program = environment.running.compile(lifted)
     except RuntimeError as error:
         return in_the_compiler_s_words(str(error), source)
     if checked.return_type() != cel.Type.BOOL:
         name = readable_type(checked.return_type().name()).lower()
         return [Mistake(f"a condition answers true or false; this one is of type {name}.", 0)]
     if not names:
-        answer = program.eval(data={}).value()
+        answer = environment.running.compile(source).eval(data={}).value()
         way_out = "remove it" if answer is True else "the rule could never apply"
         return [
             Mistake(f"this condition uses no variable and is always {str(answer).lower()}: {way_out}.", 0)

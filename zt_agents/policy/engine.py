@@ -65,6 +65,13 @@ class _Entry:
         return Reason(ReasonCode.RULE, text, None if allows else self.rule.id)
 
 
+def _weakness(entry: _Entry) -> int:
+    return -entry.strength
+
+
+_NO_TOOLS: dict[str, tuple[_Entry, ...]] = {}
+
+
 class PolicyEngine:
     """Decides tool calls by the rules of one policy. Immutable, and safe to share between threads.
 
@@ -85,29 +92,31 @@ class PolicyEngine:
         self.policy_version = policy_version
         self.rules = tuple(rules)
         self._agents = dict(agents)
-        self._tools = dict(tools)
-        index: dict[tuple[str, str], list[_Entry]] = {}
+        self._tools = {name: (spec, spec.tier.rank) for name, spec in tools.items()}
+        index: dict[str, dict[str, list[_Entry]]] = {}
         for rule in self.rules:
             for tool in rule.tools:
                 entry = _Entry(rule, tool)
                 for agent in rule.agents:
-                    index.setdefault((agent, tool), []).append(entry)
+                    index.setdefault(agent, {}).setdefault(tool, []).append(entry)
         self._index = {
-            pair: tuple(sorted(entries, key=lambda entry: -entry.strength)) for pair, entries in index.items()
+            agent: {tool: tuple(sorted(each, key=_weakness)) for tool, each in by_tool.items()}
+            for agent, by_tool in index.items()
         }
 
     def rules_for(self, agent: str, tool: str) -> tuple[Rule, ...]:
         """Return the rules that name this agent and this tool, strongest outcome first."""
-        return tuple(entry.rule for entry in self._index.get((agent, tool), ()))
+        return tuple(entry.rule for entry in self._index.get(agent, {}).get(tool, ()))
 
     def decide(self, call: ToolCall) -> Decision:
         """Return the answer to *call*: complete but for obligations and approvals, which others add."""
         agent, spec, tool = call.agent, call.spec, call.tool
-        own_spec = self._tools.get(tool)
+        own_spec, rank = self._tools.get(tool, (None, _HIGH))
         if spec is None or own_spec is None or spec.name != tool:
             reason = Reason(ReasonCode.UNKNOWN_TOOL, "The policy has no tool of this name.")
             return self._answer(Outcome.DENY, tool, Tier.HIGH, (reason,))
-        rank = own_spec.tier.rank if spec is own_spec else max(own_spec.tier.rank, spec.tier.rank)
+        if spec is not own_spec:
+            rank = max(rank, spec.tier.rank)
         known = self._agents.get(agent.name) if agent else None
         if agent is None or known is None or known.id != agent.id:
             reason = Reason(ReasonCode.IDENTITY, "The policy has no agent of this name and id.")
@@ -116,7 +125,7 @@ class PolicyEngine:
             reason = Reason(ReasonCode.IDENTITY, "The agent is not active.")
             return self._answer(Outcome.DENY, tool, _TIERS[rank], (reason,))
 
-        entries = self._index.get((agent.name, tool), ())
+        entries = self._index.get(agent.name, _NO_TOOLS).get(tool, ())
         decided = 0
         decisive: Reason | None = None
         faults: tuple[Reason, ...] = ()
@@ -126,7 +135,8 @@ class PolicyEngine:
             holds = entry.condition is None or entry.condition.evaluate(call)
             if holds is False:
                 continue
-            rank = max(rank, entry.raises)
+            if entry.raises > rank:
+                rank = entry.raises
             if holds is None and entry.strength == 1:
                 faults += (entry.fault,)
             elif not decided:

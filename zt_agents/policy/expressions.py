@@ -42,6 +42,11 @@ class Token(NamedTuple):
         return self.start + len(self.text)
 
 
+_COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
+EDGES = frozenset({"", "&&", "||", "(", ")", "[", "]", "{", "}", "?", ":", ",", "!"})
+"""What may stand beside a comparison without being part of what is compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A dotted name that starts on its own, such as ``args.amount``."""
@@ -111,6 +116,46 @@ def clauses(expression: str) -> list[str]:
             pieces.append(expression[start : token.start].strip())
             start = token.end
     return [*pieces, expression[start:].strip()]
+
+
+def lift_literals(expression: str, tokens: tuple[Token, ...]) -> tuple[str, dict[str, int | float | str]]:
+    """Return *expression* with the literals that are one whole side of a comparison replaced by names.
+
+    The names are ``_int0``, ``_double0``, ``_string0`` and so on, and come with their values: at most
+    :data:`MAX_LIFTED` of each type. ``args.amount <= 500`` becomes ``args.amount <= _int0``.
+    """
+    pieces: list[str] = []
+    values: dict[str, int | float | str] = {}
+    end = 0
+    for index, token in enumerate(tokens):
+        before = tokens[index - 1].text if index else ""
+        after = tokens[index + 1].text if index + 1 < len(tokens) else ""
+        right = before in _COMPARISONS and after in EDGES
+        left = after in _COMPARISONS and before in EDGES
+        value = _literal(token) if left or right else None
+        if value is None:
+            continue
+        kind = {int: "_int", float: "_double", str: "_string"}[type(value)]
+        number = sum(name.startswith(kind) for name in values)
+        if number < MAX_LIFTED:
+            values[f"{kind}{number}"] = value
+            pieces += [expression[end : token.start], f"{kind}{number}"]
+            end = token.end
+    return "".join([*pieces, expression[end:]]), values
+
+
+MAX_LIFTED = 8
+_MAX_INT = 2**63 - 1
+
+
+def _literal(token: Token) -> int | float | str | None:
+    if token.kind == "text":
+        return plain_text(token)
+    if token.kind == "number" and re.fullmatch(r"[0-9]{1,19}", token.text) and int(token.text) <= _MAX_INT:
+        return int(token.text)
+    if token.kind == "number" and re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", token.text):
+        return float(token.text)
+    return None
 
 
 def plain_text(token: Token) -> str | None:

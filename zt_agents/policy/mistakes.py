@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.policy.arguments import ValueType
-from zt_agents.policy.expressions import Chain, Token, iteration_variables, plain_text
+from zt_agents.policy.expressions import EDGES, Chain, Token, iteration_variables, plain_text
 from zt_agents.policy.variables import ROOTS, Scope
 
 
@@ -40,8 +40,6 @@ _FUNCTIONS = (
     "reverse", "size", "split", "startsWith", "string", "substring", "timestamp", "trim", "type", "uint",
     "upperAscii",
 )  # fmt: skip
-_EDGES = frozenset({"", "&&", "||", "(", ")", "[", "]", "{", "}", "?", ":", ",", "!"})
-"""What may stand beside a comparison without being part of what is compared."""
 
 
 def in_the_words(
@@ -123,17 +121,17 @@ def _compared_with(tokens: tuple[Token, ...], chain: Chain, value_type: ValueTyp
     before, after = chain.first - 1, chain.last + 1
     left, right = _text(tokens, before), _text(tokens, after)
     if value_type.element:
-        if left == "in" and _text(tokens, before - 2) in _EDGES:
+        if left == "in" and _text(tokens, before - 2) in EDGES:
             yield before - 1
         return
-    if right in {"==", "!="} and left in _EDGES and _text(tokens, after + 2) in _EDGES:
+    if right in {"==", "!="} and left in EDGES and _text(tokens, after + 2) in EDGES:
         yield after + 1
-    if left in {"==", "!="} and right in _EDGES and _text(tokens, before - 2) in _EDGES:
+    if left in {"==", "!="} and right in EDGES and _text(tokens, before - 2) in EDGES:
         yield before - 1
     if right == "in" and _text(tokens, after + 1) == "[":
         index = after + 2
         while _text(tokens, index) not in {"]", ""}:
-            if _text(tokens, index - 1) in _EDGES and _text(tokens, index + 1) in _EDGES:
+            if _text(tokens, index - 1) in EDGES and _text(tokens, index + 1) in EDGES:
                 yield index
             index += 1
 
@@ -158,6 +156,8 @@ def in_the_compiler_s_words(errors: str, source: str) -> list[Mistake]:
         mistakes.append(Mistake(_translate(text), min(offset, max(len(source) - 1, 0))))
         if text.startswith("Syntax error"):
             break  # the rest is the parser's confusion
+    if not mistakes and "recursion" in errors:
+        return [Mistake("this condition is nested too deeply: use several rules.", 0)]
     return mistakes or [Mistake(f"this condition does not compile: {errors.partition(chr(10))[0]}", 0)]
 
 

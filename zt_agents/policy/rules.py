@@ -104,7 +104,7 @@ def overruled_rules(rules: tuple[Rule, ...]) -> Iterator[tuple[Rule, Rule]]:
 
 def _written_out(
     words: list[str],
-    found: Mapping[str, object],
+    found: Mapping[str, Agent] | Mapping[str, ToolSpec],
     known: frozenset[str],
     index: int,
     section: str,
@@ -122,7 +122,7 @@ def _written_out(
         elif word not in known:
             findings.add(trail, f"no {section[:-1]} is called {word!r}.{did_you_mean(word, known)}")
         seen.add(word)
-    return tuple(dict.fromkeys(word for word in words if word in found))
+    return tuple(dict.fromkeys(found[word].name for word in words if word in found))
 
 
 def _check_entry(index: int, entry: RuleEntry, names: _Names, findings: Findings) -> None:

@@ -11,7 +11,7 @@ from policy_example import PARAMETERS, call_for, load
 from zt_agents.identity.principals import User
 from zt_agents.policy.arguments import DYNAMIC, STRING, Kind, ValueType, argument_types
 from zt_agents.policy.conditions import Condition, ConditionCompiler
-from zt_agents.policy.expressions import chains, clauses, tokenize
+from zt_agents.policy.expressions import chains, clauses, lift_literals, tokenize
 from zt_agents.provenance.labels import DataClass, Integrity, Label
 
 POLICY = load()
@@ -86,17 +86,61 @@ def test_clauses_tell_what_held() -> None:
     assert "nothing" in third.problem
 
 
-def test_equal_conditions_share_a_program() -> None:
-    twin = dict(PARAMETERS) | {
-        "pay_2": PARAMETERS["pay"],
-        "other": {"properties": {"count": {"type": "integer"}}, "required": ["count"]},
-    }
-    compiler = ConditionCompiler(twin)
-    shared = {
-        id(compiler.compile("args.count > 1 && user.id == 'a'", tool)) for tool in ("pay", "pay_2", "other")
-    }
-    assert len(shared) == 1
+def test_conditions_that_differ_in_literals_share_a_program_and_nothing_else() -> None:
+    count = {"properties": {"count": {"type": "integer"}}, "required": ["count"]}
+    compiler = ConditionCompiler({**PARAMETERS, "twin": PARAMETERS["pay"], "other": count})
+    conditions = [
+        compiler.compile(f"args.count > {number} && user.id == '{user}'", tool)
+        for number, user, tool in [(0, "alice", "pay"), (1, "alice", "twin"), (0, "bob", "other")]
+    ]
+    assert len({id(condition._program) for condition in conditions if isinstance(condition, Condition)}) == 1
+    assert [c.evaluate(CALL) for c in conditions if isinstance(c, Condition)] == [True, False, False]
     assert isinstance(compiler.compile("args.count > 1", "read_ticket"), tuple)
+
+
+@pytest.mark.parametrize(
+    ("source", "lifted", "values"),
+    [
+        ("a <= 500", "a <= _int0", {"_int0": 500}),
+        (
+            "'x' != a && 2.5 < b || c == 'y'",
+            "_string0 != a && _double0 < b || c == _string1",
+            {"_string0": "x", "_double0": 2.5, "_string1": "y"},
+        ),
+        (
+            "(a == 1) ? b == 2 : [c == 3][0]",
+            "(a == _int0) ? b == _int1 : [c == _int2][0]",
+            {"_int0": 1, "_int1": 2, "_int2": 3},
+        ),
+        ("a == -1", "a == -1", {}),
+        ("a == 1 + 2", "a == 1 + 2", {}),
+        ("a + 1 == b", "a + 1 == b", {}),
+        ("a == 'x'.size()", "a == 'x'.size()", {}),
+        ("a == 'x' + b", "a == 'x' + b", {}),
+        ("a in [1, 2] && b.matches('x')", "a in [1, 2] && b.matches('x')", {}),
+        ("a == r'x' && b == 'it\\'s' && c == b'x'", "a == r'x' && b == 'it\\'s' && c == b'x'", {}),
+        (
+            "a == 1u && b == 0x10 && c == 1e3 && d == 9223372036854775808",
+            "a == 1u && b == 0x10 && c == 1e3 && d == 9223372036854775808",
+            {},
+        ),
+        (
+            " || ".join(["a == 1"] * 9),
+            " || ".join([*(f"a == _int{n}" for n in range(8)), "a == 1"]),
+            {f"_int{n}": 1 for n in range(8)},
+        ),
+    ],
+)
+def test_lifted_literals(source: str, lifted: str, values: dict[str, object]) -> None:
+    found = lift_literals(source, tokenize(source))
+    assert found == (lifted, values)
+    assert [type(value) for value in found[1].values()] == [type(value) for value in values.values()]
+
+
+def test_lifted_names_are_nobody_s_variables() -> None:
+    assert isinstance(
+        ConditionCompiler(PARAMETERS).compile("args.count == _int0 || args.count == 5", "pay"), tuple
+    )
 
 
 def test_equal_texts_on_other_types_do_not_share() -> None:

@@ -95,6 +95,14 @@ def test_a_rule_raises_the_tier() -> None:
     assert (decision.outcome, decision.tier) == (ASK, Tier.HIGH)
 
 
+@pytest.mark.parametrize("first", ["allow", "require_approval", "deny when: args.amount > 10.0"])
+def test_a_rule_raises_the_tier_of_a_call_that_another_rule_decides(first: str) -> None:
+    raising = rules(f"finance pay {first}", "finance pay allow when: args.amount > 1.0; raise_tier: high")
+    decision = raising.engine.decide(call_for(raising, "finance", "pay", {"amount": 11}))
+    assert decision.tier is Tier.HIGH
+    assert decision.outcome is not ALLOW
+
+
 def test_an_allow_rule_that_cannot_be_evaluated_still_raises_the_tier() -> None:
     raising = rules(
         "finance pay allow when: user.attributes.level > 10; raise_tier: high", "finance pay allow"

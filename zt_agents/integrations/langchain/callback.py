@@ -49,7 +49,7 @@ class ZeroTrustCallback(BaseCallbackHandler, SessionCarrier):
     def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         name = str(serialized.get("name"))
         call_id = kwargs.get("tool_call_id")
-        if announced(name):
+        if announced(name, run_id):
             return
         tool = _starting_tool(sys._getframe(1))
         if tool is None or tool.name != name:
@@ -58,7 +58,7 @@ class ZeroTrustCallback(BaseCallbackHandler, SessionCarrier):
         if Seal.of(tool) is None:
             sealing.seal(self.guard, tool)
         entry = Entry(Seal.required(tool), name, call_id)
-        entry.announced = True
+        entry.announced = run_id
         entry_var.set(entry)
 
 

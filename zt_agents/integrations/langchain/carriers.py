@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -32,8 +33,8 @@ class Entry:
         self.call_id = call_id
         self.parsed = False
         """The framework has parsed and validated the arguments."""
-        self.announced = False
-        """The framework has told its callbacks that this tool starts."""
+        self.announced: UUID | None = None
+        """Run id with which the framework told its callbacks that this tool starts: each of them hears it."""
         self.used = False
         """A gate has taken this entry."""
 

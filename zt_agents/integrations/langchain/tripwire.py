@@ -31,17 +31,17 @@ class Tripwire(BaseCallbackHandler):
         self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any
     ) -> None:
         session = current_session()
-        if announced(str(serialized.get("name"))) or session is None:
+        if announced(str(serialized.get("name")), run_id) or session is None:
             return
         refuse_unsealed(session.guard, session, str(serialized.get("name")), kwargs.get("tool_call_id"))
 
 
-def announced(name: str) -> bool:
-    """Return whether the tool that starts is the sealed tool just entered; true once per entry."""
+def announced(name: str, run_id: UUID) -> bool:
+    """Return whether the run that starts is that of the sealed tool just entered; one run per entry."""
     entry = entry_var.get()
-    if entry is None or entry.announced or entry.used or entry.name != name:
+    if entry is None or entry.used or entry.name != name or entry.announced not in {None, run_id}:
         return False
-    entry.announced = True
+    entry.announced = run_id
     return True
 
 

@@ -1,0 +1,65 @@
+"""``zt-agents demo``: a governed agent, an attack, and what becomes of both. Needs no key."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from zt_agents._internal.optional import require
+from zt_agents.errors import ConfigurationError
+
+FAILED = 1
+"""Exit code when it did not go as a demonstration should."""
+
+
+def demo(
+    yes: Annotated[bool, typer.Option("--yes", help="Approve whatever needs a human.")] = False,
+    no: Annotated[bool, typer.Option("--no", help="Approve nothing.")] = False,
+    model: Annotated[str | None, typer.Option(metavar="PROVIDER:NAME", help="A real model, through LangChain.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="FOLDER", help="Where to work; a temporary folder if left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON, and nothing else.")] = False,
+) -> None:
+    """Watch a helpdesk agent work, read a poisoned ticket, and get stopped.
+
+    Exit code 0: it went as it should. 1: it did not. 2: it could not be played.
+    """
+    if yes and no:
+        raise typer.BadParameter("choose one of --yes and --no", param_hint="--yes")
+    require("langchain.agents", extra="langchain", purpose="zt-agents demo")
+    from zt_agents.demo.play import play  # loads LangChain
+    from zt_agents.demo.show import Show
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without check marks shows question marks
+    for switch in ("OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER"):
+        os.environ.pop(switch, None)  # the demonstration is about its spans
+    console = Console(file=io.StringIO()) if as_json else Console(markup=False, emoji=False, highlight=False)
+    answer = True if yes else False if no else None
+    asks = answer is None and not as_json and sys.stdin.isatty()
+    played = play(_prepare(folder), Show(console), answer=answer, asks=asks, model_name=model)
+    if as_json:
+        typer.echo(json.dumps(played.to_dict(), indent=2))
+    if not played.well:
+        raise typer.Exit(FAILED)
+
+
+def _prepare(folder: Path | None) -> Path:
+    if folder is None:
+        return Path(tempfile.mkdtemp(prefix="zt-agents-demo-"))
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            return folder
+    raise ConfigurationError(f"{folder} is not an empty folder.", hint="Name a folder that is new or empty.")
