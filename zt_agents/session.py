@@ -60,6 +60,7 @@ class Session:
         self.token = token
         """The signed token; may be passed on as ``config["configurable"]["zt_session"]``."""
         self.claims = claims
+        self.id = claims.session_id
         self.calls = CallLedger()
         self.span: CallSpan | None = None
         self._label = Label()
@@ -67,10 +68,6 @@ class Session:
         """The label that was joined last: joining it again would change nothing."""
         self._lock = threading.Lock()
         self._reset: Token[Session | None] | None = None
-
-    @property
-    def id(self) -> str:
-        return self.claims.session_id
 
     @property
     def label(self) -> Label:

@@ -32,7 +32,7 @@ rules:
     agents: [helpdesk]
     tools: [search, update]
     outcome: allow
-    when: args.q.size() < 100 && args.q != "denied"
+    when: args.q != "denied"
 """
 
 ARGUMENTS = {"q": "vpn"}

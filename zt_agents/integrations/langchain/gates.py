@@ -207,17 +207,17 @@ class Arrival:
         self, hidden: frozenset[str], positional: tuple[str, ...], function: Callable[..., Any] | None
     ) -> Reason | None:
         """Copy the arguments; name the positional ones; with *function*, fill in its defaults as well."""
-        single = self._seal.single
         try:
-            self.args = tuple([private_copy(value) for value in self.args])
+            if self.args:
+                self.args = tuple([private_copy(value) for value in self.args])
             self.kwargs = {k: v if k in hidden else private_copy(v) for k, v in self.kwargs.items()}
         except ArgumentsError as error:
             return Reason(ReasonCode.ARGUMENTS, error.message)
         if len(self.args) == 1:  # a single-input tool: its parameter may have another name than its schema's field
-            self._visible[single] = self.args[0]
+            self._visible[self._seal.single] = self.args[0]
         elif len(self.args) > len(positional):
             return Reason(ReasonCode.ARGUMENTS, "It was called with more arguments than it takes.")
-        else:
+        elif self.args:
             self._visible.update(zip(positional, self.args, strict=False))
         for name, value in self.kwargs.items():
             if name not in hidden:

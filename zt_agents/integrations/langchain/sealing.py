@@ -192,7 +192,7 @@ def _checked_run(original: type[BaseTool]) -> Callable[..., Any]:
         _untampered(self)
         return original._run(self, *args, config=config, run_manager=run_manager, **kwargs)
 
-    _run.__annotations__ = {"config": RunnableConfig, "run_manager": CallbackManagerForToolRun}
+    _run.__annotations__ = {"config": RunnableConfig}  # the one that LangChain looks for
     _run.__signature__ = inspect.signature(_run)  # type: ignore[attr-defined]
     return _run
 
@@ -208,7 +208,7 @@ def _checked_arun(original: type[BaseTool]) -> Callable[..., Any]:
         _untampered(self)
         return await original._arun(self, *args, config=config, run_manager=run_manager, **kwargs)
 
-    _arun.__annotations__ = {"config": RunnableConfig, "run_manager": AsyncCallbackManagerForToolRun}
+    _arun.__annotations__ = {"config": RunnableConfig}
     _arun.__signature__ = inspect.signature(_arun)  # type: ignore[attr-defined]
     return _arun
 
