@@ -50,7 +50,7 @@ def test_notebook_runs(name: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     committed, fresh = (nbformat.read(path, as_version=4) for path in (NOTEBOOKS / name, target))
-    assert texts(fresh) == texts(committed), f"run it again: python {EXECUTE.name} SOURCE TARGET, and commit its outputs"
+    assert texts(fresh) == texts(committed), f"run {EXECUTE.name} and commit the outputs"
     assert pictures(fresh) == pictures(committed) > 0
 
 
