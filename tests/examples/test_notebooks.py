@@ -17,23 +17,8 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 
 
-# In a process of its own, since the notebook client leaves sockets open; and with this interpreter as the kernel,
-# whatever kernels are registered.
-EXECUTE = """
-import sys
-import nbformat
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpec
-from nbclient import NotebookClient
-
-class ThisInterpreter(AsyncKernelManager):
-    kernel_spec = KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
-
-source, target = sys.argv[1:]
-notebook = nbformat.read(source, as_version=4)
-NotebookClient(notebook, km=ThisInterpreter(), timeout=120).execute()
-nbformat.write(notebook, target)
-"""
+# In a process of its own, since the notebook client leaves sockets open.
+EXECUTE = Path(__file__).with_name("execute_notebook.py")
 
 
 def texts(notebook: Any) -> str:
@@ -59,13 +44,13 @@ def test_notebook_runs(name: str, tmp_path: Path) -> None:
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
         "IPYTHONDIR": str(tmp_path / "ipython"),
     }
-    command = [sys.executable, "-c", EXECUTE, str(NOTEBOOKS / name), str(target)]
+    command = [sys.executable, str(EXECUTE), str(NOTEBOOKS / name), str(target)]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == 0, done.stderr
     committed, fresh = (nbformat.read(path, as_version=4) for path in (NOTEBOOKS / name, target))
-    assert texts(fresh) == texts(committed), "run it again and commit its outputs"
+    assert texts(fresh) == texts(committed), f"run {EXECUTE.name} and commit the outputs"
     assert pictures(fresh) == pictures(committed) > 0
 
 

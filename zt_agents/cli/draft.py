@@ -93,19 +93,15 @@ def _rules(draft: Draft, proposals: Sequence[tuple[ToolDescription, Guess]]) -> 
         (d.name for d, guess in proposals if guess.tier is Tier.LOW and not d.unmediated), "a_tool"
     )
     return [
-        "# Nothing is granted. Replace this rule by rules of your own, such as:",
+        "# What no rule allows is denied. A rule looks like this:",
         "#",
+        "# rules:",
         "#   - id: first-rule",
         f"#     agents: [{_scalar(draft.agent)}]",
         f"#     tools: [{_scalar(example)}]",
         "#     outcome: allow",
         '#     reason: "why this agent needs this tool"',
-        "rules:",
-        "  - id: nothing-granted-yet",
-        '    agents: ["*"]',
-        '    tools: ["*"]',
-        "    outcome: deny",
-        '    reason: "nobody has written rules yet"',
+        "rules: []",
     ]
 
 

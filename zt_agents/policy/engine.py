@@ -162,8 +162,8 @@ class PolicyEngine:
 
 def _no_rule(agent: str, tool: str, considered: int) -> Reason:
     if not considered:
-        return Reason(ReasonCode.NO_RULE, f"No rule is about agent {agent!r} and tool {tool!r}.")
-    rules = "The one rule" if considered == 1 else f"None of the {considered} rules"
+        return Reason(ReasonCode.NO_RULE, f"No rule lets agent {agent!r} call {tool!r}.")
+    rules = "the one rule" if considered == 1 else f"none of the {considered} rules"
     verb = "does not apply" if considered == 1 else "applies"
-    text = f"{rules} about agent {agent!r} and tool {tool!r} {verb} to this call."
+    text = f"No rule allows it: {rules} about agent {agent!r} and tool {tool!r} {verb} to this call."
     return Reason(ReasonCode.NO_RULE, text)

@@ -179,4 +179,5 @@ class PolicyFile(_Section):
     agents: Annotated[dict[AgentName, AgentEntry], Field(min_length=1)]
     tools: Annotated[dict[ToolName, ToolEntry], Field(min_length=1)]
     tier_patterns: Annotated[list[TierPatternEntry], Field(min_length=1)] = []
-    rules: Annotated[list[RuleEntry], Field(min_length=1)]
+    rules: list[RuleEntry]
+    """What no rule allows is denied, so an empty list denies everything."""

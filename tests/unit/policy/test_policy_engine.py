@@ -57,7 +57,7 @@ def test_default_deny(policy: Policy) -> None:
     assert (decision.outcome, decision.reasons[0].code) == (DENY, ReasonCode.NO_RULE)
     decision = policy.engine.decide(call_for(policy, "helpdesk", "read_ticket", {"ticket_id": 0}))
     assert decision.reasons[0].text == (
-        "The one rule about agent 'helpdesk' and tool 'read_ticket' does not apply to this call."
+        "No rule allows it: the one rule about agent 'helpdesk' and tool 'read_ticket' does not apply to this call."
     )
 
 
