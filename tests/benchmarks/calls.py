@@ -9,8 +9,25 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.tables import Table, comparison
-from tests.benchmarks.timing import ROUNDS, AsyncSubject, Pair, Subject, atake_turns, processor_time, take_turns
-from tests.benchmarks.worlds import ARGUMENTS, DENIED, Discarding, Governed, NoOp, batching, make_tool, refused
+from tests.benchmarks.timing import (
+    ROUNDS,
+    AsyncSubject,
+    Pair,
+    Subject,
+    atake_turns,
+    processor_time,
+    take_turns,
+)
+from tests.benchmarks.worlds import (
+    ARGUMENTS,
+    DENIED,
+    Discarding,
+    Governed,
+    NoOp,
+    batching,
+    make_tool,
+    refused,
+)
 
 BARE = "bare tool"
 GOVERNED = "governed, low tier, everything on"
@@ -28,7 +45,9 @@ def tables(folder: Path, *, quick: bool) -> list[Table]:
     try:
         bare, *others = _subjects(world)
         sync = [take_turns(bare, other, calls) for other in others]
-        alternating = Subject(f"{GOVERNED}; turns of one call", lambda: world.search.invoke(ARGUMENTS), world.context)
+        alternating = Subject(
+            f"{GOVERNED}; turns of one call", lambda: world.search.invoke(ARGUMENTS), world.context
+        )
         sync.append(take_turns(bare, alternating, calls, stretch=1))
         asynchronous = asyncio.run(_async_pairs(world, calls))
         durable = [take_turns(*_durable_subjects(world, folder), calls // 4, stretch=5)]
@@ -103,6 +122,8 @@ def _effort(world: Governed, provider: Any, calls: int) -> Table:
     rounds = [[processor_time(subject, calls, settle) for subject in (bare, governed)] for _ in range(ROUNDS)]
     for subject, spent in zip((bare, governed), zip(*rounds, strict=True), strict=True):
         table.add(
-            subject.name, median(spent), median(mine / base for mine, (base, _) in zip(spent, rounds, strict=True))
+            subject.name,
+            median(spent),
+            median(mine / base for mine, (base, _) in zip(spent, rounds, strict=True)),
         )
     return table

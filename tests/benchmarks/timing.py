@@ -14,8 +14,9 @@ from typing import NamedTuple, TypeVar
 ROUNDS = 9
 """One more comes before them, and does not count."""
 STRETCH = 50
-"""Calls in a row before it is the other's turn. With one call each, the interpreter keeps forgetting what it learned about
-either (specialised bytecode, caches): both get slower, the bare call more, and the ratio looks better than it is.
+"""Calls in a row before it is the other's turn. With one call each, the interpreter keeps forgetting what it
+learned about either (specialised bytecode, caches): both get slower, the bare call more, and the ratio
+looks better than it is.
 """
 
 _S = TypeVar("_S")
@@ -94,7 +95,9 @@ def take_turns(baseline: Subject, other: Subject, calls: int, *, stretch: int = 
     return _without_warm_up(pair)
 
 
-async def atake_turns(baseline: AsyncSubject, other: AsyncSubject, calls: int, *, stretch: int = STRETCH) -> Pair:
+async def atake_turns(
+    baseline: AsyncSubject, other: AsyncSubject, calls: int, *, stretch: int = STRETCH
+) -> Pair:
     """The async twin of :func:`take_turns`. Each subject lives in one task: a task per call would be timed too."""
     pair = Pair(Timing(baseline.name), Timing(other.name))
     clock = time.perf_counter_ns

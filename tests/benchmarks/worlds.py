@@ -78,7 +78,9 @@ def make_tool(name: str = "search") -> BaseTool:
     for function in (body, abody):
         # Types, not text: LangChain resolves text anew on every call of a bare tool, and not of a sealed one.
         function.__annotations__ = {"q": str, "return": str}
-    return StructuredTool.from_function(body, abody, name=name, description="Looks for an article in the wiki.")
+    return StructuredTool.from_function(
+        body, abody, name=name, description="Looks for an article in the wiki."
+    )
 
 
 class Governed:
@@ -93,7 +95,9 @@ class Governed:
         path = write_policy(folder, _POLICY, [self.search, self.update])
         self.guard = Guard.from_config(path, tracer_provider=provider)
         self.guard.protect([self.search, self.update])
-        self._session = self.guard.session(agent="helpdesk", on_behalf_of="dana@bench.example", intent="Set up my VPN")
+        self._session = self.guard.session(
+            agent="helpdesk", on_behalf_of="dana@bench.example", intent="Set up my VPN"
+        )
         self.context = contextvars.copy_context()
         self.context.run(self._session.__enter__)
         self.bare_context = contextvars.copy_context()
