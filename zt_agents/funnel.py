@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -84,6 +85,8 @@ class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
 
 
 _permit: ContextVar[Permit | None] = ContextVar("zt_agents_permit", default=None)
+_descent = threading.Lock()
+"""Held while a permit is passed on to a deeper layer, which may happen in several threads at once."""
 
 
 def current_call() -> Permit | None:
@@ -101,9 +104,11 @@ class Permit:
         "_guard",
         "_invocation",
         "_key",
+        "_open",
         "_reset",
         "_span",
         "_started",
+        "_waited",
         "call",
         "decision",
         "layer",
@@ -131,6 +136,10 @@ class Permit:
         self._encoded = b""
         self._args_hash = ""
         self._key: CallKey | None = None
+        self._open = False
+        """The body is running, or is a stream that has not ended."""
+        self._waited = False
+        """Somebody else had time to change the arguments."""
         self._span: CallSpan | None = None
         self._reset: Token[Permit | None] | None = None
         self._started = time.time_ns()
@@ -140,6 +149,14 @@ class Permit:
     def digest(self) -> bytes:
         """SHA-256 over the canonical arguments."""
         return digest(self._encoded)
+
+    def descend(self, layer: int) -> bool:
+        """Let a deeper gate of the same call pass on this permit: once per layer, while the body runs."""
+        with _descent:
+            if not self._open or self.layer >= layer:
+                return False
+            self.layer = layer
+            return True
 
     # -- identify, classify, decide -------------------------------------------------------------------------------
 
@@ -153,20 +170,23 @@ class Permit:
         try:
             refusal = self._ask()
             self.decision = self._guard.policy.engine.decide(self.call) if refusal is None else self._refused(refusal)
-            if self.decision.outcome is not Outcome.DENY:
+            if self._invocation.refusal is None and self._encoded:
                 self._claim()
+            if self.decision.outcome is Outcome.REQUIRE_APPROVAL:
+                timeout = self._guard.policy.approval_timeout
+                self.request = request_approval(self.call, self.decision, timeout=timeout)
+                self._open_span()
+                self._guard.audit.append(self._decision_record())
         except Replayed:
             raise
         except AccessDeniedError as earlier:  # a replayed denial: final, and counted once
             raise earlier from None
+        except AuditError as error:
+            self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - whatever breaks while deciding, the body does not run
             self._fault(error)
         if self.decision.outcome is Outcome.DENY:
             self._deny()
-        if self.decision.outcome is Outcome.REQUIRE_APPROVAL:
-            self.request = request_approval(self.call, self.decision, timeout=self._guard.policy.approval_timeout)
-            self._open_span()
-            self._guard.audit.append(self._decision_record())
 
     def _ask(self) -> Reason | None:
         """Build the question. Returns what already speaks against it."""
@@ -245,7 +265,7 @@ class Permit:
     def _claim(self) -> None:
         """Make sure that this very call runs at most once."""
         call_id, session = self._invocation.call_id, self.session
-        if call_id is None or session is None:
+        if not call_id or session is None:  # some models leave the id empty
             return
         key = (call_id, self.tool.name, self.digest)
         reads_only = self.tool.spec is not None and self.tool.spec.effects == {"read"}
@@ -256,8 +276,10 @@ class Permit:
             self._replay(before)
 
     def _replay(self, before: CallEntry) -> None:
-        if before.state is CallState.DENIED and isinstance(before.error, AccessDeniedError):
-            raise before.error
+        if before.denial is not None:
+            raise type(before.denial)(before.denial.decision)
+        if self.decision.outcome is Outcome.DENY:
+            return
         if before.state is CallState.DONE and before.held:
             self.decision = self.decision._replace(
                 reasons=(Reason(ReasonCode.REPLAY, "It already ran: its recorded result was returned."),),
@@ -296,13 +318,14 @@ class Permit:
             if refusal is None and answer is not None:
                 identity = self._identify(self._guard.clock())[1]
                 again = self._guard.policy.engine.decide(self.call._replace(time=self._guard.clock()))
+                self._waited = True
                 if identity is not None:
                     refusal = identity
                 elif again.outcome is Outcome.DENY:
                     refusal = again.reasons[0]._replace(text=f"No longer allowed. {again.reasons[0].text}")
         except Exception as error:  # noqa: BLE001 - see decide()
             self._fault(error)
-        decision = self.decision._replace( approval_id=request.id, approved_by=answer.approver if answer else None)
+        decision = self.decision._replace(approval_id=request.id, approved_by=answer.approver if answer else None)
         if refusal is not None:
             self.decision = decision._replace(outcome=Outcome.DENY, reasons=(refusal, *decision.reasons))
             self._deny()
@@ -348,6 +371,7 @@ class Permit:
             self._fault(error)
         if self.decision.tier is not Tier.LOW:
             self.receipt = receipt
+            self._waited = True
 
     def durable(self, seq: int) -> None:
         """Note that the record is on disk."""
@@ -366,17 +390,23 @@ class Permit:
         assert self.decision.allowed
         spec = self.tool.spec
         assert spec is not None
+        if self._waited and encode(canonical(self._invocation.arguments)) != self._encoded:
+            self.decision = self.decision.denied(
+                ReasonCode.TAMPERED, "The arguments changed between the decision and the call."
+            )
+            self._deny()
         if self.session is not None:
             # From here on the session counts as having seen what the tool returns, whatever the body does with it.
             self.session.taint(Label(spec.integrity, spec.data_class))
+        self._open = True
         self.resume()
         self._body_started = time.perf_counter_ns()
 
     def resume(self) -> None:
         """Make this permit and its span current."""
-        self._reset = _permit.set(self)
         if self._span is not None:
             self._span.attach()
+        self._reset = _permit.set(self)
 
     def pause(self) -> None:
         """Undo :meth:`resume`, in the same context."""
@@ -386,10 +416,23 @@ class Permit:
             _permit.reset(self._reset)
             self._reset = None
 
-    def finished(self, result: Any) -> None:
+    def proceed(self) -> None:
+        """Check, before a step of a stream, that its session is still good: it may have ended since the decision.
+
+        Raises:
+            AccessDeniedError: it is not.
+        """
+        refusal = self._identify(self._guard.clock())[1]
+        if refusal is not None:
+            self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
+            self._open_span()
+            self._guard.audit.append(self._decision_record())
+            raise AccessDeniedError(self.decision)
+
+    def finished(self, result: Any, *, replayable: bool = True) -> None:
         """Record that the body ended well."""
         if self._key is not None and self.session is not None:
-            self.session.calls.done(self._key, result)
+            self.session.calls.done(self._key, result, held=replayable)
         size = len(result) if type(result) is str else None
         self._observe(BodyStatus.OK, result_bytes=size)
 
@@ -400,7 +443,7 @@ class Permit:
             self._observe(BodyStatus.SUSPENDED)
             return
         if self._key is not None and self.session is not None:
-            self.session.calls.failed(self._key, error)
+            self.session.calls.failed(self._key)
         status = BodyStatus.ERROR if isinstance(error, Exception) else BodyStatus.CANCELLED
         self._observe(status, error_type=type(error).__name__)
 
@@ -413,6 +456,7 @@ class Permit:
             self.session.calls.release(self._key)
 
     def _observe(self, status: BodyStatus, *, error_type: str = "", result_bytes: int | None = None) -> None:
+        self._open = False
         duration = (time.perf_counter_ns() - self._body_started) / 1e6
         record = self._outcome_record(status, error_type, duration, result_bytes)
         # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
@@ -434,7 +478,7 @@ class Permit:
         denial = kind(self.decision)
         cause = self._record_denial() or cause
         if self._key is not None and self.session is not None:
-            self.session.calls.failed(self._key, denial)
+            self.session.calls.denied(self._key, denial)
         raise denial from cause
 
     def cancelled(self, error: BaseException) -> None:

@@ -135,7 +135,7 @@ class CallEntry:
     result: Any = None
     """The recorded result, while it is held."""
     held: bool = False
-    error: BaseException | None = None
+    denial: AccessDeniedError | None = None
 
 
 CallKey = tuple[str, str, bytes]
@@ -169,18 +169,26 @@ class CallLedger:
             self._entries[key] = CallEntry(CallState.RUNNING)
             return None
 
-    def done(self, key: CallKey, result: Any) -> None:
+    def done(self, key: CallKey, result: Any, *, held: bool = True) -> None:
+        """Note that the call ended well; its result is *held* for replays, unless it was a stream."""
         with self._lock:
+            if not held:
+                self._entries[key] = CallEntry(CallState.DONE)
+                return
             self._entries[key] = CallEntry(CallState.DONE, result, held=True)
             self._results[key] = None
             if len(self._results) > self._HELD:
                 oldest, _ = self._results.popitem(last=False)
                 self._entries[oldest] = CallEntry(CallState.DONE)
 
-    def failed(self, key: CallKey, error: BaseException) -> None:
-        state = CallState.DENIED if isinstance(error, AccessDeniedError) else CallState.FAILED
+    def failed(self, key: CallKey) -> None:
         with self._lock:
-            self._entries[key] = CallEntry(state, error=error.with_traceback(None))
+            self._entries[key] = CallEntry(CallState.FAILED)
+
+    def denied(self, key: CallKey, denial: AccessDeniedError) -> None:
+        # A copy: one that was raised holds frames, and with them arguments and results.
+        with self._lock:
+            self._entries[key] = CallEntry(CallState.DENIED, denial=type(denial)(denial.decision))
 
     def release(self, key: CallKey) -> None:
         """Forget a call that was suspended: its framework will make it again."""

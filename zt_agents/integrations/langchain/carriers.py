@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -24,16 +25,21 @@ SESSION_KEY = "zt_session"
 class Entry:
     """A run of one sealed tool, from its entry point to its body. Good for one body."""
 
-    __slots__ = ("announced", "call_id", "name", "parsed", "seal", "used")
+    __slots__ = ("accepted", "announced", "call_id", "name", "own", "parsed", "seal", "used")
 
-    def __init__(self, seal: object, name: str, call_id: str | None) -> None:
+    def __init__(self, seal: object, name: str, call_id: str | None, *, own: bool = False) -> None:
+        outer = entry_var.get()
         self.seal = seal
         self.name = name
         self.call_id = call_id
         self.parsed = False
         """The framework has parsed and validated the arguments."""
-        self.announced = False
-        """The framework has told its callbacks that this tool starts."""
+        self.announced: UUID | None = None
+        """The run that the framework has told its callbacks starts."""
+        self.own = own
+        """The tool's class defines this entry point itself, and may never announce it."""
+        self.accepted: dict[str, Any] = outer.accepted if outer is not None and outer.seal is seal else {}
+        """Injected values that a gate of this tool has accepted: its own body may hand them on."""
         self.used = False
         """A gate has taken this entry."""
 

@@ -28,10 +28,15 @@ def wrap(gate: Callable[..., Any], function: Callable[..., Any]) -> Callable[...
 
 
 def framework_parameters(function: Callable[..., Any]) -> frozenset[str]:
-    """Return the parameters that LangChain itself fills in: the config, the run manager, callbacks."""
+    """Return the parameters that LangChain itself fills in: the config, the run manager, callbacks.
+
+    Only those that *function* names: into ``**kwargs`` a model writes what it likes, also under these names.
+    """
     hints = _hints(function)
     config = {name for name, hint in hints.items() if hint is RunnableConfig}
-    return frozenset(config | {"run_manager", "callbacks"})
+    found = signature(function)
+    named = {"run_manager", "callbacks"} & found.parameters.keys() if found is not None else set()
+    return frozenset(config | named)
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature | None:
