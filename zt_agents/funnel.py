@@ -33,6 +33,7 @@ from zt_agents.errors import (
     EnforcementUnavailableError,
     IdentityError,
 )
+from zt_agents.evidence import call_attributes, decision_attributes, outcome_record
 from zt_agents.identity.principals import Agent
 from zt_agents.provenance.labels import Label
 from zt_agents.session import CallEntry, CallKey, CallState, Session
@@ -429,10 +430,10 @@ class Permit:
             self._guard.audit.append(self._decision_record())
             raise AccessDeniedError(self.decision)
 
-    def finished(self, result: Any, *, replayable: bool = True) -> None:
-        """Record that the body ended well."""
+    def finished(self, result: Any, *, streamed: bool = False) -> None:
+        """Record that the body ended well. What was streamed is gone and cannot be returned to a replay."""
         if self._key is not None and self.session is not None:
-            self.session.calls.done(self._key, result, held=replayable)
+            self.session.calls.done(self._key, result, held=not streamed)
         size = len(result) if type(result) is str else None
         self._observe(BodyStatus.OK, result_bytes=size)
 
@@ -458,7 +459,17 @@ class Permit:
     def _observe(self, status: BodyStatus, *, error_type: str = "", result_bytes: int | None = None) -> None:
         self._open = False
         duration = (time.perf_counter_ns() - self._body_started) / 1e6
-        record = self._outcome_record(status, error_type, duration, result_bytes)
+        record = outcome_record(
+            self.decision,
+            self.session,
+            self._span,
+            time=self._guard.clock(),
+            call_id=self._invocation.call_id,
+            status=status,
+            error_type=error_type,
+            duration_ms=duration,
+            result_bytes=result_bytes,
+        )
         # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
         with suppress(AuditError):
             self._guard.audit.append(record)
@@ -504,7 +515,7 @@ class Permit:
 
     def _open_span(self) -> None:
         if self._span is not None:
-            self._span.set(self._decision_attributes())
+            self._span.set(decision_attributes(self.decision))
             return
         tracing, session = self._guard.tracing, self.session
         attributes = {
@@ -514,50 +525,19 @@ class Permit:
             names.TOOL_FINGERPRINT: self.tool.fingerprint,
             names.ARGS_HASH: self._args_hash,
         }
-        attributes.update(self._decision_attributes())
+        attributes.update(decision_attributes(self.decision))
         if hasattr(self, "call"):
-            attributes.update(self._call_attributes(self.call))
+            attributes.update(call_attributes(self.call))
+            if self.call.agent is not None and session is not None:
+                # Without an invoke_agent span above it, the call's own span has to say all of who acts for whom.
+                who = self._guard.call_attributes if session.span is not None else self._guard.session_attributes
+                attributes.update(who(session, self.call.agent))
         parent = session.span.span if session is not None and session.span is not None else None
         self._span = tracing.start(
             f"{names.SPAN_EXECUTE_TOOL} {self.tool.name}", attributes, start_time=self._started, parent=parent
         )
         if tracing.captures_content:
             self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
-
-    def _call_attributes(self, call: ToolCall) -> dict[str, Any]:
-        attributes: dict[str, Any] = {
-            names.PROVENANCE_INTEGRITY: str(call.label.integrity),
-        }
-        if call.call_id:
-            attributes[names.TOOL_CALL_ID] = call.call_id
-        if call.resource:
-            attributes[names.RESOURCE_ID] = call.resource
-        if call.spec is not None:
-            attributes[names.RESOURCE_DATA_CLASS] = str(call.spec.data_class)
-            if call.spec.system:
-                attributes[names.TARGET_SYSTEM] = attributes[names.DATA_SOURCE_ID] = call.spec.system
-        session = self.session
-        if call.agent is not None and session is not None:
-            # Without an invoke_agent span above it, the call's own span has to say all of who acts for whom.
-            who = self._guard.call_attributes if session.span is not None else self._guard.session_attributes
-            attributes.update(who(session, call.agent))
-        return attributes
-
-    def _decision_attributes(self) -> dict[str, Any]:
-        decision = self.decision
-        attributes: dict[str, Any] = {
-            names.DECISION_ID: decision.id,
-            names.DECISION_OUTCOME: str(decision.outcome),
-            names.DECISION_REASON: str(decision.reasons[0].code) if decision.reasons else "",
-            names.DECISION_TIER: str(decision.tier),
-            names.DECISION_ENFORCED: True,
-        }
-        if decision.rule_id:
-            attributes[names.RULE_ID] = attributes[names.SECURITY_RULE_NAME] = decision.rule_id
-        if decision.approval_id:
-            attributes[names.APPROVAL_ID] = decision.approval_id
-            attributes[names.APPROVAL_STATUS] = "approved" if decision.allowed else "denied"
-        return attributes
 
     def _decision_record(self) -> AuditRecord:
         decision, session, tool = self.decision, self.session, self.tool
@@ -595,29 +575,6 @@ class Permit:
             trace_id=span.trace_id if span else "",
             span_id=span.span_id if span else "",
             risk_state=call.label.name if call is not None else "",
-        )
-
-    def _outcome_record(
-        self, status: BodyStatus, error_type: str, duration_ms: float, result_bytes: int | None
-    ) -> AuditRecord:
-        session, span = self.session, self._span
-        return AuditRecord(
-            kind=RecordKind.OUTCOME,
-            time=self._guard.clock(),
-            decision_id=self.decision.id,
-            tool=self.tool.name,
-            outcome=self.decision.outcome,
-            tier=self.decision.tier,
-            agent=session.agent.name if session else "",
-            user_id=session.user.id if session else "",
-            session_id=session.id if session else "",
-            call_id=self._invocation.call_id,
-            trace_id=span.trace_id if span else "",
-            span_id=span.span_id if span else "",
-            status=status,
-            error_type=error_type,
-            duration_ms=duration_ms,
-            result_bytes=result_bytes,
         )
 
 

@@ -401,7 +401,7 @@ def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, A
                 sent = yield item
         except StopIteration as stop:
             ended = True
-            permit.finished(None, replayable=False)
+            permit.finished(None, streamed=True)
             return stop.value
         except GeneratorExit:
             raise
@@ -438,7 +438,7 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
                 sent = yield item
         except StopAsyncIteration:
             ended = True
-            permit.finished(None, replayable=False)
+            permit.finished(None, streamed=True)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -471,5 +471,5 @@ async def _awaited(permit: Permit, body: Coroutine[Any, Any, Any]) -> Any:
         body.close()
         permit.failed(error)
         raise
-    permit.finished(result, replayable=False)
+    permit.finished(result, streamed=True)
     return result

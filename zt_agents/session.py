@@ -169,13 +169,12 @@ class CallLedger:
             self._entries[key] = CallEntry(CallState.RUNNING)
             return None
 
-    def done(self, key: CallKey, result: Any, *, held: bool = True) -> None:
-        """Note that the call ended well; its result is *held* for replays, unless it was a stream."""
+    def done(self, key: CallKey, result: Any, *, held: bool) -> None:
+        """Note that a call ended well; its *result* is kept for replays if *held*."""
         with self._lock:
+            self._entries[key] = CallEntry(CallState.DONE, result if held else None, held=held)
             if not held:
-                self._entries[key] = CallEntry(CallState.DONE)
                 return
-            self._entries[key] = CallEntry(CallState.DONE, result, held=True)
             self._results[key] = None
             if len(self._results) > self._HELD:
                 oldest, _ = self._results.popitem(last=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import string
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ records = st.builds(
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Iterator[Path]:
+def original(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("log") / "original.db"
     sink = SqliteAuditSink(path)
     for number in range(RECORDS):
@@ -50,7 +49,7 @@ def original(tmp_path_factory) -> Iterator[Path]:
         sink.append([record])
     sink.close()
     assert verify(sink).status is VerifyStatus.VERIFIED
-    yield path
+    return path
 
 
 def status_after(original: Path, edit) -> VerifyStatus:
@@ -166,9 +165,9 @@ def test_a_flipped_bit_of_the_file_is_found_or_changes_no_record(original, data)
     except StoreError:
         return  # no longer a database at all
     if status is not VerifyStatus.BROKEN:
-        with SqliteAuditSink(path, create=False).snapshot() as found:
-            with SqliteAuditSink(original, create=False).snapshot() as truth:
-                assert list(found.stored()) == list(truth.stored())
+        flipped, untouched = (SqliteAuditSink(file, create=False) for file in (path, original))
+        with flipped.snapshot() as found, untouched.snapshot() as truth:
+            assert list(found.stored()) == list(truth.stored())
 
 
 @module_settings

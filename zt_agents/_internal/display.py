@@ -1,22 +1,37 @@
-"""Make strangers' text safe to show in a terminal: what it says stays visible, what it does is taken away."""
+"""Make strangers' text safe to show: what it says stays visible, what it would do to a terminal is taken away."""
 
 from __future__ import annotations
 
 import unicodedata
 
-_LIMIT = 500
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_HIDDEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks that render as nothing."""
 
 
-def visible(text: str, limit: int = _LIMIT) -> str:
-    """Return *text* with control, format and unassigned characters written out, cut after *limit* characters.
+def visible(text: str, *, limit: int | None = None, keep_newlines: bool = False) -> str:
+    """Return *text* with whatever would hide, move or restyle what a reader sees turned into escapes."""
+    shown = "".join(
+        character if character == "\n" and keep_newlines else _visible_character(character)
+        for character in text
+    )
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
 
-    Escape sequences, right-to-left overrides and zero-width characters show as ``\\x1b``, ``\\u202e`` and so on.
-    """
-    shown = "".join(_visible(character) for character in text[:limit])
-    return f"{shown}… ({len(text)} characters)" if len(text) > limit else shown
 
-
-def _visible(character: str) -> str:
-    if character == " " or unicodedata.category(character)[0] not in "CZ":
+def _visible_character(character: str) -> str:
+    point = ord(character)
+    if " " <= character <= "~":
         return character
-    return character.encode("unicode_escape").decode() if character != "\u00a0" else "\\xa0"
+    category = unicodedata.category(character)
+    hidden = (
+        category in _HIDDEN_CATEGORIES
+        or category == "Zs"
+        or character in _HIDDEN_LETTERS
+        or 0xFE00 <= point <= 0xFE0F  # variation selectors can carry a hidden text
+        or 0xE0100 <= point <= 0xE01EF
+    )
+    if not hidden:
+        return character
+    if character in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
+    return f"\\x{point:02x}" if point <= 0xFF else f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"

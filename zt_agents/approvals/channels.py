@@ -14,6 +14,9 @@ from rich.text import Text
 from zt_agents._internal.display import visible
 from zt_agents.approvals.requests import Answer, ApprovalRequest
 
+_SHOWN = 500
+"""Characters of a value that a panel shows; the rest is cut, visibly."""
+
 
 class Channel(Protocol):
     """Asks a human and waits for the answer.
@@ -39,7 +42,7 @@ class TerminalChannel:
     def ask(self, request: ApprovalRequest) -> Answer | None:
         self._console.print(approval_panel(request))
         try:
-            reply = self._console.input("[bold]Approve this call? [y/N] [/]")
+            reply = self._console.input(r"[bold]Approve this call?[/] \[y/N] ")
         except EOFError:
             return None
         return Answer(
@@ -60,7 +63,7 @@ def approval_panel(request: ApprovalRequest) -> Panel:
     table.add_column(overflow="fold")
 
     def row(label: str, value: str, style: str = "") -> None:
-        table.add_row(label, Text(visible(value), style=style))
+        table.add_row(label, Text(visible(value, limit=_SHOWN), style=style))
 
     row("tool", f"{call.tool} ({decision.tier} tier)", "bold")
     if call.spec is not None:

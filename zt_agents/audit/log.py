@@ -1,12 +1,10 @@
-"""The way into the audit log: callers queue records, one writer thread per process makes them durable in
-batches.
+"""The way into the audit log: callers queue records, one writer thread per process makes batches durable.
 
 Rules:
 
-1. ``append`` never waits for the disk. Everything that costs time (JSON, hashes, SQL) happens on the writer
-   thread.
+1. ``append`` never waits for the disk. What costs time (JSON, hashes, SQL) happens on the writer thread.
 2. A record somebody waits for is committed at once, together with all others that are queued. A record
-   nobody waits for is committed within about 20 ms: the writer lets some gather, so that it seldom takes
+   nobody waits for is committed within about 10 ms: the writer lets some gather, so that it seldom takes
    the interpreter from callers.
 3. ``wait`` returns only when the record is durable. Otherwise it raises: the call must be denied.
 4. A batch that fails is split. What somebody waits for fails now and is *never* tried again, since its call
@@ -20,7 +18,7 @@ Rules:
 7. No connection crosses a fork: it is closed before, and both sides open their own. A child starts with an
    empty queue, since the parent writes what the parent queued.
 
-What a process loses when it is killed: records nobody waited for, of the last 20 ms and the commit under way.
+What a process loses when it is killed: records nobody waited for, of the last 10 ms and the commit under way.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ from zt_agents.audit.records import AuditRecord
 from zt_agents.audit.sink import AuditSink
 from zt_agents.errors import AuditWriteError, ZeroTrustError
 
-_LINGER = 0.02
+_LINGER = 0.01
 _RETRY_AFTER = 0.25
 _STALLED_AFTER = 2.0
 _MAX_BATCH = 1024
@@ -111,16 +109,19 @@ class Receipt:
     def _on_outcome(self, wake: _Wake) -> None:
         log = self._log
         with log._mutex:
-            if self._outcome is None:
+            if waiting := self._outcome is None:
                 self._wakes = [*(self._wakes or ()), wake]
-                wake = log._hurry.set
-        wake()
+        if not waiting:
+            wake()
+        elif not log._hurry.is_set():  # it is cleared before the queue is read, so our record is not missed
+            log._hurry.set()
 
     def _conclude(self, timeout: float) -> int:
-        with self._log._mutex:
-            outcome = self._outcome
-            if outcome is None and self._phase is _Phase.QUEUED:
-                self._phase = _Phase.WITHDRAWN
+        if (outcome := self._outcome) is None:
+            with self._log._mutex:
+                outcome = self._outcome
+                if outcome is None and self._phase is _Phase.QUEUED:
+                    self._phase = _Phase.WITHDRAWN
         if isinstance(outcome, int):
             return outcome
         if outcome is None:

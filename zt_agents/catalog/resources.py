@@ -1,7 +1,7 @@
 """Name the resource that a call touches, by filling in the template of its tool.
 
-The rules: a placeholder stands for one argument that is text, a number or a truth value. An argument that is missing
-or empty names nothing, and one with a ``.`` or ``..`` segment does not name what it seems to
+The rules: a placeholder stands for one argument that is text, a number or a truth value. An argument that is
+missing or empty names nothing, and one with a ``.`` or ``..`` segment does not name what it seems to
 (``public/../payroll``); both are refused, because conditions decide on the name.
 """
 
@@ -18,7 +18,7 @@ _SEPARATOR = re.compile(r"[/\\]")
 
 
 def fill_resource(template: str, arguments: Mapping[str, Any]) -> str:
-    """Return ``ticket/5`` for the template ``ticket/{args.ticket_id}`` and the arguments ``{"ticket_id": 5}``.
+    """Return ``ticket/5`` for the template ``ticket/{args.id}`` and the arguments ``{"id": 5}``.
 
     Raises:
         ArgumentsError: an argument is missing, or cannot be part of a name.

@@ -7,12 +7,12 @@ functions, so that ``zt-agents --help`` stays quick.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from zt_agents.cli.audit import audit_app
 from zt_agents.cli.check import check
 from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
@@ -46,6 +46,8 @@ app = typer.Typer(
 def _print_version(wanted: bool) -> None:
     if not wanted:
         return
+    from importlib.metadata import PackageNotFoundError, version  # slow to load
+
     try:
         say(version("zt-agents"))
     except PackageNotFoundError:
@@ -66,6 +68,7 @@ def _options(
 app.command()(init)
 app.command()(check)
 app.command()(explain)
+app.add_typer(audit_app, name="audit")
 
 
 def main() -> None:

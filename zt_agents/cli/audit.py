@@ -10,7 +10,6 @@ import json
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zt_agents._internal.clock import as_datetime
+from zt_agents._internal.display import visible
 from zt_agents.audit.chain import Head
 from zt_agents.audit.records import RecordKind
 from zt_agents.audit.sink import Snapshot
@@ -98,7 +98,7 @@ def show(
             _print_json({"decision": call.decision, "outcome": call.outcome, "earlier": call.earlier})
         return
     console = _console()
-    console.print(_table(calls))
+    console.print(_table(calls, console.width))
     console.print(
         Text(f"{len(calls)} call{'s' if len(calls) != 1 else ''}. Head {head}, unproven."), soft_wrap=True
     )
@@ -162,28 +162,42 @@ def _newest_calls(
                 return
 
 
-def _table(calls: list[_Call]) -> Table:
+def _table(calls: list[_Call], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("time", "agent", "for user", "tool", "tier", "outcome", "why", "status", "ms", "trace id"):
-        table.add_column(name, overflow="fold", justify="right" if name == "ms" else "left")
-    for call in calls:
-        said = call.decision or call.outcome or {}
-        done = call.outcome or {}
-        duration = done.get("duration_ms")
-        cells = (
-            _when(said.get("time")),
-            said.get("agent"),
-            said.get("user_id"),
-            said.get("tool"),
-            said.get("tier"),
-            said.get("outcome"),
-            _why(call),
-            " ".join(str(done[name]) for name in ("status", "error_type") if name in done),
-            f"{duration:.1f}" if isinstance(duration, int | float) else None,
-            said.get("trace_id"),
+    names = _WIDE if width >= _WIDE_ENOUGH else _NARROW
+    for name in names:
+        table.add_column(
+            name, overflow="fold", justify="right" if name == "ms" else "left", no_wrap=name in _NEVER_FOLDED
         )
-        table.add_row(*(_cell(cell) for cell in cells))
+    for call in calls:
+        cells = _cells(call)
+        table.add_row(*(_cell(cells[name]) for name in names))
     return table
+
+
+_WIDE = ("time", "agent", "for user", "tool", "tier", "outcome", "why", "status", "ms", "trace id")
+_NARROW = ("time", "for user", "tool", "outcome", "why")
+_NEVER_FOLDED = {"time", "tier", "outcome", "status", "ms"}
+_WIDE_ENOUGH = 140
+"""Characters a terminal needs for all columns to be readable."""
+
+
+def _cells(call: _Call) -> dict[str, object]:
+    said = call.decision or call.outcome or {}
+    done = call.outcome or {}
+    duration = done.get("duration_ms")
+    return {
+        "time": _when(said.get("time")),
+        "agent": said.get("agent"),
+        "for user": said.get("user_id"),
+        "tool": said.get("tool"),
+        "tier": said.get("tier"),
+        "outcome": said.get("outcome"),
+        "why": _why(call),
+        "status": " ".join(str(done[name]) for name in ("status", "error_type") if name in done),
+        "ms": f"{duration:.1f}" if isinstance(duration, int | float) else None,
+        "trace id": said.get("trace_id"),
+    }
 
 
 def _why(call: _Call) -> str:
@@ -196,7 +210,7 @@ def _why(call: _Call) -> str:
     why = str(first[1]) if isinstance(first, list) and len(first) == 3 else ""
     rule = call.decision.get("rule_id")
     approver = call.decision.get("approved_by")
-    return why + (f" [rule {rule}]" if rule else "") + (f" [approved by {approver}]" if approver else "")
+    return why + (f" [rule {rule}]" if rule else "") + (f" [approved by {approver}]" if approver and str(approver) not in why else "")
 
 
 def _when(seconds: object) -> str:
@@ -207,21 +221,8 @@ def _when(seconds: object) -> str:
 
 
 def _cell(value: object) -> Text:
-    text = _visible("" if value is None else str(value))
+    text = visible("" if value is None else str(value))
     return Text(text, style=_COLOURS.get(text, ""))
-
-
-def _visible(text: str) -> str:
-    """Return *text* with every character that acts instead of showing itself turned into an escape."""
-    return "".join(
-        character if " " <= character <= "~" or not _acts(character) else ascii(character)[1:-1]
-        for character in text
-    )
-
-
-def _acts(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category[0] == "C" or category in {"Zl", "Zp"}
 
 
 def _print_json(document: object) -> None:
@@ -233,7 +234,7 @@ def _print_report(report: VerifyReport, log: Path, expect: Head | None) -> None:
     console = _console()
 
     def say(text: str, style: str = "") -> None:
-        console.print(Text(_visible(text), style=style), soft_wrap=True)
+        console.print(Text(visible(text), style=style), soft_wrap=True)
 
     records = f"{report.records} record{'s' if report.records != 1 else ''}"
     if report.status is VerifyStatus.NOTHING:
@@ -310,5 +311,5 @@ def _or_exit() -> Iterator[None]:
         yield
     except (StoreError, AuditIntegrityError) as error:
         console = _console(stderr=True)
-        console.print(Text(_visible(f"error: {error}"), style="red"), soft_wrap=True)
+        console.print(Text(visible(f"error: {error}"), style="red"), soft_wrap=True)
         raise typer.Exit(CANNOT_OPEN if isinstance(error, StoreError) else BROKEN) from error

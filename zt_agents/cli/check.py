@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FINDINGS = 1
 """Exit code when something was found."""
 _MOST_CHANGES = 30
+_ACCEPTABLE = frozenset({Standing.DRIFTED, Standing.UNRECORDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,16 @@ def check(
                 stderr=True,
             )
         raise
+    compared = bool(sources or tools)
+    reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=compared)
+    accepted: list[ToolReview] = []
     if accept:
+        accepted = [each for each in reviews if each.standing in _ACCEPTABLE]
         lock = lock.accept(each for each in descriptions if each.name in policy.tools)
         lock.write(lock_file)
-
-    reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=bool(sources or tools))
+        reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=compared)
     report = _json_report if as_json else _print_report
-    report(policy, reviews)
+    report(policy, reviews, accepted)
     if any(review.problem for review in reviews):
         raise typer.Exit(FINDINGS)
 
@@ -151,7 +155,7 @@ def _review(catalog: Catalog, description: ToolDescription) -> ToolReview:
 
 def _mediation_problem(spec: ToolSpec, description: ToolDescription) -> str:
     if description.unmediated and not spec.unmediated:
-        return "the provider runs it and it never passes the guard: accept that with `unmediated: true`, or remove it"
+        return "the provider runs it, past the guard: accept that with `unmediated: true`, or remove it"
     if spec.unmediated and not description.unmediated:
         return "`unmediated: true` in the policy, and yet it runs here: remove that"
     return ""
@@ -171,7 +175,7 @@ def _lines(description: ToolDescription) -> tuple[list[str], list[str]]:
     return description.description.split("\n"), parameters.split("\n")
 
 
-def _print_report(policy: Policy, reviews: Sequence[ToolReview]) -> None:
+def _print_report(policy: Policy, reviews: Sequence[ToolReview], accepted: Sequence[ToolReview]) -> None:
     facts = _facts(policy)
     say(f"Policy {policy.id} loads: {len(policy.tools)} tools, {len(policy.agents)} agents.")
     say(f"Rules: {_counts(facts['rules'])}. Tools: {_counts(facts['tiers'])}.")
@@ -185,8 +189,10 @@ def _print_report(policy: Policy, reviews: Sequence[ToolReview]) -> None:
         ("tool", "tier", "standing", ""),
         [(each.name, tiers.get(each.name, ""), each.standing, each.problem) for each in reviews],
     )
-    for review in reviews:
-        if review.changes:
+    for review in [*accepted, *reviews]:
+        if review in accepted:
+            say(f"\nAccepted: {review.name}, which was {review.standing}.")
+        elif review.changes:
             say(f"\n{review.name} changed since it was accepted:")
         for line in review.changes[:_MOST_CHANGES]:
             say(f"  {line}", style="green" if line.startswith("+") else "red")
@@ -194,11 +200,11 @@ def _print_report(policy: Policy, reviews: Sequence[ToolReview]) -> None:
             say(f"  and {len(review.changes) - _MOST_CHANGES} more lines (--json shows all)")
     found = sum(1 for review in reviews if review.problem)
     say(f"\n{found} finding{'' if found == 1 else 's'}.", style="red" if found else "green")
-    if any(review.standing in {Standing.DRIFTED, Standing.UNRECORDED} for review in reviews):
+    if any(review.standing in _ACCEPTABLE for review in reviews):
         say("If these tools are as they should be, accept them: zt-agents check --accept")
 
 
-def _json_report(policy: Policy, reviews: Sequence[ToolReview]) -> None:
+def _json_report(policy: Policy, reviews: Sequence[ToolReview], accepted: Sequence[ToolReview]) -> None:
     say_json(
         {
             "policy": {"id": policy.id, "version": policy.version},
@@ -213,6 +219,7 @@ def _json_report(policy: Policy, reviews: Sequence[ToolReview]) -> None:
                 }
                 for each in reviews
             ],
+            "accepted": [each.name for each in accepted],
             "findings": sum(1 for review in reviews if review.problem),
         }
     )

@@ -7,7 +7,6 @@ control characters, direction overrides and invisible characters are shown as es
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,42 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from zt_agents._internal.display import visible
 from zt_agents.errors import ZeroTrustError
 
-_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_HIDDEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters and marks that render as nothing."""
 _WIDTH_WITHOUT_TERMINAL = 140
 
 TIER_STYLES = {"low": "green", "medium": "yellow", "high": "bold red"}
-
-
-def visible(text: str, *, limit: int | None = None, keep_newlines: bool = False) -> str:
-    """Return *text* with whatever would hide, move or restyle what a reader sees turned into escapes."""
-    shown = "".join(
-        character if character == "\n" and keep_newlines else _visible_character(character)
-        for character in text
-    )
-    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
-
-
-def _visible_character(character: str) -> str:
-    point = ord(character)
-    if " " <= character <= "~":
-        return character
-    category = unicodedata.category(character)
-    hidden = (
-        category in _HIDDEN_CATEGORIES
-        or category == "Zs"
-        or character in _HIDDEN_LETTERS
-        or 0xFE00 <= point <= 0xFE0F  # variation selectors can carry a hidden text
-        or 0xE0100 <= point <= 0xE01EF
-    )
-    if not hidden:
-        return character
-    if character in "\n\r\t":
-        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
-    return f"\\x{point:02x}" if point <= 0xFF else f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
 
 
 def console(*, stderr: bool = False) -> Console:

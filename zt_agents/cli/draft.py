@@ -1,4 +1,4 @@
-"""The text of a first policy file: every tool with a guess to review, and no rule.
+"""The text of a first policy file: every tool with a guess to review, and one rule, which denies everything.
 
 What a tool says about itself is quoted as a JSON string, or made visible inside a comment, so no name or
 description can end its line and write policy of its own.
@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from zt_agents._internal.display import visible
 from zt_agents.catalog.guess import Guess
 from zt_agents.catalog.specs import Tier, ToolDescription
-from zt_agents.cli.display import visible
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
@@ -43,7 +43,7 @@ def draft_policy(draft: Draft, proposals: Sequence[tuple[ToolDescription, Guess]
 def _head(draft: Draft) -> list[str]:
     return [
         f"# A first policy, proposed by: zt-agents init {visible(draft.source)}",
-        "# It grants nothing. Look at every line marked `review`, then write rules at the end.",
+        "# It grants nothing. Look at every line marked `review`, then write your rules at the end.",
         "version: 1",
         f"trust_domain: {_scalar(draft.trust_domain)}  # review: a domain of yours",
         "environment: development  # review",
@@ -93,15 +93,19 @@ def _rules(draft: Draft, proposals: Sequence[tuple[ToolDescription, Guess]]) -> 
         (d.name for d, guess in proposals if guess.tier is Tier.LOW and not d.unmediated), "a_tool"
     )
     return [
-        "# Default deny: without a rule nobody may call anything. For example:",
+        "# Nothing is granted. Replace this rule by rules of your own, such as:",
         "#",
-        "# rules:",
         "#   - id: first-rule",
         f"#     agents: [{_scalar(draft.agent)}]",
         f"#     tools: [{_scalar(example)}]",
         "#     outcome: allow",
         '#     reason: "why this agent needs this tool"',
-        "rules: []",
+        "rules:",
+        "  - id: nothing-granted-yet",
+        '    agents: ["*"]',
+        '    tools: ["*"]',
+        "    outcome: deny",
+        '    reason: "nobody has written rules yet"',
     ]
 
 

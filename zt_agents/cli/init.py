@@ -13,7 +13,7 @@ from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.check import describe_sources
 from zt_agents.cli.display import say, say_table
 from zt_agents.cli.draft import Draft, draft_policy
-from zt_agents.errors import ConfigurationError
+from zt_agents.errors import ConfigurationError, PolicyFileError
 from zt_agents.identity.principals import parse_spiffe_id
 
 _AGENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -48,7 +48,16 @@ def init(
     proposals = [(description, guess(description)) for description in descriptions]
     lock = ToolLock().accept(descriptions)
     text = draft_policy(Draft(source, trust_domain, agent, owner), proposals)
-    parse_policy(text, name=out.name, parameters=lock.parameters)
+    try:
+        parse_policy(text, name=out.name, parameters=lock.parameters)
+    except PolicyFileError as error:
+        lines = ["", *text.splitlines()]
+        problems = [
+            f"  {each.message} It would stand in: {lines[each.line].strip()}" for each in error.problems
+        ]
+        raise ConfigurationError(
+            "\n".join(["A policy for these tools would not load, so nothing was written.", *problems])
+        ) from error
     try:
         with out.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)

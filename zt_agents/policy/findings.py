@@ -19,7 +19,7 @@ class _Finding:
     trail: Trail
     message: str
     at_key: bool
-    offset: int
+    offset: int | None
 
 
 class Findings:
@@ -29,7 +29,7 @@ class Findings:
         self._document = document
         self._findings: list[_Finding] = []
 
-    def add(self, trail: Trail, message: str, *, at_key: bool = False, offset: int = 0) -> None:
+    def add(self, trail: Trail, message: str, *, at_key: bool = False, offset: int | None = None) -> None:
         """Note a mistake in the value at *trail*, in its key, or *offset* characters into its text.
 
         Raises:
@@ -60,6 +60,8 @@ def _position(span: Span | None, finding: _Finding) -> tuple[int, int]:
         return 1, 1
     if finding.at_key:
         return span.key_line, span.key_column
+    if finding.offset is None:
+        return span.line, span.column
     index = _index_in_source(span.source, finding.offset)
     before = span.source[:index]
     if "\n" in before:
@@ -72,14 +74,12 @@ _ESCAPE = re.compile(r"\\(?:x.{2}|u.{4}|U.{8}|\n\s*|.)", re.DOTALL)
 
 def _index_in_source(source: str, offset: int) -> int:
     """Return where in a scalar as written its visible character number *offset* stands."""
-    if not offset and source[:1] not in {"|", ">", "'", '"'}:
-        return 0
     style, index = source[:1], 0
     if style in {"|", ">"}:
         index = source.find("\n") + 1
     elif style in {"'", '"'}:
         index = 1
-    seen = 0
+    seen, last = 0, index
     while index < len(source):
         step = 1
         if style == "'" and source.startswith("''", index):
@@ -87,8 +87,10 @@ def _index_in_source(source: str, offset: int) -> int:
         elif style == '"' and (escape := _ESCAPE.match(source, index)):
             step = len(escape[0])
         visible = not source[index].isspace() and source[index : index + 2] not in {"\\n", "\\t", "\\\n"}
-        if visible and seen == offset:
-            return index
+        if visible:
+            last = index
+            if seen == offset:
+                break
         seen += visible
         index += step
-    return 0
+    return last

@@ -2,11 +2,11 @@
 
 ::
 
-    policy = load_policy("zt-agents.yaml", parameters={"read_ticket": {"type": "object", "properties": ...}})
+    policy = load_policy("zt-agents.yaml", parameters={"read_ticket": schema})
     decision = policy.engine.decide(call)
 
-All mistakes of a file are reported at once, each with its line, its column and, where there is one, the word that
-was probably meant. There is no such thing as a rule that silently never matches.
+All mistakes of a file are reported at once, each with its line, its column and, where there is one, the word
+that was probably meant. There is no such thing as a rule that silently never matches.
 """
 
 from __future__ import annotations

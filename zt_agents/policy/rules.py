@@ -137,7 +137,7 @@ def _check_entry(index: int, entry: RuleEntry, names: _Names, findings: Findings
         findings.add(("rules", index), message)
     for word in entry.tools:
         spec = names.tools.get(word)
-        if spec and entry.raise_tier is not Tier.LOW and entry.raise_tier.rank < spec.tier.rank:
+        if spec and "raise_tier" in entry.model_fields_set and entry.raise_tier.rank < spec.tier.rank:
             message = (
                 f"tool {word!r} is of the {spec.tier.value} tier: a rule may raise a tier, never lower it."
             )

@@ -169,7 +169,7 @@ def _message(error: ErrorDetails) -> str:
 
 def _describe(value: Any) -> str:
     if value is None:
-        return "nothing"
+        return "an empty value"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):

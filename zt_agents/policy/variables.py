@@ -63,7 +63,7 @@ def convert(value: Any, value_type: ValueType) -> Any:
     """Return *value* in the form of *value_type*; raise TypeError or ValueError when it is something else."""
     kind, found = value_type.kind, type(value)
     if found is _EXACT.get(kind):  # exactly: True is an int to Python
-        return value
+        return _whole(value) if found is str else value
     if kind is Kind.DOUBLE and found is int:
         if abs(value) > _EXACT_AS_DOUBLE:
             raise ValueError("a whole number too large to be compared as a double")
@@ -82,17 +82,23 @@ def _plain(value: Any) -> Any:
         return {convert(name, STRING): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    return value
+    return _whole(value) if isinstance(value, str) else value
+
+
+def _whole(text: str) -> str:
+    """Return *text* if CEL would see all of it: the binding passes text on only up to its first NUL."""
+    if "\0" in text:
+        raise ValueError("a text with a NUL character")
+    if not text.isascii():
+        text.encode()  # raises for half a surrogate pair
+    return text
 
 
 def _argument(path: Path, value_type: ValueType) -> Variable:
     first, *rest = path
-    exact = None if rest else _EXACT.get(value_type.kind)
 
     def get(call: ToolCall) -> Any:
         value = call.arguments.get(first)
-        if type(value) is exact:
-            return value
         for part in rest:
             if value is None:
                 break
@@ -112,11 +118,7 @@ def _one_of(words: type[StrEnum]) -> ValueType:
     return ValueType(Kind.STRING, choices=tuple(word.value for word in words))
 
 
-def _text(attribute: str, value_type: ValueType = STRING) -> Variable:
-    return Variable(value_type, attrgetter(attribute))
-
-
-def _converted(attribute: str, value_type: ValueType) -> Variable:
+def _read(attribute: str, value_type: ValueType = STRING) -> Variable:
     read = attrgetter(attribute)
     return Variable(value_type, lambda call: convert(read(call), value_type))
 
@@ -126,32 +128,32 @@ _FACTS = ValueType(Kind.MAP, DYNAMIC)
 _EFFECTS = ValueType(Kind.LIST, _one_of(Effect))
 
 _FIXED: dict[str, Variable] = {
-    "user.id": _text("user.id"),
-    "user.name": _text("user.name"),
-    "user.groups": _converted("user.groups", _TEXTS),
-    "user.roles": _converted("user.roles", _TEXTS),
-    "user.attributes": _converted("user.attributes", _FACTS),
-    "agent.name": _text("agent.name"),
-    "agent.id": _text("agent.id"),
-    "agent.version": _text("agent.version"),
-    "agent.owner": _text("agent.owner"),
-    "agent.purpose": _text("agent.purpose"),
-    "session.id": _text("session_id"),
-    "session.intent": _text("intent"),
-    "session.task": _text("task"),
-    "tool.name": _text("tool"),
-    "tool.tier": _text("spec.tier.value", _one_of(Tier)),
-    "tool.system": _text("spec.system"),
+    "user.id": _read("user.id"),
+    "user.name": _read("user.name"),
+    "user.groups": _read("user.groups", _TEXTS),
+    "user.roles": _read("user.roles", _TEXTS),
+    "user.attributes": _read("user.attributes", _FACTS),
+    "agent.name": _read("agent.name"),
+    "agent.id": _read("agent.id"),
+    "agent.version": _read("agent.version"),
+    "agent.owner": _read("agent.owner"),
+    "agent.purpose": _read("agent.purpose"),
+    "session.id": _read("session_id"),
+    "session.intent": _read("intent"),
+    "session.task": _read("task"),
+    "tool.name": _read("tool"),
+    "tool.tier": _read("spec.tier.value", _one_of(Tier)),
+    "tool.system": _read("spec.system"),
     "tool.effects": Variable(
         _EFFECTS, lambda call: [e.value for e in call.spec.effects] if call.spec else []
     ),
-    "resource.id": _text("resource"),
-    "resource.data_class": _text("spec.data_class.value", _one_of(DataClass)),
+    "resource.id": _read("resource"),
+    "resource.data_class": _read("spec.data_class.value", _one_of(DataClass)),
     "context.time": Variable(ValueType(Kind.TIMESTAMP), lambda call: as_datetime(call.time)),
-    "context.environment": _text("environment"),
-    "context.attributes": _converted("attributes", _FACTS),
-    "provenance.integrity": _text("label.integrity.value", _one_of(Integrity)),
-    "provenance.data_class": _text("label.data_class.value", _one_of(DataClass)),
+    "context.environment": _read("environment"),
+    "context.attributes": _read("attributes", _FACTS),
+    "provenance.integrity": _read("label.integrity.value", _one_of(Integrity)),
+    "provenance.data_class": _read("label.data_class.value", _one_of(DataClass)),
 }
 ROOTS = frozenset({"args", *(name.partition(".")[0] for name in _FIXED)})
 """First words of variables: no iteration variable may take one."""

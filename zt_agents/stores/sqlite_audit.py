@@ -12,6 +12,9 @@ Rules:
 4. Columns and indexes serve searching only. Nothing is proven from them, and a schema that is not exactly
    ours, say with a trigger that drops records, is refused.
 
+SQLite before 3.51.3 can, in rare moments, lose pages when one process writes while another checkpoints
+(https://sqlite.org/wal.html#walresetbug): have a newer one where several processes share a log.
+
 It speaks to ``sqlite3`` directly: one batch must be few calls. Each call that a busy interpreter lets go of
 its lock for may take 5 ms to get it back, so a statement per record turned a commit of 64 records into 230
 ms beside one busy thread; one statement for many takes 16 ms.
@@ -77,8 +80,7 @@ class SqliteAuditSink:
 
         Raises:
             AuditIntegrityError: the log is damaged.
-            StoreError: there is no such log, or it cannot be opened, or it is something else than an audit
-            log.
+            StoreError: there is no such log, it cannot be opened, or it is no audit log.
         """
         self.path = Path(path).absolute()
         self._busy_timeout = busy_timeout
@@ -290,6 +292,7 @@ def _connect(path: Path, mode: str, busy_timeout: float) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         if mode == "rw":
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync stops at the drive's cache
     except BaseException:
         connection.close()
         raise
@@ -368,6 +371,8 @@ def _reading(path: Path) -> Iterator[None]:
     """Translate SQLite's errors: out of reach is a StoreError, damaged is an AuditIntegrityError."""
     try:
         yield
+    except UnicodeDecodeError as error:  # raised for SQLite's own message, where that quotes a damaged schema
+        raise AuditIntegrityError(f"The audit log {path} is damaged.") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _CANNOT_REACH:

@@ -28,8 +28,10 @@ class GatedSink(SqliteAuditSink):
         self.go.set()
         self.broken: Exception | None = None
         self.batches: list[int] = []
+        self.attempts = 0
 
     def append(self, records: Sequence[AuditRecord]) -> range:
+        self.attempts += 1
         self.entered.set()
         assert self.go.wait(30)
         if self.broken is not None:
@@ -252,6 +254,18 @@ def test_check_raises_from_the_failure_until_the_log_recovers_by_itself(gated, m
         log.check()
     sink.broken = None  # and nothing else is appended: the writer has to find out alone
     assert eventually(lambda: recovered(log))
+
+
+def test_check_goes_on_raising_while_the_log_stays_broken_and_nothing_is_queued(
+    gated, make_record, monkeypatch
+) -> None:
+    monkeypatch.setattr("zt_agents.audit.log._RETRY_AFTER", 0.01)
+    log, sink = gated
+    sink.broken = OSError("no")
+    with pytest.raises(AuditWriteError):
+        log.append(make_record()).wait(5)
+    assert eventually(lambda: sink.attempts > 5), "the writer probes the log"
+    assert not recovered(log)
 
 
 def test_a_failing_log_fails_those_who_wait_promptly(gated, make_record) -> None:

@@ -76,7 +76,7 @@ def test_a_report_cannot_be_mistaken_for_a_boolean(ten) -> None:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        ("UPDATE record SET body = replace(body, 'allow', 'denyy') WHERE seq = 4", (Fault.CHANGED, 4)),
+        ("UPDATE record SET body = CAST(body || ' ' AS BLOB) WHERE seq = 4", (Fault.CHANGED, 4)),
         ("UPDATE record SET hash = zeroblob(32) WHERE seq = 4", (Fault.CHANGED, 4)),
         ("DELETE FROM record WHERE seq = 4", (Fault.MISSING, 4)),
         ("DELETE FROM record WHERE seq = 1", (Fault.MISSING, 1)),
@@ -125,7 +125,7 @@ def test_an_edit_is_found_where_it_was_made(ten, edit, expected) -> None:
 
 
 def test_one_change_is_reported_once(ten) -> None:
-    attack(ten, "UPDATE record SET body = replace(body, 'allow', 'denyy') WHERE seq = 4")
+    attack(ten, "UPDATE record SET body = CAST(replace(body, 'allow', 'denyy') AS BLOB) WHERE seq = 4")
     assert found(ten) == {(Fault.CHANGED, 4)}
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zt_agents.cli.display import say, say_json, say_table, visible
+from zt_agents._internal.display import visible
+from zt_agents.cli.display import say, say_json, say_table
 
 
 @given(st.text())

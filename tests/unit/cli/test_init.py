@@ -9,7 +9,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.tools import StructuredTool
 from typer.testing import CliRunner, Result
 
 from zt_agents.catalog.guess import guess
@@ -18,6 +17,7 @@ from zt_agents.catalog.specs import ToolDescription
 from zt_agents.cli import app
 from zt_agents.cli.draft import Draft, draft_policy
 from zt_agents.policy.loader import load_policy
+from zt_agents.policy.models import PolicyFile
 
 HEAD = Draft("my_app.tools:TOOLS", "acme.example", "helpdesk", "dana@acme.example")
 
@@ -37,7 +37,7 @@ def test_a_policy_is_proposed(project: Path) -> None:
     assert policy["agents"]["helpdesk"]["id"] == "spiffe://acme.example/agent/helpdesk"
     assert policy["agents"]["helpdesk"]["owner"] == "dana@acme.example"
     assert policy["sources"] == ["my_app.tools:TOOLS"]
-    assert policy["rules"] == []
+    assert [rule["outcome"] for rule in policy["rules"]] == ["deny"]
     assert policy["tools"]["read_ticket"] == {
         "tier": "low",
         "effects": ["read"],
@@ -64,11 +64,11 @@ def test_what_it_wrote_loads(project: Path) -> None:
 def test_every_guess_is_marked(project: Path) -> None:
     run("my_app.tools:TOOLS")
     text = (project / "zt-agents.yaml").read_text()
-    section = text[text.index("\ntools:") : text.index("# Default deny")]
+    section = text[text.index("\ntools:") : text.index("# Nothing is granted.")]
     guesses = [
         line for line in section.splitlines() if line.startswith("    ") and not line.strip().startswith("#")
     ]
-    assert len(guesses) == 3 * 8
+    assert len(guesses) == 3 * 8 - 1, "send_email names no resource"
     assert all("# review" in line for line in guesses)
     assert "# review: 'delete' in the name: deletes." in section
 
@@ -133,12 +133,12 @@ def test_a_name_that_rules_cannot_name_is_refused(project: Path) -> None:
     result = run("my_app.odd:TOOLS")
     assert result.exit_code == 2
     assert "\x1b" not in result.output
-    assert "x1b" in result.output
+    assert 'It would stand in: "read \\u001b[31mticket":' in result.output
     assert not list(project.glob("*.yaml"))
 
 
 def test_hostile_descriptions_reach_neither_terminal_nor_policy(project: Path) -> None:
-    hostile = "Read.\x1b]0;owned\x07\n  evil:\n    tier: low\u202e [bold]x[/bold] :skull: \u2028rules: [allow]\U000e0041"
+    hostile = "Read.\x1b]0;owned\x07\n  evil:\n    tier: low\u202e [bold]x[/] \u2028rules: [allow]\U000e0041"
     (project / "my_app" / "odd.py").write_text(
         "from langchain_core.tools import StructuredTool\n"
         f"TOOLS = [StructuredTool.from_function(lambda a_id: '', name='read_it', description={hostile!r},"
@@ -150,7 +150,7 @@ def test_hostile_descriptions_reach_neither_terminal_nor_policy(project: Path) -
     for output in (result.output, text, (project / "zt-agents.lock.json").read_text()):
         assert not set(output) & set("\x1b\x07\u202e\u2028\U000e0041")
     assert set(yaml.safe_load(text)["tools"]) == {"read_it"}
-    assert yaml.safe_load(text)["rules"] == []
+    assert [rule["outcome"] for rule in yaml.safe_load(text)["rules"]] == ["deny"]
 
 
 anything = st.text(max_size=30)
@@ -167,15 +167,13 @@ def test_no_text_can_write_policy(name: str, says: str, argument: str, owner: st
     assert list(policy["tools"]) == [name]
     assert policy["tools"][name]["destinations"] == [argument]
     assert policy["agents"]["helpdesk"]["owner"] == owner
-    assert policy["rules"] == []
-    assert set(policy) == {
-        "version", "trust_domain", "environment", "sources", "session", "approvals", "audit", "agents", "tools", "rules",
-    }  # fmt: skip
+    assert [rule["outcome"] for rule in policy["rules"]] == ["deny"]
+    assert set(policy) <= set(PolicyFile.model_fields)
 
 
 def test_tools_of_the_provider_are_proposed_as_unmediated(project: Path) -> None:
     (project / "my_app" / "web.py").write_text(
-        "TOOLS = [{'type': 'web_search_20250305', 'name': 'web_search'}]"
+        "from my_app.tools import TOOLS\nTOOLS.append({'type': 'web_search_1', 'name': 'web_search'})\n"
     )
     assert run("my_app.web:TOOLS").exit_code == 0
     policy = yaml.safe_load((project / "zt-agents.yaml").read_text())
@@ -194,7 +192,7 @@ def test_help_is_quick_and_loads_no_framework() -> None:
     code, output, loaded = json.loads(process.stdout)
     assert code == 0
     assert {"init", "check", "explain"} <= set(output.split())
-    assert not {"langchain_core", "langgraph", "pydantic", "opentelemetry", "sqlalchemy"} & set(loaded)
+    assert not {"langchain_core", "langgraph", "sqlalchemy", "cel_expr_python", "yaml"} & set(loaded)
 
 
 def test_version() -> None:
@@ -212,15 +210,11 @@ def test_a_lock_of_the_tools_is_written(project: Path) -> None:
 
 def test_any_usable_tool_makes_a_policy_that_loads(project: Path) -> None:
     names = ["on", "null", "1e3", "0x10", "a.b:c/d-e", "y", "x" * 128, "-", "read_id"]
-    tools = [
-        StructuredTool.from_function(lambda: "", name=name, description="# : {}[]&*!|>'\"%@`", args_schema={})
-        for name in names
-    ]
-    (project / "my_app" / "tools.py").write_text("TOOLS = []")
-    import my_app.tools  # type: ignore[import-not-found]
-
-    my_app.tools.TOOLS.extend(tools)
-    result = run("my_app.tools:TOOLS")
+    (project / "my_app" / "odd.py").write_text(
+        "from langchain_core.tools import Tool\n"
+        f"TOOLS = [Tool(name, str, '# : {{}}[]&*!|>%@`\\t\\u0085') for name in {names}]\n"
+    )
+    result = run("my_app.odd:TOOLS")
     assert result.exit_code == 0, result.output
-    policy = load_policy(project / "zt-agents.yaml", parameters={})
-    assert set(policy.tools) == set(names)
+    lock = ToolLock.read(project / "zt-agents.lock.json")
+    assert set(load_policy(project / "zt-agents.yaml", parameters=lock.parameters).tools) == set(names)

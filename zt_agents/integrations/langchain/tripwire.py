@@ -55,6 +55,8 @@ def announced(name: str, run_id: UUID, frame: FrameType) -> bool:
             tool = starting_tool(frame)
             if tool is None or Seal.of(tool) is not entry.seal:
                 return False
+        elif entry.used:  # LangChain announces a tool before its body
+            return False
         entry.announced = run_id
     return entry.announced == run_id
 

@@ -1,0 +1,202 @@
+"""What the audit log costs: the caller, and the disk.
+
+Run from the repository's root: ``python -m tests.benchmarks.audit [FOLDER]``. FOLDER says which disk; a RAM
+disk (often ``/tmp``) has no figures worth quoting. Durable paths are quoted as multiples of a bare
+``fdatasync`` of the same run: disks differ by a factor of a hundred between machines, ratios do not.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+from zt_agents.audit import AuditLog, AuditRecord, RecordKind
+from zt_agents.stores.sqlite_audit import SqliteAuditSink
+
+RECORD = AuditRecord(
+    RecordKind.DECISION,
+    time=1_700_000_000.25,
+    decision_id="9f2c61aa03de-1f",
+    tool="update_ticket",
+    outcome="allow",
+    tier="medium",
+    reasons=(("rule", "Helpdesk may update tickets of the user it works for.", "helpdesk-update"),),
+    rule_id="helpdesk-update",
+    policy_id="corp",
+    policy_version="sha256:" + "0" * 16,
+    effects=("write",),
+    system="ticketing",
+    resource="ticket/4711",
+    data_class="internal",
+    args_hash="0" * 64,
+    agent="helpdesk",
+    agent_id="spiffe://corp.example/agent/helpdesk",
+    agent_version="1.4.0",
+    owner="dana@corp.example",
+    user_id="kim@corp.example",
+    session_id="s-0123456789",
+    trace_id="0" * 32,
+    span_id="0" * 16,
+)
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    p50: float
+    """Microseconds."""
+    p99: float
+    """Microseconds."""
+    per_second: float | None = None
+    """Records."""
+    against_fdatasync: float | None = None
+    """Median per record, as a multiple of the median fdatasync."""
+
+
+def rows(folder: Path, *, seconds: float = 1.0) -> list[Row]:
+    """Measure in *folder*, about *seconds* per line."""
+    table = [_fdatasync(folder, seconds)]
+    fdatasync = table[0].p50
+    with AuditLog(SqliteAuditSink(folder / "calls.db")) as log:
+        table.append(_calling_thread("check", log.check, 200_000))
+        table.append(_calling_thread("append, nobody waits", lambda: log.append(RECORD), 20_000))
+        log.flush(60)
+        table.append(_paced_calls(log, seconds))
+    for callers in (1, 8, 64):
+        table.append(_durable(folder, callers, seconds, fdatasync))
+    table.append(_until_visible(folder, "low tier, until another process reads it", busy=False))
+    table.append(_until_visible(folder, "the same beside a busy thread", busy=True))
+    return table
+
+
+def _summary(name: str, seconds: list[float], **more: float) -> Row:
+    ordered = sorted(seconds)
+    return Row(name, statistics.median(ordered) * 1e6, ordered[int(len(ordered) * 0.99)] * 1e6, **more)
+
+
+def _fdatasync(folder: Path, seconds: float) -> Row:
+    """Append one record's worth of bytes to a file and sync it: the least that durability can cost here."""
+    taken = []
+    sync = getattr(os, "fdatasync", os.fsync)
+    with (folder / "bare").open("wb", buffering=0) as file:
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end:
+            file.write(b"x" * 800)
+            sync(file.fileno())
+            taken.append(time.perf_counter() - start)
+    rate = len(taken) / seconds
+    return _summary("bare write + fdatasync", taken, per_second=rate, against_fdatasync=1.0)
+
+
+def _calling_thread(name: str, call: Callable[[], object], count: int) -> Row:
+    taken = []
+    for _ in range(count):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return _summary(name, taken)
+
+
+def _paced_calls(log: AuditLog, seconds: float) -> Row:
+    """Append among other work, as a guard does, so that the writer interferes as often as in real life."""
+    taken = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        sum(range(3000))
+        start = time.perf_counter()
+        log.append(RECORD)
+        taken.append(time.perf_counter() - start)
+    return _summary("append, between 30 us of other work", taken)
+
+
+def _durable(folder: Path, callers: int, seconds: float, fdatasync: float) -> Row:
+    taken: list[float] = []
+    with AuditLog(SqliteAuditSink(folder / f"durable-{callers}.db")) as log:
+        log.append(RECORD).wait(60)
+        gate = threading.Barrier(callers + 1)
+        end = 0.0
+
+        def caller() -> None:
+            mine = []
+            gate.wait()
+            while (start := time.perf_counter()) < end:
+                log.append(RECORD).wait(60)
+                mine.append(time.perf_counter() - start)
+            taken.extend(mine)
+
+        threads = [threading.Thread(target=caller) for _ in range(callers)]
+        for thread in threads:
+            thread.start()
+        end = (begin := time.perf_counter()) + seconds
+        gate.wait()
+        for thread in threads:
+            thread.join()
+        elapsed = time.perf_counter() - begin
+    rate = len(taken) / elapsed
+    name = f"durable, {callers} caller{'s' if callers > 1 else ''}"
+    return _summary(name, taken, per_second=rate, against_fdatasync=1e6 / rate / fdatasync)
+
+
+def _until_visible(folder: Path, name: str, *, busy: bool, count: int = 60) -> Row:
+    """Append one record at a time; a reader in another process, with its own interpreter, notes each."""
+    path = folder / f"visible-{busy}.db"
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            sum(range(1000))
+
+    appended = []
+    with AuditLog(SqliteAuditSink(path)) as log, ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        reader = pool.submit(_watch, path, count)
+        while not path.with_suffix(".watched").exists():
+            time.sleep(0.01)
+        spinner = threading.Thread(target=spin)
+        if busy:
+            spinner.start()
+        for _ in range(count):
+            appended.append(time.monotonic())
+            log.append(RECORD)
+            time.sleep(0.2)
+        seen = reader.result(60)
+        stop.set()
+        if busy:
+            spinner.join()
+    return _summary(name, [saw - start for start, saw in zip(appended, seen, strict=True)])
+
+
+def _watch(path: Path, count: int) -> list[float]:
+    seen: list[float] = []
+    with closing(sqlite3.connect(path)) as reader:
+        path.with_suffix(".watched").touch()
+        while len(seen) < count:
+            (seq,) = reader.execute("SELECT seq FROM head").fetchone()
+            seen += [time.monotonic()] * (seq - len(seen))
+            time.sleep(0.0002)
+    return seen
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory(dir=arguments[0] if arguments else ".") as folder:
+        print(f"{'':45}{'p50 us':>10}{'p99 us':>10}{'per second':>12}{'x fdatasync':>13}")
+        for row in rows(Path(folder)):
+            rate = f"{row.per_second:,.0f}" if row.per_second is not None else ""
+            ratio = f"{row.against_fdatasync:.2f}" if row.against_fdatasync is not None else ""
+            print(f"{row.name:45}{row.p50:>10.2f}{row.p99:>10.2f}{rate:>12}{ratio:>13}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
