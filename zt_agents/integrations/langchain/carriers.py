@@ -25,9 +25,9 @@ SESSION_KEY = "zt_session"
 class Entry:
     """A run of one sealed tool, from its entry point to its body. Good for one body."""
 
-    __slots__ = ("accepted", "announced", "call_id", "name", "own", "parsed", "seal", "used")
+    __slots__ = ("accepted", "announced", "call_id", "name", "parsed", "seal", "used")
 
-    def __init__(self, seal: object, name: str, call_id: str | None, *, own: bool = False) -> None:
+    def __init__(self, seal: object, name: str, call_id: str | None) -> None:
         outer = entry_var.get()
         self.seal = seal
         self.name = name
@@ -36,8 +36,6 @@ class Entry:
         """The framework has parsed and validated the arguments."""
         self.announced: UUID | None = None
         """The run that the framework has told its callbacks starts."""
-        self.own = own
-        """The tool's class defines this entry point itself, and may never announce it."""
         self.accepted: dict[str, Any] = outer.accepted if outer is not None and outer.seal is seal else {}
         """Injected values that a gate of this tool has accepted: its own body may hand them on."""
         self.used = False

@@ -15,7 +15,7 @@ from zt_agents.errors import AccessDeniedError, ArgumentsError, ConfigurationErr
 from zt_agents.funnel import GuardedTool, Invocation, current_call
 from zt_agents.integrations.langchain.carriers import Entry, entry_var, find_session
 from zt_agents.integrations.langchain.injection import Kind, forged, forgery, injected_arguments, unwrap
-from zt_agents.integrations.langchain.signatures import framework_parameters, signature, wrap
+from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults, signature, wrap
 
 _FIXED = ("name", "description", "args_schema", "func", "coroutine", "response_format")
 
@@ -40,11 +40,11 @@ class Seal:
 
     def __init__(self, guarded: GuardedTool, tool: BaseTool, parameters: Mapping[str, Any]) -> None:
         self.guarded = guarded
-        self.injected = injected_arguments(tool)
-        self.stateful = any(argument.kind is Kind.STATE for argument in self.injected.values())
-        """A graph's state is injected into it."""
         self.declared = tuple(parameters.get("properties", {}))
         """Names of the arguments that a model may supply."""
+        self.injected = injected_arguments(tool, self.declared)
+        self.stateful = any(argument.kind is Kind.STATE for argument in self.injected.values())
+        """A graph's state is injected into it."""
         self.single = next(iter(self.declared), "tool_input")
         """Name of the argument of a single-input tool."""
         self.fixed: dict[str, Any] = {}
@@ -244,7 +244,7 @@ class Arrival:
             if name not in hidden:
                 self._visible[name] = value
         if function is not None:
-            for name, default in _defaults(function).items():
+            for name, default in parameter_defaults(function).items():
                 if name not in hidden and name not in filled and name not in self._visible:
                     self._visible[name] = self.kwargs[name] = private_copy(default)
         return None
@@ -302,16 +302,3 @@ def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
         return ()
     kinds = (1, 0)  # POSITIONAL_OR_KEYWORD, POSITIONAL_ONLY
     return tuple(name for name, parameter in found.parameters.items() if int(parameter.kind) in kinds)
-
-
-def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    found = signature(function)
-    if found is None:
-        return {}
-    return {
-        name: parameter.default
-        for name, parameter in found.parameters.items()
-        if parameter.default is not parameter.empty
-    }
-
-

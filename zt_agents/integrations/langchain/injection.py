@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import FrameType
@@ -19,6 +19,10 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.pydantic import get_fields
+
+from zt_agents.integrations.langchain.signatures import parameter_names
+
+_RUNTIME = "runtime"
 
 
 class Kind(StrEnum):
@@ -60,14 +64,13 @@ class InjectedArgument:
     """Every key under which the tool's schema takes it, its own name first."""
 
 
-def injected_arguments(tool: BaseTool) -> dict[str, InjectedArgument]:
-    """Return the injected arguments of *tool* by name."""
+def injected_arguments(tool: BaseTool, declared: Collection[str]) -> dict[str, InjectedArgument]:
+    """Return the injected arguments of *tool* by name; *declared* are those that its schema shows to a model."""
     fields = get_fields(tool.args_schema) if isinstance(tool.args_schema, type) else {}
-    return {
-        name: InjectedArgument(kind, (name, *_aliases(fields.get(name))))
-        for name, hint in _hints(tool).items()
-        if (kind := _kind(hint)) is not None
-    }
+    kinds = {name: kind for name, hint in _hints(tool).items() if (kind := _kind(hint)) is not None}
+    if _RUNTIME not in declared and any(_RUNTIME in parameter_names(function) for function in _functions(tool)):
+        kinds[_RUNTIME] = Kind.OBJECT  # ToolNode goes by this name, whatever the annotation
+    return {name: InjectedArgument(kind, (name, *_aliases(fields.get(name)))) for name, kind in kinds.items()}
 
 
 def forged(
@@ -171,13 +174,15 @@ def _kind(hint: Any) -> Kind | None:
     return Kind.APPLICATION if "InjectedToolArg" in names else None
 
 
+def _functions(tool: BaseTool) -> list[Any]:
+    functions = (getattr(tool, "func", None), getattr(tool, "coroutine", None))
+    return [function for function in functions if function is not None]
+
+
 def _hints(tool: BaseTool) -> dict[str, Any]:
     """Annotations of the tool's arguments, from its schema and from the functions that run."""
     hints: dict[str, Any] = {}
-    functions = [getattr(tool, "func", None), getattr(tool, "coroutine", None), type(tool)._run, type(tool)._arun]
-    for function in functions:
-        if function is None:
-            continue
+    for function in (*_functions(tool), type(tool)._run, type(tool)._arun):
         try:
             found = typing.get_type_hints(function, include_extras=True)
         except (NameError, TypeError, AttributeError):

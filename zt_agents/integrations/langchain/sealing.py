@@ -36,6 +36,7 @@ from zt_agents.integrations.langchain.carriers import Entry, entry_var
 from zt_agents.integrations.langchain.describe import describe
 from zt_agents.integrations.langchain.gates import Arrival, Depth, Seal, gate, method_gate, refuse
 from zt_agents.integrations.langchain.injection import called_by_tool_node, forged, forgery, unwrap
+from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults
 
 _FUNCTION_TOOLS = (StructuredTool, Tool)
 _FAN_OUT = (
@@ -264,6 +265,8 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
     inner = getattr(original, name)
     takes_calls = depth <= Depth.INVOKE  # to run() a dict is arguments, whatever a model wrote into it
     parameter = "input" if takes_calls else "tool_input"
+    framework = framework_parameters(original._run)
+    defaults = {name: value for name, value in parameter_defaults(original._run).items() if name not in framework}
 
     def arrive(
         self: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -272,12 +275,14 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
         tool_input, *rest = args if args else (kwargs.pop(parameter),)
         is_call = takes_calls and isinstance(tool_input, dict) and tool_input.get("type") == "tool_call"
         call_id = tool_input.get("id") if is_call else kwargs.get("tool_call_id")
-        entry = Entry(seal, self.name, call_id, own=True)
+        entry = Entry(seal, self.name, call_id)
         token = entry_var.set(entry)
         try:
             given, parsed = self._to_args_and_kwargs(tool_input["args"] if is_call else tool_input, call_id)
             if given:
                 parsed = {seal.single: given[0], **parsed}
+            elif not isinstance(self.args_schema, type):
+                parsed = {**defaults, **parsed}
             arrival = seal.arrival(self, depth, parsed)
         finally:
             entry_var.reset(token)

@@ -46,19 +46,15 @@ class Tripwire(BaseCallbackHandler):
 
 
 def announced(name: str, run_id: UUID, frame: FrameType) -> bool:
-    """Return whether the tool that starts is the sealed tool just entered; true for one run per entry."""
+    """Return whether the tool that starts is sealed: the one just entered, or else the one found at *frame*."""
     entry = entry_var.get()
-    if entry is None or entry.name != name:
-        return False
-    if entry.announced is None:
-        if entry.own:
-            tool = starting_tool(frame)
-            if tool is None or Seal.of(tool) is not entry.seal:
-                return False
-        elif entry.used:  # LangChain announces a tool before its body
-            return False
-        entry.announced = run_id
-    return entry.announced == run_id
+    if entry is not None and entry.name == name:
+        if entry.announced is None and not entry.used:  # LangChain announces a tool before its body
+            entry.announced = run_id
+        if entry.announced == run_id:
+            return True
+    tool = starting_tool(frame)
+    return tool is not None and tool.name == name and Seal.of(tool) is not None
 
 
 def starting_tool(frame: FrameType | None) -> BaseTool | None:
