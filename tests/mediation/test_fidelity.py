@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import pytest
 from langchain.tools import ToolRuntime
-from langchain_core._api import suppress_langchain_beta_warning
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.messages import ToolMessage
@@ -22,6 +21,7 @@ from langchain_core.tools import (
     InjectedToolCallId,
     StructuredTool,
     ToolException,
+    convert_runnable_to_tool,
     create_retriever_tool,
     tool,
 )
@@ -32,7 +32,7 @@ from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode
 from langgraph.prebuilt.tool_node import _get_all_injected_args
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
-from pydantic import BaseModel, PrivateAttr, field_validator
+from pydantic import BaseModel, Field, PrivateAttr, field_validator
 from ways import message
 
 Kind = Callable[[], tuple[BaseTool, dict[str, Any]]]
@@ -195,7 +195,7 @@ def private_attributes() -> Any:
         name: str = "private_attributes"
         description: str = "p"
         args_schema: Any = Arguments
-        extras: Any = {"cache_control": 1}
+        extras: Any = Field(default={"cache_control": 1})
         return_direct: bool = True
         _n: int = PrivateAttr(default=5)
 
@@ -230,9 +230,8 @@ def retriever() -> Any:
 
 @kind
 def runnable() -> Any:
-    with suppress_langchain_beta_warning():
-        made = RunnableLambda(lambda d: d["a"] + 1).as_tool(name="runnable", description="r", arg_types={"a": int})
-    return made, {"a": 1}
+    body = RunnableLambda(lambda d: d["a"] + 1)
+    return convert_runnable_to_tool(body, name="runnable", description="r", arg_types={"a": int}), {"a": 1}
 
 
 @kind

@@ -10,7 +10,7 @@ import pickle
 from typing import Any
 
 import pytest
-from langchain_core.tools import BaseTool, StructuredTool, tool
+from langchain_core.tools import BaseTool, tool
 from ways import (
     USER,
     WAYS,
@@ -285,7 +285,7 @@ def table() -> str:
     import tempfile
     from pathlib import Path
 
-    from conftest import World  # type: ignore[import-not-found]
+    from world import HEAD, World
 
     def outcome(way: Way, decision: str) -> str:
         ran: Bodies = []
@@ -302,8 +302,6 @@ def table() -> str:
                     except ZeroTrustError as error:
                         return f"{type(error).__name__}, body ran {len(ran)}x"
                     return f"body ran {len(ran)}x"
-
-    from conftest import HEAD
 
     rows = [f"| {way.name} | {outcome(way, 'deny')} | {outcome(way, 'allow')} |" for way in WAYS]
     return "\n".join(["| way to the body | denied | allowed |", "|---|---|---|", *rows])

@@ -12,7 +12,6 @@ from typing import Any
 
 from langchain.agents import create_agent
 from langchain.tools import ToolRuntime
-from langchain_core._api import suppress_langchain_beta_warning
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, ToolMessage
@@ -20,7 +19,7 @@ from langchain_core.messages.tool import tool_call
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnableParallel
-from langchain_core.tools import BaseTool, StructuredTool, Tool, create_retriever_tool, tool
+from langchain_core.tools import BaseTool, StructuredTool, Tool, convert_runnable_to_tool, create_retriever_tool, tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from pydantic import PrivateAttr
@@ -151,8 +150,8 @@ def runnable_as_tool(ran: Bodies) -> BaseTool:
         ran.append((given["a"], 7))
         return int(given["a"]) + 7
 
-    with suppress_langchain_beta_warning():
-        return RunnableLambda(body).as_tool(name="add", description="Add seven.", arg_types={"a": int})
+    # What Runnable.as_tool() calls, without its warning about being in beta.
+    return convert_runnable_to_tool(RunnableLambda(body), name="add", description="Add seven.", arg_types={"a": int})
 
 
 # -- frames around a tool --------------------------------------------------------------------------------------------
