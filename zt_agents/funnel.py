@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode
@@ -24,7 +23,7 @@ from zt_agents.approvals import Answer, ApprovalRequest, request_approval
 from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
-from zt_agents.catalog.specs import Tier, ToolSpec
+from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
 from zt_agents.errors import (
     AccessDeniedError,
@@ -35,47 +34,14 @@ from zt_agents.errors import (
 )
 from zt_agents.evidence import call_attributes, decision_attributes, outcome_record
 from zt_agents.identity.principals import Agent
+from zt_agents.invocation import Invocation, checked_id
 from zt_agents.provenance.labels import Label
-from zt_agents.session import CallEntry, CallKey, CallState, Session
+from zt_agents.session import CallEntry, CallKey, CallState
 from zt_agents.telemetry import CallSpan
 from zt_agents.telemetry import attributes as names
 
 if TYPE_CHECKING:
     from zt_agents.audit.log import Receipt
-    from zt_agents.guard import Guard
-
-
-@dataclass(eq=False, slots=True)
-class GuardedTool:
-    """A tool enrolled with a guard: what its seal holds on to."""
-
-    guard: Guard
-    name: str
-    spec: ToolSpec | None
-    fingerprint: str
-    standing: Standing
-    effects: tuple[str, ...]
-    suspends: Callable[[BaseException], bool]
-    """Whether an exception from the body is its framework's way to pause it, not a failure."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GuardedTool:
-        return self  # a copied tool stays under the very same guard
-
-    def __reduce__(self) -> str:
-        raise TypeError("a seal cannot be pickled: a tool that was pickled refuses until it is sealed again")
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """One attempt to reach a tool's body, as an integration hands it in."""
-
-    tool: GuardedTool
-    arguments: Mapping[str, Any]
-    """Parsed, validated and copied; only those a model may supply."""
-    session: Session | None
-    call_id: str | None = None
-    refusal: Reason | None = None
-    """Something the integration already knows to be wrong; makes the call a denial."""
 
 
 class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
@@ -101,6 +67,7 @@ class Permit:
     __slots__ = (
         "_args_hash",
         "_body_started",
+        "_call_id",
         "_encoded",
         "_guard",
         "_invocation",
@@ -134,6 +101,7 @@ class Permit:
         """How deep in the tool the call was caught; deeper layers of the same call pass on this permit."""
         self._guard = invocation.tool.guard
         self._invocation = invocation
+        self._call_id = checked_id(invocation.call_id)
         self._encoded = b""
         self._args_hash = ""
         self._key: CallKey | None = None
@@ -170,7 +138,7 @@ class Permit:
         """
         try:
             refusal = self._ask()
-            self.decision = self._guard.policy.engine.decide(self.call) if refusal is None else self._refused(refusal)
+            self.decision = self._answer(self.call) if refusal is None else self._refused(refusal)
             if self._invocation.refusal is None and self._encoded:
                 self._claim()
             if self.decision.outcome is Outcome.REQUIRE_APPROVAL:
@@ -194,6 +162,8 @@ class Permit:
         guard, invocation, tool = self._guard, self._invocation, self.tool
         now = guard.clock()
         agent, refusal = self._identify(now)
+        if self._call_id is not invocation.call_id:
+            refusal = refusal or Reason(ReasonCode.ARGUMENTS, "The call's id is not a short, printable text.")
         arguments: dict[str, Any] = {}
         try:
             arguments = canonical(invocation.arguments)
@@ -214,7 +184,7 @@ class Permit:
             session_id=session.id if session else "",
             intent=session.intent if session else "",
             task=session.claims.task if session else "",
-            call_id=invocation.call_id,
+            call_id=self._call_id,
             resource=resource,
             label=session.label if session else Label(),
             time=now,
@@ -251,6 +221,13 @@ class Permit:
             )
         return None
 
+    def _answer(self, call: ToolCall) -> Decision:
+        """Return the policy's answer, which is one of the three outcomes or a fault of the engine."""
+        decision = self._guard.policy.engine.decide(call)
+        if type(decision) is not Decision or not any(decision.outcome is known for known in Outcome):
+            raise TypeError("the policy engine gave no answer")
+        return decision
+
     def _refused(self, reason: Reason) -> Decision:
         policy = self._guard.policy
         return Decision(
@@ -265,7 +242,7 @@ class Permit:
 
     def _claim(self) -> None:
         """Make sure that this very call runs at most once."""
-        call_id, session = self._invocation.call_id, self.session
+        call_id, session = self._call_id, self.session
         if not call_id or session is None:  # some models leave the id empty
             return
         key = (call_id, self.tool.name, self.digest)
@@ -318,7 +295,8 @@ class Permit:
             refusal = self._not_approved(request, answer, failure)
             if refusal is None and answer is not None:
                 identity = self._identify(self._guard.clock())[1]
-                again = self._guard.policy.engine.decide(self.call._replace(time=self._guard.clock()))
+                seen = self.session.label if self.session is not None else self.call.label
+                again = self._answer(self.call._replace(time=self._guard.clock(), label=seen))
                 self._waited = True
                 if identity is not None:
                     refusal = identity
@@ -361,7 +339,6 @@ class Permit:
         Raises:
             AccessDeniedError: it could not be recorded.
         """
-        assert self.decision.allowed
         try:
             self._open_span()
             self._guard.audit.check()
@@ -388,9 +365,9 @@ class Permit:
 
     def enter(self) -> None:
         """Begin the body: this permit and its span become current."""
-        assert self.decision.allowed
         spec = self.tool.spec
-        assert spec is not None
+        if not self.decision.allowed or spec is None:  # checked at each step above; stated here once for all
+            self._fault(TypeError("a body was reached without an explicit ALLOW"))
         if self._waited and encode(canonical(self._invocation.arguments)) != self._encoded:
             self.decision = self.decision.denied(
                 ReasonCode.TAMPERED, "The arguments changed between the decision and the call."
@@ -464,7 +441,7 @@ class Permit:
             self.session,
             self._span,
             time=self._guard.clock(),
-            call_id=self._invocation.call_id,
+            call_id=self._call_id,
             status=status,
             error_type=error_type,
             duration_ms=duration,
@@ -568,7 +545,7 @@ class Permit:
             user_id=session.user.id if session and agent else "",
             session_id=session.id if session and agent else "",
             task=session.claims.task if session and agent else "",
-            call_id=self._invocation.call_id,
+            call_id=self._call_id,
             token_jti=session.id if session and agent else "",
             approval_id=decision.approval_id,
             approved_by=decision.approved_by,

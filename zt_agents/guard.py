@@ -30,8 +30,9 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AuditError
-from zt_agents.funnel import GuardedTool, Invocation, Permit, Replayed, as_denial
+from zt_agents.funnel import Permit, Replayed, as_denial
 from zt_agents.identity import Agent, AgentRegistry, TokenIssuer, User
+from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.session import Session
 from zt_agents.telemetry import CallSpan, Tracing
 from zt_agents.telemetry import attributes as names

@@ -12,10 +12,11 @@ from langchain_core.tools import BaseTool
 from zt_agents._internal.canonical import canonical, digest, encode, private_copy
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import AccessDeniedError, ArgumentsError, ConfigurationError, SealError
-from zt_agents.funnel import GuardedTool, Invocation, current_call
+from zt_agents.funnel import current_call
 from zt_agents.integrations.langchain.carriers import Entry, entry_var, find_session
 from zt_agents.integrations.langchain.injection import Kind, forged, forgery, injected_arguments, unwrap
 from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults, signature, wrap
+from zt_agents.invocation import GuardedTool, Invocation
 
 _FIXED = ("name", "description", "args_schema", "func", "coroutine", "response_format")
 

@@ -20,10 +20,10 @@ from langchain_core.tracers.context import register_configure_hook
 
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.decisions import Reason, ReasonCode
-from zt_agents.funnel import Invocation
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain.carriers import SESSION_KEY, entry_var, find_session
 from zt_agents.integrations.langchain.gates import Seal
+from zt_agents.invocation import Invocation
 from zt_agents.session import Session, current_session
 
 _ENTRIES = (BaseTool.run.__code__, BaseTool.arun.__code__)
