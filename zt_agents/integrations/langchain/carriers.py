@@ -63,6 +63,8 @@ def find_session(guard: Guard) -> tuple[Session | None, Reason | None]:
                 return handler.session, None
         token = (config.get("configurable") or {}).get(SESSION_KEY)
         if token is not None:
+            if not isinstance(token, str):
+                return None, Reason(ReasonCode.IDENTITY, "The session's token is not a text.")
             try:
                 return guard.session_from_token(token), None
             except IdentityError as error:
