@@ -136,7 +136,7 @@ class CallEntry:
     result: Any = None
     """The recorded result, while it is held."""
     held: bool = False
-    error: BaseException | None = None
+    denial: AccessDeniedError | None = None
 
 
 CallKey = tuple[str, str, bytes]
@@ -181,10 +181,14 @@ class CallLedger:
                 oldest, _ = self._results.popitem(last=False)
                 self._entries[oldest] = CallEntry(CallState.DONE)
 
-    def failed(self, key: CallKey, error: BaseException) -> None:
-        state = CallState.DENIED if isinstance(error, AccessDeniedError) else CallState.FAILED
+    def failed(self, key: CallKey) -> None:
         with self._lock:
-            self._entries[key] = CallEntry(state, error=error.with_traceback(None))
+            self._entries[key] = CallEntry(CallState.FAILED)
+
+    def denied(self, key: CallKey, denial: AccessDeniedError) -> None:
+        # A copy: one that was raised holds frames, and with them arguments and results.
+        with self._lock:
+            self._entries[key] = CallEntry(CallState.DENIED, denial=type(denial)(denial.decision))
 
     def release(self, key: CallKey) -> None:
         """Forget a call that was suspended: its framework will make it again."""
