@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode
 from zt_agents.approvals import Answer, ApprovalRequest, request_approval
-from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
+from zt_agents.audit.records import AuditRecord, BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier
@@ -32,7 +32,7 @@ from zt_agents.errors import (
     EnforcementUnavailableError,
     IdentityError,
 )
-from zt_agents.evidence import call_attributes, decision_attributes, outcome_record
+from zt_agents.evidence import call_attributes, decision_attributes, decision_record, outcome_record
 from zt_agents.identity.principals import Agent
 from zt_agents.invocation import Invocation, checked_id
 from zt_agents.provenance.labels import Label
@@ -495,20 +495,13 @@ class Permit:
             self._span.set(decision_attributes(self.decision))
             return
         tracing, session = self._guard.tracing, self.session
-        attributes = {
-            names.OPERATION: "execute_tool",
-            names.TOOL_NAME: self.tool.name,
-            names.TOOL_TYPE: "function",
-            names.TOOL_FINGERPRINT: self.tool.fingerprint,
-            names.ARGS_HASH: self._args_hash,
-        }
-        attributes.update(decision_attributes(self.decision))
-        if hasattr(self, "call"):
-            attributes.update(call_attributes(self.call))
-            if self.call.agent is not None and session is not None:
+        attributes = {**self.tool.attributes, **decision_attributes(self.decision), names.ARGS_HASH: self._args_hash}
+        call: ToolCall | None = getattr(self, "call", None)
+        if call is not None:
+            attributes.update(call_attributes(call))
+            if call.agent is not None and session is not None:
                 # Without an invoke_agent span above it, the call's own span has to say all of who acts for whom.
-                who = self._guard.call_attributes if session.span is not None else self._guard.session_attributes
-                attributes.update(who(session, self.call.agent))
+                attributes.update(session.repeated if session.span is not None else session.described)
         parent = session.span.span if session is not None and session.span is not None else None
         self._span = tracing.start(
             f"{names.SPAN_EXECUTE_TOOL} {self.tool.name}", attributes, start_time=self._started, parent=parent
@@ -517,41 +510,15 @@ class Permit:
             self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
 
     def _decision_record(self) -> AuditRecord:
-        decision, session, tool = self.decision, self.session, self.tool
-        call: ToolCall | None = getattr(self, "call", None)
-        agent = call.agent if call is not None else None
-        span, spec = self._span, tool.spec
-        return AuditRecord(
-            kind=RecordKind.DECISION,
+        return decision_record(
+            self.decision,
+            self.tool,
+            getattr(self, "call", None),
+            self.session,
+            self._span,
             time=self._guard.clock(),
-            decision_id=decision.id,
-            tool=tool.name,
-            outcome=decision.outcome,
-            tier=decision.tier,
-            reasons=decision.reasons,
-            rule_id=decision.rule_id,
-            policy_id=decision.policy_id,
-            policy_version=decision.policy_version,
-            effects=tool.effects,
-            system=spec.system if spec else "",
-            resource=call.resource if call is not None else "",
-            data_class=spec.data_class if spec else "",
-            tool_fingerprint=tool.fingerprint,
-            args_hash=self._args_hash,
-            agent=agent.name if agent else "",
-            agent_id=agent.id if agent else "",
-            agent_version=agent.version if agent else "",
-            owner=agent.owner if agent else "",
-            user_id=session.user.id if session and agent else "",
-            session_id=session.id if session and agent else "",
-            task=session.claims.task if session and agent else "",
             call_id=self._call_id,
-            token_jti=session.id if session and agent else "",
-            approval_id=decision.approval_id,
-            approved_by=decision.approved_by,
-            trace_id=span.trace_id if span else "",
-            span_id=span.span_id if span else "",
-            risk_state=call.label.name if call is not None else "",
+            args_hash=self._args_hash,
         )
 
 

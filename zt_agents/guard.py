@@ -30,8 +30,9 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AuditError
+from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, as_denial
-from zt_agents.identity import Agent, AgentRegistry, TokenIssuer, User
+from zt_agents.identity import AgentRegistry, TokenIssuer, User
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
@@ -136,11 +137,13 @@ class Guard:
     ) -> GuardedTool:
         """Register a tool as it describes itself now. Used by integrations; users call :meth:`protect`."""
         spec = self.catalog.get(description.name)
+        printed = fingerprint(description)
         return GuardedTool(
             guard=self,
             name=description.name,
             spec=spec,
-            fingerprint=fingerprint(description),
+            fingerprint=printed,
+            attributes=tool_attributes(description.name, printed, spec),
             standing=self.catalog.compare(description),
             effects=tuple(sorted(spec.effects)) if spec else (),
             label=Label(spec.integrity, spec.data_class) if spec else Label(),
@@ -216,6 +219,8 @@ class Guard:
 
     def _remember(self, session: Session) -> Session:
         """Return the one session with this id: two threads may have read the same token."""
+        session.repeated = repeated_attributes(session, self.tracing)
+        session.described = session_attributes(session, self.tracing, self.policy)
         with self._lock:
             if len(self._sessions) >= self._purge_at:
                 now = self.clock()
@@ -340,33 +345,8 @@ class Guard:
     def start_session_span(self, session: Session) -> CallSpan:
         """Start the ``invoke_agent`` span that a session's calls hang below."""
         attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
-        attributes.update(self.session_attributes(session, session.agent))
+        attributes.update(session.described)
         return self.tracing.start(f"{names.SPAN_INVOKE_AGENT} {session.agent.name}", attributes)
-
-    def call_attributes(self, session: Session, agent: Agent) -> dict[str, Any]:
-        """Return what a tool's span repeats of its session, so that a search finds the call itself."""
-        user_key, user = self.tracing.user(session.user.id)
-        return {
-            names.AGENT_ID: agent.id,
-            names.CONVERSATION_ID: session.claims.task,
-            names.TOKEN_JTI: session.id,
-            user_key: user,
-        }
-
-    def session_attributes(self, session: Session, agent: Agent) -> dict[str, Any]:
-        """Return all that says who acts for whom, under which policy."""
-        return {
-            names.AGENT_NAME: agent.name,
-            names.AGENT_VERSION: agent.version,
-            names.AGENT_OWNER: agent.owner,
-            names.AGENT_SPIFFE_ID: agent.id,
-            names.TASK_ID: session.claims.task,
-            names.DELEGATION_CHAIN: (agent.id,),
-            names.DELEGATION_DEPTH: 1,
-            names.POLICY_ID: self.policy.id,
-            names.POLICY_VERSION: self.policy.version,
-            **self.call_attributes(session, agent),
-        }
 
     def close(self) -> None:
         """Write what is queued and close the audit log. A closed guard denies."""

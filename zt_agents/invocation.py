@@ -31,6 +31,8 @@ class GuardedTool:
     effects: tuple[str, ...]
     label: Label
     """Label of what the tool returns."""
+    attributes: Mapping[str, Any]
+    """Attributes that every span of the tool carries."""
     suspends: Callable[[BaseException], bool]
     """Whether an exception from the body is its framework's way to pause it, not a failure."""
 

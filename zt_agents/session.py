@@ -62,6 +62,10 @@ class Session:
         self.claims = claims
         self.id = claims.session_id
         self.calls = CallLedger()
+        self.repeated: Mapping[str, Any] = {}
+        """Attributes of the session that each of its calls' spans repeats."""
+        self.described: Mapping[str, Any] = {}
+        """All attributes of the session."""
         self.span: CallSpan | None = None
         self._label = Label()
         self._joined = self._label
