@@ -69,7 +69,11 @@ def tables(folder: Path, *, quick: bool) -> list[Table]:
 
 async def _async_pairs(world: Governed, calls: int) -> list[Pair]:
     bare, *others = _async_subjects(world)
-    return [await atake_turns(bare, other, calls) for other in others]
+    pairs = [await atake_turns(bare, other, calls) for other in others]
+    alternating = AsyncSubject(
+        f"{GOVERNED}; turns of one call", lambda: world.search.ainvoke(ARGUMENTS), world.context
+    )
+    return [*pairs, await atake_turns(bare, alternating, calls, stretch=1)]
 
 
 def _subjects(world: Governed) -> list[Subject]:
