@@ -247,7 +247,9 @@ def attempt(world: World, use: Use, tool: BaseTool, arguments: dict[str, Any], *
             error = raised
     spans = world.spans()
     allowed = [span for span in spans if span.attributes[names.DECISION_OUTCOME] == "allow"]
-    assert len(RAN) == len(allowed) <= 1
+    assert len(RAN) <= len(allowed) <= 1
+    if allowed and not RAN:
+        assert isinstance(error, TypeError), "the body takes no argument of this name"
     if RAN:
         assert go
         assert error is None
