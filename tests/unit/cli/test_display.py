@@ -33,6 +33,8 @@ def test_plain_text_stays_as_it_is(text: str) -> None:
         ("filler\u3164", "filler\\u3164"),
         ("\ud800", "\\ud800"),
         ("Grüße 東京", "Grüße 東京"),
+        ("e\u0301\u0323", "e\u0301\u0323"),
+        ("e" + "\u0301" * 6, "e" + "\u0301" * 4 + "\\u0301" * 2),
     ],
 )
 def test_what_hides_is_shown(text: str, shown: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import sqlite3
 import subprocess
 import sys
@@ -258,10 +260,19 @@ def test_no_ticket_can_restyle_or_move_the_terminal(tmp_path: Path) -> None:
 def test_a_human_is_asked_at_the_terminal(
     typed: str, approves: bool, approved: Seen, monkeypatch: pytest.MonkeyPatch, waiting: ApprovalRequest
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{typed}\n"))
-    printed = io.StringIO()
-    show = Show(Console(file=printed))
-    answer = DemoChannel(show, None, asks=True).ask(waiting)
+    keyboard, theirs = pty.openpty()
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            if "[y/N]" in text:
+                os.write(keyboard, f"{typed}\n".encode())
+            return super().write(text)
+
+    printed = Screen()
+    with os.fdopen(theirs) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        answer = DemoChannel(Show(Console(file=printed)), None, asks=True).ask(waiting)
+    os.close(keyboard)
     assert answer is not None
     assert answer.approved is approves
 
