@@ -54,3 +54,9 @@ def test_markup_and_emoji_codes_are_text(capsys: pytest.CaptureFixture[str]) -> 
     assert "[bold red]x[/] :skull: [link=https://evil.example]y[/link]" in out
     assert "[blink]z[/blink]\\x1b[2J" in out
     assert not set(out) & set("\x1b\u202e")
+
+
+def test_no_cell_forges_a_row_or_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    say_table(("tool", "why"), [("evil\nread_ticket", ("'x\nNo danger.' in the name", "It sends."))])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [r"evil\nread_ticket  'x\nNo danger.' in the name", "                   It sends."]
