@@ -406,3 +406,20 @@ def test_the_lock_is_current() -> None:
     done = CliRunner().invoke(app, ["check", str(POLICY)])
     assert done.exit_code == 0, done.output
     assert "0 findings" in done.output
+
+
+def test_it_fits_a_terminal_of_80_columns(approved: Seen, refused: Seen) -> None:
+    for seen in (approved, refused):
+        printed = io.StringIO()
+        show = Show(Console(file=printed))
+        show.console.width = 80
+        for number, call in enumerate(seen.played.calls, start=1):
+            show.call(number, call)
+        show.audit(seen.played.calls, verified="", agreement="")
+        text = printed.getvalue()
+        assert max(map(len, text.splitlines())) <= 80
+        for call in seen.played.calls:
+            assert call.decision["span_id"][:8] in text
+            assert f" {call.decision['tool']} " in text
+        assert ("not approved" in text) is (seen is refused)
+        assert "did not run" in text
