@@ -11,19 +11,19 @@ Rules:
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode
 from zt_agents.approvals import Answer, ApprovalRequest, request_approval
-from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
+from zt_agents.audit.records import AuditRecord, BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
-from zt_agents.catalog.specs import Tier, ToolSpec
+from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
 from zt_agents.errors import (
     AccessDeniedError,
@@ -32,48 +32,16 @@ from zt_agents.errors import (
     EnforcementUnavailableError,
     IdentityError,
 )
+from zt_agents.evidence import call_attributes, decision_attributes, decision_record, outcome_record
 from zt_agents.identity.principals import Agent
+from zt_agents.invocation import Invocation, checked_id
 from zt_agents.provenance.labels import Label
-from zt_agents.session import CallEntry, CallKey, CallState, Session
+from zt_agents.session import CallEntry, CallKey, CallState
 from zt_agents.telemetry import CallSpan
 from zt_agents.telemetry import attributes as names
 
 if TYPE_CHECKING:
     from zt_agents.audit.log import Receipt
-    from zt_agents.guard import Guard
-
-
-@dataclass(eq=False, slots=True)
-class GuardedTool:
-    """A tool enrolled with a guard: what its seal holds on to."""
-
-    guard: Guard
-    name: str
-    spec: ToolSpec | None
-    fingerprint: str
-    standing: Standing
-    effects: tuple[str, ...]
-    suspends: Callable[[BaseException], bool]
-    """Whether an exception from the body is its framework's way to pause it, not a failure."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GuardedTool:
-        return self  # a copied tool stays under the very same guard
-
-    def __reduce__(self) -> str:
-        raise TypeError("a seal cannot be pickled: a tool that was pickled refuses until it is sealed again")
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """One attempt to reach a tool's body, as an integration hands it in."""
-
-    tool: GuardedTool
-    arguments: Mapping[str, Any]
-    """Parsed, validated and copied; only those a model may supply."""
-    session: Session | None
-    call_id: str | None = None
-    refusal: Reason | None = None
-    """Something the integration already knows to be wrong; makes the call a denial."""
 
 
 class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
@@ -84,6 +52,8 @@ class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
 
 
 _permit: ContextVar[Permit | None] = ContextVar("zt_agents_permit", default=None)
+_descent = threading.Lock()
+"""Held while a permit is passed on to a deeper layer, which may happen in several threads at once."""
 
 
 def current_call() -> Permit | None:
@@ -97,13 +67,16 @@ class Permit:
     __slots__ = (
         "_args_hash",
         "_body_started",
+        "_call_id",
         "_encoded",
         "_guard",
         "_invocation",
         "_key",
+        "_open",
         "_reset",
         "_span",
         "_started",
+        "_waited",
         "call",
         "decision",
         "layer",
@@ -128,9 +101,14 @@ class Permit:
         """How deep in the tool the call was caught; deeper layers of the same call pass on this permit."""
         self._guard = invocation.tool.guard
         self._invocation = invocation
+        self._call_id = checked_id(invocation.call_id)
         self._encoded = b""
         self._args_hash = ""
         self._key: CallKey | None = None
+        self._open = False
+        """The body is running, or is a stream that has not ended."""
+        self._waited = False
+        """Somebody else had time to change the arguments."""
         self._span: CallSpan | None = None
         self._reset: Token[Permit | None] | None = None
         self._started = time.time_ns()
@@ -140,6 +118,14 @@ class Permit:
     def digest(self) -> bytes:
         """SHA-256 over the canonical arguments."""
         return digest(self._encoded)
+
+    def descend(self, layer: int) -> bool:
+        """Let a deeper gate of the same call pass on this permit: once per layer, while the body runs."""
+        with _descent:
+            if not self._open or self.layer >= layer:
+                return False
+            self.layer = layer
+            return True
 
     # -- identify, classify, decide -------------------------------------------------------------------------------
 
@@ -152,27 +138,32 @@ class Permit:
         """
         try:
             refusal = self._ask()
-            self.decision = self._guard.policy.engine.decide(self.call) if refusal is None else self._refused(refusal)
-            if self.decision.outcome is not Outcome.DENY:
+            self.decision = self._answer(self.call) if refusal is None else self._refused(refusal)
+            if self._invocation.refusal is None and self._encoded:
                 self._claim()
+            if self.decision.outcome is Outcome.REQUIRE_APPROVAL:
+                timeout = self._guard.policy.approval_timeout
+                self.request = request_approval(self.call, self.decision, timeout=timeout)
+                self._open_span()
+                self._guard.audit.append(self._decision_record())
         except Replayed:
             raise
         except AccessDeniedError as earlier:  # a replayed denial: final, and counted once
             raise earlier from None
+        except AuditError as error:
+            self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - whatever breaks while deciding, the body does not run
             self._fault(error)
         if self.decision.outcome is Outcome.DENY:
             self._deny()
-        if self.decision.outcome is Outcome.REQUIRE_APPROVAL:
-            self.request = request_approval(self.call, self.decision, timeout=self._guard.policy.approval_timeout)
-            self._open_span()
-            self._guard.audit.append(self._decision_record())
 
     def _ask(self) -> Reason | None:
         """Build the question. Returns what already speaks against it."""
         guard, invocation, tool = self._guard, self._invocation, self.tool
         now = guard.clock()
         agent, refusal = self._identify(now)
+        if self._call_id is not invocation.call_id:
+            refusal = refusal or Reason(ReasonCode.ARGUMENTS, "The call's id is not a short, printable text.")
         arguments: dict[str, Any] = {}
         try:
             arguments = canonical(invocation.arguments)
@@ -193,7 +184,7 @@ class Permit:
             session_id=session.id if session else "",
             intent=session.intent if session else "",
             task=session.claims.task if session else "",
-            call_id=invocation.call_id,
+            call_id=self._call_id,
             resource=resource,
             label=session.label if session else Label(),
             time=now,
@@ -230,6 +221,13 @@ class Permit:
             )
         return None
 
+    def _answer(self, call: ToolCall) -> Decision:
+        """Return the policy's answer, which is one of the three outcomes or a fault of the engine."""
+        decision = self._guard.policy.engine.decide(call)
+        if type(decision) is not Decision or not any(decision.outcome is known for known in Outcome):
+            raise TypeError("the policy engine gave no answer")
+        return decision
+
     def _refused(self, reason: Reason) -> Decision:
         policy = self._guard.policy
         return Decision(
@@ -244,8 +242,8 @@ class Permit:
 
     def _claim(self) -> None:
         """Make sure that this very call runs at most once."""
-        call_id, session = self._invocation.call_id, self.session
-        if call_id is None or session is None:
+        call_id, session = self._call_id, self.session
+        if not call_id or session is None:  # some models leave the id empty
             return
         key = (call_id, self.tool.name, self.digest)
         reads_only = self.tool.spec is not None and self.tool.spec.effects == {"read"}
@@ -256,8 +254,10 @@ class Permit:
             self._replay(before)
 
     def _replay(self, before: CallEntry) -> None:
-        if before.state is CallState.DENIED and isinstance(before.error, AccessDeniedError):
-            raise before.error
+        if before.denial is not None:
+            raise type(before.denial)(before.denial.decision)
+        if self.decision.outcome is Outcome.DENY:
+            return
         if before.state is CallState.DONE and before.held:
             self.decision = self.decision._replace(
                 reasons=(Reason(ReasonCode.REPLAY, "It already ran: its recorded result was returned."),),
@@ -295,14 +295,16 @@ class Permit:
             refusal = self._not_approved(request, answer, failure)
             if refusal is None and answer is not None:
                 identity = self._identify(self._guard.clock())[1]
-                again = self._guard.policy.engine.decide(self.call._replace(time=self._guard.clock()))
+                seen = self.session.label if self.session is not None else self.call.label
+                again = self._answer(self.call._replace(time=self._guard.clock(), label=seen))
+                self._waited = True
                 if identity is not None:
                     refusal = identity
                 elif again.outcome is Outcome.DENY:
                     refusal = again.reasons[0]._replace(text=f"No longer allowed. {again.reasons[0].text}")
         except Exception as error:  # noqa: BLE001 - see decide()
             self._fault(error)
-        decision = self.decision._replace( approval_id=request.id, approved_by=answer.approver if answer else None)
+        decision = self.decision._replace(approval_id=request.id, approved_by=answer.approver if answer else None)
         if refusal is not None:
             self.decision = decision._replace(outcome=Outcome.DENY, reasons=(refusal, *decision.reasons))
             self._deny()
@@ -337,7 +339,6 @@ class Permit:
         Raises:
             AccessDeniedError: it could not be recorded.
         """
-        assert self.decision.allowed
         try:
             self._open_span()
             self._guard.audit.check()
@@ -348,6 +349,7 @@ class Permit:
             self._fault(error)
         if self.decision.tier is not Tier.LOW:
             self.receipt = receipt
+            self._waited = True
 
     def durable(self, seq: int) -> None:
         """Note that the record is on disk."""
@@ -363,20 +365,26 @@ class Permit:
 
     def enter(self) -> None:
         """Begin the body: this permit and its span become current."""
-        assert self.decision.allowed
         spec = self.tool.spec
-        assert spec is not None
+        if not self.decision.allowed or spec is None:  # checked at each step above; stated here once for all
+            self._fault(TypeError("a body was reached without an explicit ALLOW"))
+        if self._waited and encode(canonical(self._invocation.arguments)) != self._encoded:
+            self.decision = self.decision.denied(
+                ReasonCode.TAMPERED, "The arguments changed between the decision and the call."
+            )
+            self._deny()
         if self.session is not None:
             # From here on the session counts as having seen what the tool returns, whatever the body does with it.
-            self.session.taint(Label(spec.integrity, spec.data_class))
+            self.session.taint(self.tool.label)
+        self._open = True
         self.resume()
         self._body_started = time.perf_counter_ns()
 
     def resume(self) -> None:
         """Make this permit and its span current."""
-        self._reset = _permit.set(self)
         if self._span is not None:
             self._span.attach()
+        self._reset = _permit.set(self)
 
     def pause(self) -> None:
         """Undo :meth:`resume`, in the same context."""
@@ -385,6 +393,19 @@ class Permit:
         if self._reset is not None:
             _permit.reset(self._reset)
             self._reset = None
+
+    def proceed(self) -> None:
+        """Check, before a step of a stream, that its session is still good: it may have ended since the decision.
+
+        Raises:
+            AccessDeniedError: it is not.
+        """
+        refusal = self._identify(self._guard.clock())[1]
+        if refusal is not None:
+            self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
+            self._open_span()
+            self._guard.audit.append(self._decision_record())
+            raise AccessDeniedError(self.decision)
 
     def finished(self, result: Any, *, streamed: bool = False) -> None:
         """Record that the body ended well. What was streamed is gone and cannot be returned to a replay."""
@@ -400,7 +421,7 @@ class Permit:
             self._observe(BodyStatus.SUSPENDED)
             return
         if self._key is not None and self.session is not None:
-            self.session.calls.failed(self._key, error)
+            self.session.calls.failed(self._key)
         status = BodyStatus.ERROR if isinstance(error, Exception) else BodyStatus.CANCELLED
         self._observe(status, error_type=type(error).__name__)
 
@@ -413,8 +434,19 @@ class Permit:
             self.session.calls.release(self._key)
 
     def _observe(self, status: BodyStatus, *, error_type: str = "", result_bytes: int | None = None) -> None:
+        self._open = False
         duration = (time.perf_counter_ns() - self._body_started) / 1e6
-        record = self._outcome_record(status, error_type, duration, result_bytes)
+        record = outcome_record(
+            self.decision,
+            self.session,
+            self._span,
+            time=self._guard.clock(),
+            call_id=self._call_id,
+            status=status,
+            error_type=error_type,
+            duration_ms=duration,
+            result_bytes=result_bytes,
+        )
         # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
         with suppress(AuditError):
             self._guard.audit.append(record)
@@ -434,7 +466,7 @@ class Permit:
         denial = kind(self.decision)
         cause = self._record_denial() or cause
         if self._key is not None and self.session is not None:
-            self.session.calls.failed(self._key, denial)
+            self.session.calls.denied(self._key, denial)
         raise denial from cause
 
     def cancelled(self, error: BaseException) -> None:
@@ -460,19 +492,16 @@ class Permit:
 
     def _open_span(self) -> None:
         if self._span is not None:
-            self._span.set(self._decision_attributes())
+            self._span.set(decision_attributes(self.decision))
             return
         tracing, session = self._guard.tracing, self.session
-        attributes = {
-            names.OPERATION: "execute_tool",
-            names.TOOL_NAME: self.tool.name,
-            names.TOOL_TYPE: "function",
-            names.TOOL_FINGERPRINT: self.tool.fingerprint,
-            names.ARGS_HASH: self._args_hash,
-        }
-        attributes.update(self._decision_attributes())
-        if hasattr(self, "call"):
-            attributes.update(self._call_attributes(self.call))
+        attributes = {**self.tool.attributes, **decision_attributes(self.decision), names.ARGS_HASH: self._args_hash}
+        call: ToolCall | None = getattr(self, "call", None)
+        if call is not None:
+            attributes.update(call_attributes(call))
+            if call.agent is not None and session is not None:
+                # Without an invoke_agent span above it, the call's own span has to say all of who acts for whom.
+                attributes.update(session.repeated if session.span is not None else session.described)
         parent = session.span.span if session is not None and session.span is not None else None
         self._span = tracing.start(
             f"{names.SPAN_EXECUTE_TOOL} {self.tool.name}", attributes, start_time=self._started, parent=parent
@@ -480,100 +509,16 @@ class Permit:
         if tracing.captures_content:
             self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
 
-    def _call_attributes(self, call: ToolCall) -> dict[str, Any]:
-        attributes: dict[str, Any] = {
-            names.PROVENANCE_INTEGRITY: str(call.label.integrity),
-        }
-        if call.call_id:
-            attributes[names.TOOL_CALL_ID] = call.call_id
-        if call.resource:
-            attributes[names.RESOURCE_ID] = call.resource
-        if call.spec is not None:
-            attributes[names.RESOURCE_DATA_CLASS] = str(call.spec.data_class)
-            if call.spec.system:
-                attributes[names.TARGET_SYSTEM] = attributes[names.DATA_SOURCE_ID] = call.spec.system
-        session = self.session
-        if call.agent is not None and session is not None:
-            # Without an invoke_agent span above it, the call's own span has to say all of who acts for whom.
-            who = self._guard.call_attributes if session.span is not None else self._guard.session_attributes
-            attributes.update(who(session, call.agent))
-        return attributes
-
-    def _decision_attributes(self) -> dict[str, Any]:
-        decision = self.decision
-        attributes: dict[str, Any] = {
-            names.DECISION_ID: decision.id,
-            names.DECISION_OUTCOME: str(decision.outcome),
-            names.DECISION_REASON: str(decision.reasons[0].code) if decision.reasons else "",
-            names.DECISION_TIER: str(decision.tier),
-            names.DECISION_ENFORCED: True,
-        }
-        if decision.rule_id:
-            attributes[names.RULE_ID] = attributes[names.SECURITY_RULE_NAME] = decision.rule_id
-        if decision.approval_id:
-            attributes[names.APPROVAL_ID] = decision.approval_id
-            attributes[names.APPROVAL_STATUS] = "approved" if decision.allowed else "denied"
-        return attributes
-
     def _decision_record(self) -> AuditRecord:
-        decision, session, tool = self.decision, self.session, self.tool
-        call: ToolCall | None = getattr(self, "call", None)
-        agent = call.agent if call is not None else None
-        span, spec = self._span, tool.spec
-        return AuditRecord(
-            kind=RecordKind.DECISION,
+        return decision_record(
+            self.decision,
+            self.tool,
+            getattr(self, "call", None),
+            self.session,
+            self._span,
             time=self._guard.clock(),
-            decision_id=decision.id,
-            tool=tool.name,
-            outcome=decision.outcome,
-            tier=decision.tier,
-            reasons=decision.reasons,
-            rule_id=decision.rule_id,
-            policy_id=decision.policy_id,
-            policy_version=decision.policy_version,
-            effects=tool.effects,
-            system=spec.system if spec else "",
-            resource=call.resource if call is not None else "",
-            data_class=spec.data_class if spec else "",
-            tool_fingerprint=tool.fingerprint,
+            call_id=self._call_id,
             args_hash=self._args_hash,
-            agent=agent.name if agent else "",
-            agent_id=agent.id if agent else "",
-            agent_version=agent.version if agent else "",
-            owner=agent.owner if agent else "",
-            user_id=session.user.id if session and agent else "",
-            session_id=session.id if session and agent else "",
-            task=session.claims.task if session and agent else "",
-            call_id=self._invocation.call_id,
-            token_jti=session.id if session and agent else "",
-            approval_id=decision.approval_id,
-            approved_by=decision.approved_by,
-            trace_id=span.trace_id if span else "",
-            span_id=span.span_id if span else "",
-            risk_state=call.label.name if call is not None else "",
-        )
-
-    def _outcome_record(
-        self, status: BodyStatus, error_type: str, duration_ms: float, result_bytes: int | None
-    ) -> AuditRecord:
-        session, span = self.session, self._span
-        return AuditRecord(
-            kind=RecordKind.OUTCOME,
-            time=self._guard.clock(),
-            decision_id=self.decision.id,
-            tool=self.tool.name,
-            outcome=self.decision.outcome,
-            tier=self.decision.tier,
-            agent=session.agent.name if session else "",
-            user_id=session.user.id if session else "",
-            session_id=session.id if session else "",
-            call_id=self._invocation.call_id,
-            trace_id=span.trace_id if span else "",
-            span_id=span.span_id if span else "",
-            status=status,
-            error_type=error_type,
-            duration_ms=duration_ms,
-            result_bytes=result_bytes,
         )
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakValueDictionary
 
 from zt_agents._internal.adapters import adapter_for, adapter_module
 from zt_agents._internal.canonical import KeyedHash
@@ -30,8 +30,11 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AuditError
-from zt_agents.funnel import GuardedTool, Invocation, Permit, Replayed, as_denial
-from zt_agents.identity import Agent, AgentRegistry, TokenIssuer, User
+from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
+from zt_agents.funnel import Permit, Replayed, as_denial
+from zt_agents.identity import AgentRegistry, TokenIssuer, User
+from zt_agents.invocation import GuardedTool, Invocation
+from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
 from zt_agents.telemetry import CallSpan, Tracing
 from zt_agents.telemetry import attributes as names
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 
 _DURABLE_TIMEOUT = 10.0
 """Seconds that a medium or high-tier call waits for its record to be on disk before it is denied."""
+
+_PURGED = 1_000
+"""Sessions held before those that have expired are dropped."""
 
 
 def _never(_: BaseException) -> bool:
@@ -74,7 +80,10 @@ class Guard:
         """Hashes arguments for logs and spans."""
         self.clock = clock
         self._channel = channel
-        self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._sessions: dict[str, Session] = {}
+        """By id, until they end: what a session has seen and done must not depend on who holds on to it."""
+        self._purge_at = _PURGED
+        self._lock = threading.Lock()
 
     @classmethod
     def from_config(
@@ -128,13 +137,16 @@ class Guard:
     ) -> GuardedTool:
         """Register a tool as it describes itself now. Used by integrations; users call :meth:`protect`."""
         spec = self.catalog.get(description.name)
+        printed = fingerprint(description)
         return GuardedTool(
             guard=self,
             name=description.name,
             spec=spec,
-            fingerprint=fingerprint(description),
+            fingerprint=printed,
+            attributes=tool_attributes(description.name, printed, spec),
             standing=self.catalog.compare(description),
             effects=tuple(sorted(spec.effects)) if spec else (),
+            label=Label(spec.integrity, spec.data_class) if spec else Label(),
             suspends=suspends,
         )
 
@@ -169,17 +181,17 @@ class Guard:
         token, claims = self.issuer.issue(
             agent=actor, user=user, task=task, ttl=self.policy.session_ttl if ttl is None else ttl, now=self.clock()
         )
-        session = Session(
-            self,
-            agent=actor,
-            user=user,
-            intent=intent,
-            attributes=MappingProxyType(dict(attributes or {})),
-            token=token,
-            claims=claims,
+        return self._remember(
+            Session(
+                self,
+                agent=actor,
+                user=user,
+                intent=intent,
+                attributes=MappingProxyType(dict(attributes or {})),
+                token=token,
+                claims=claims,
+            )
         )
-        self._sessions[session.id] = session
-        return session
 
     def session_from_token(self, token: str) -> Session:
         """Return the session that *token* proves, open in this process or carried here from another.
@@ -191,8 +203,10 @@ class Guard:
         """
         claims = self.issuer.verify(token, now=self.clock())
         session = self._sessions.get(claims.session_id)
-        if session is None:
-            session = Session(
+        if session is not None:
+            return session
+        return self._remember(
+            Session(
                 self,
                 agent=self.registry.active(claims.agent_id),
                 user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
@@ -201,12 +215,24 @@ class Guard:
                 token=token,
                 claims=claims,
             )
-            self._sessions[session.id] = session
-        return session
+        )
+
+    def _remember(self, session: Session) -> Session:
+        """Return the one session with this id: two threads may have read the same token."""
+        session.repeated = repeated_attributes(session, self.tracing)
+        session.described = session_attributes(session, self.tracing, self.policy)
+        with self._lock:
+            if len(self._sessions) >= self._purge_at:
+                now = self.clock()
+                self._sessions = {key: old for key, old in self._sessions.items() if old.claims.expires_at > now}
+                self._purge_at = max(_PURGED, 2 * len(self._sessions))
+            return self._sessions.setdefault(session.id, session)
 
     def revoke(self, session: Session) -> None:
         """End *session*: from now on each of its calls is denied."""
         self.issuer.revoke(session.claims, now=self.clock())
+        with self._lock:
+            self._sessions.pop(session.id, None)
 
     # -- the two shells -------------------------------------------------------------------------------------------
 
@@ -230,8 +256,10 @@ class Guard:
         except Replayed as replay:
             return replay.result
         except Exception as error:  # noqa: BLE001 - fails closed: whatever broke, the body has not run
+            permit.pause()
             raise as_denial(error, invocation) from error.__cause__
         except BaseException as error:
+            permit.pause()
             permit.cancelled(error)
             raise
         try:
@@ -241,12 +269,7 @@ class Guard:
             permit.failed(error)
             raise
         permit.pause()
-        if inspect.isgenerator(result):
-            return _stream(permit, result)
-        if inspect.isasyncgen(result):
-            return _astream(permit, result)
-        permit.finished(result)
-        return result
+        return _conclude(permit, result)
 
     async def arun(self, invocation: Invocation, body: Callable[[], Awaitable[Any]], *, layer: int = 0) -> Any:
         """The async twin of :meth:`run`: waits for humans and the disk without holding the event loop."""
@@ -264,8 +287,10 @@ class Guard:
         except Replayed as replay:
             return replay.result
         except Exception as error:  # noqa: BLE001 - see run()
+            permit.pause()
             raise as_denial(error, invocation) from error.__cause__
         except BaseException as error:
+            permit.pause()
             permit.cancelled(error)
             raise
         try:
@@ -275,12 +300,7 @@ class Guard:
             permit.failed(error)
             raise
         permit.pause()
-        if inspect.isgenerator(result):
-            return _stream(permit, result)
-        if inspect.isasyncgen(result):
-            return _astream(permit, result)
-        permit.finished(result)
-        return result
+        return _conclude(permit, result)
 
     @property
     def has_channel(self) -> bool:
@@ -325,33 +345,8 @@ class Guard:
     def start_session_span(self, session: Session) -> CallSpan:
         """Start the ``invoke_agent`` span that a session's calls hang below."""
         attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
-        attributes.update(self.session_attributes(session, session.agent))
+        attributes.update(session.described)
         return self.tracing.start(f"{names.SPAN_INVOKE_AGENT} {session.agent.name}", attributes)
-
-    def call_attributes(self, session: Session, agent: Agent) -> dict[str, Any]:
-        """Return what a tool's span repeats of its session, so that a search finds the call itself."""
-        user_key, user = self.tracing.user(session.user.id)
-        return {
-            names.AGENT_ID: agent.id,
-            names.CONVERSATION_ID: session.claims.task,
-            names.TOKEN_JTI: session.id,
-            user_key: user,
-        }
-
-    def session_attributes(self, session: Session, agent: Agent) -> dict[str, Any]:
-        """Return all that says who acts for whom, under which policy."""
-        return {
-            names.AGENT_NAME: agent.name,
-            names.AGENT_VERSION: agent.version,
-            names.AGENT_OWNER: agent.owner,
-            names.AGENT_SPIFFE_ID: agent.id,
-            names.TASK_ID: session.claims.task,
-            names.DELEGATION_CHAIN: (agent.id,),
-            names.DELEGATION_DEPTH: 1,
-            names.POLICY_ID: self.policy.id,
-            names.POLICY_VERSION: self.policy.version,
-            **self.call_attributes(session, agent),
-        }
 
     def close(self) -> None:
         """Write what is queued and close the audit log. A closed guard denies."""
@@ -364,13 +359,27 @@ class Guard:
         self.close()
 
 
+def _conclude(permit: Permit, result: Any) -> Any:
+    """Close the call, or hand on a result in which the body has yet to run, with its permit around it."""
+    if inspect.isgenerator(result):
+        return _stream(permit, result)
+    if inspect.isasyncgen(result):
+        return _astream(permit, result)
+    if inspect.iscoroutine(result):
+        return _awaited(permit, result)
+    permit.finished(result)
+    return result
+
+
 def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """Drive a body that is a generator, its permit and span current at each of its steps and at no other time."""
 
     def drive() -> Generator[Any, Any, Any]:
+        ended = False
         try:
             sent: Any = yield  # started below, so that dropping the stream unread is noticed too
             while True:
+                permit.proceed()
                 permit.resume()
                 try:
                     item = steps.send(sent)
@@ -378,16 +387,21 @@ def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, A
                     permit.pause()
                 sent = yield item
         except StopIteration as stop:
+            ended = True
             permit.finished(None, streamed=True)
             return stop.value
         except GeneratorExit:
-            steps.close()
-            permit.abandoned()
             raise
         except BaseException as error:
-            steps.close()
+            ended = True
             permit.failed(error)
             raise
+        finally:
+            try:
+                steps.close()
+            finally:
+                if not ended:
+                    permit.abandoned()
 
     stream = drive()
     next(stream)
@@ -398,9 +412,11 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
     """The async twin of :func:`_stream`."""
 
     async def drive() -> AsyncGenerator[Any, Any]:
+        ended = False
         try:
             sent: Any = yield
             while True:
+                permit.proceed()
                 permit.resume()
                 try:
                     item = await steps.asend(sent)
@@ -408,17 +424,39 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
                     permit.pause()
                 sent = yield item
         except StopAsyncIteration:
+            ended = True
             permit.finished(None, streamed=True)
         except GeneratorExit:
-            await steps.aclose()
-            permit.abandoned()
             raise
         except BaseException as error:
-            await steps.aclose()
+            ended = True
             permit.failed(error)
             raise
+        finally:
+            try:
+                await steps.aclose()
+            finally:
+                if not ended:
+                    permit.abandoned()
 
     stream = drive()
     with suppress(StopIteration):
         stream.asend(None).send(None)  # runs to the first yield, which awaits nothing
     return stream
+
+
+async def _awaited(permit: Permit, body: Coroutine[Any, Any, Any]) -> Any:
+    """Await a body that a plain function returned as a coroutine, its permit and span current meanwhile."""
+    try:
+        permit.proceed()
+        permit.resume()
+        try:
+            result = await body
+        finally:
+            permit.pause()
+    except BaseException as error:
+        body.close()
+        permit.failed(error)
+        raise
+    permit.finished(result, streamed=True)
+    return result

@@ -60,15 +60,18 @@ class Session:
         self.token = token
         """The signed token; may be passed on as ``config["configurable"]["zt_session"]``."""
         self.claims = claims
+        self.id = claims.session_id
         self.calls = CallLedger()
+        self.repeated: Mapping[str, Any] = {}
+        """Attributes of the session that each of its calls' spans repeats."""
+        self.described: Mapping[str, Any] = {}
+        """All attributes of the session."""
         self.span: CallSpan | None = None
         self._label = Label()
+        self._joined = self._label
+        """The label that was joined last: joining it again would change nothing."""
         self._lock = threading.Lock()
         self._reset: Token[Session | None] | None = None
-
-    @property
-    def id(self) -> str:
-        return self.claims.session_id
 
     @property
     def label(self) -> Label:
@@ -77,8 +80,10 @@ class Session:
 
     def taint(self, label: Label) -> None:
         """Join *label* into the session's label."""
-        with self._lock:
-            self._label = self._label.join(label)
+        if label is not self._joined:
+            with self._lock:
+                self._label = self._label.join(label)
+                self._joined = label
 
     def __enter__(self) -> Self:
         if self._reset is not None:
@@ -135,7 +140,7 @@ class CallEntry:
     result: Any = None
     """The recorded result, while it is held."""
     held: bool = False
-    error: BaseException | None = None
+    denial: AccessDeniedError | None = None
 
 
 CallKey = tuple[str, str, bytes]
@@ -180,10 +185,14 @@ class CallLedger:
                 oldest, _ = self._results.popitem(last=False)
                 self._entries[oldest] = CallEntry(CallState.DONE)
 
-    def failed(self, key: CallKey, error: BaseException) -> None:
-        state = CallState.DENIED if isinstance(error, AccessDeniedError) else CallState.FAILED
+    def failed(self, key: CallKey) -> None:
         with self._lock:
-            self._entries[key] = CallEntry(state, error=error.with_traceback(None))
+            self._entries[key] = CallEntry(CallState.FAILED)
+
+    def denied(self, key: CallKey, denial: AccessDeniedError) -> None:
+        # A copy: one that was raised holds frames, and with them arguments and results.
+        with self._lock:
+            self._entries[key] = CallEntry(CallState.DENIED, denial=type(denial)(denial.decision))
 
     def release(self, key: CallKey) -> None:
         """Forget a call that was suspended: its framework will make it again."""

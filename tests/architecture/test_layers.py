@@ -27,6 +27,8 @@ FLOORS = {
     "zt_agents.telemetry": 6,
     "zt_agents.session": 7,
     "zt_agents.funnel": 7,
+    "zt_agents.evidence": 7,
+    "zt_agents.invocation": 7,
     "zt_agents.guard": 7,
     "zt_agents.stores": 7,
     "zt_agents": 8,  # the face: re-exports

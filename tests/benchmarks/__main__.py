@@ -10,16 +10,25 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import calls, machine, peers
+from tests.benchmarks import audit, calls, machine, memory, pauses, peers, policy
 
-SUBJECTS = {"calls": calls.tables, "peers": peers.tables}
+SUBJECTS = {
+    "calls": calls.tables,
+    "peers": peers.tables,
+    "policy": policy.tables,
+    "audit": audit.tables,
+    "memory": memory.tables,
+    "pauses": pauses.tables,
+}
 
 
 def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"any of: {', '.join(SUBJECTS)}")
-    parser.add_argument("--quick", action="store_true", help="few calls: to see that everything runs, not to quote")
+    parser.add_argument(
+        "--quick", action="store_true", help="few calls: to see that everything runs, not to quote"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--folder", type=Path, default=Path(), help="which disk; a RAM disk has no figures worth quoting"

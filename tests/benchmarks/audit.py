@@ -1,7 +1,7 @@
 """What the audit log costs: the caller, and the disk.
 
-Run from the repository's root: ``python -m tests.benchmarks.audit [FOLDER]``. FOLDER says which disk; a RAM
-disk (often ``/tmp``) has no figures worth quoting. Durable paths are quoted as multiples of a bare
+Run ``python -m tests.benchmarks audit --folder FOLDER``. FOLDER says which disk; a RAM disk (often ``/tmp``)
+has no figures worth quoting. Durable paths are quoted as multiples of a bare
 ``fdatasync`` of the same run: disks differ by a factor of a hundred between machines, ratios do not.
 """
 
@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import statistics
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.benchmarks.tables import Table
 from zt_agents.audit import AuditLog, AuditRecord, RecordKind
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
@@ -188,15 +187,9 @@ def _watch(path: Path, count: int) -> list[float]:
     return seen
 
 
-def main(arguments: list[str]) -> None:
-    """Print the table."""
-    with tempfile.TemporaryDirectory(dir=arguments[0] if arguments else ".") as folder:
-        print(f"{'':45}{'p50 us':>10}{'p99 us':>10}{'per second':>12}{'x fdatasync':>13}")
-        for row in rows(Path(folder)):
-            rate = f"{row.per_second:,.0f}" if row.per_second is not None else ""
-            ratio = f"{row.against_fdatasync:.2f}" if row.against_fdatasync is not None else ""
-            print(f"{row.name:45}{row.p50:>10.2f}{row.p99:>10.2f}{rate:>12}{ratio:>13}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def tables(folder: Path, *, quick: bool) -> list[Table]:
+    """Measure in *folder*."""
+    table = Table("The audit log", ("", "p50 us", "p99 us", "records a second", "x fdatasync"))
+    for row in rows(folder, seconds=0.3 if quick else 2.0):
+        table.add(*row)
+    return [table]

@@ -9,8 +9,25 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.tables import Table, comparison
-from tests.benchmarks.timing import ROUNDS, AsyncSubject, Pair, Subject, atake_turns, processor_time, take_turns
-from tests.benchmarks.worlds import ARGUMENTS, DENIED, Discarding, Governed, NoOp, batching, make_tool, refused
+from tests.benchmarks.timing import (
+    ROUNDS,
+    AsyncSubject,
+    Pair,
+    Subject,
+    atake_turns,
+    processor_time,
+    take_turns,
+)
+from tests.benchmarks.worlds import (
+    ARGUMENTS,
+    DENIED,
+    Discarding,
+    Governed,
+    NoOp,
+    batching,
+    make_tool,
+    refused,
+)
 
 BARE = "bare tool"
 GOVERNED = "governed, low tier, everything on"
@@ -26,9 +43,14 @@ def tables(folder: Path, *, quick: bool) -> list[Table]:
     provider = batching(Discarding())
     world = Governed(folder, provider)
     try:
-        sync = _against(*_subjects(world), calls=calls)
-        asynchronous = asyncio.run(_aagainst(*_async_subjects(world), calls=calls))
-        durable = _against(*_durable_subjects(world, folder), calls=calls // 4)
+        bare, *others = _subjects(world)
+        sync = [take_turns(bare, other, calls) for other in others]
+        alternating = Subject(
+            f"{GOVERNED}; turns of one call", lambda: world.search.invoke(ARGUMENTS), world.context
+        )
+        sync.append(take_turns(bare, alternating, calls, stretch=1))
+        asynchronous = asyncio.run(_async_pairs(world, calls))
+        durable = [take_turns(*_durable_subjects(world, folder), calls // 4, stretch=5)]
         effort = _effort(world, provider, calls)
     finally:
         world.close()
@@ -45,12 +67,13 @@ def tables(folder: Path, *, quick: bool) -> list[Table]:
     ]
 
 
-def _against(baseline: Subject, *others: Subject, calls: int) -> list[Pair]:
-    return [take_turns(baseline, other, calls) for other in others]
-
-
-async def _aagainst(baseline: AsyncSubject, *others: AsyncSubject, calls: int) -> list[Pair]:
-    return [await atake_turns(baseline, other, calls) for other in others]
+async def _async_pairs(world: Governed, calls: int) -> list[Pair]:
+    bare, *others = _async_subjects(world)
+    pairs = [await atake_turns(bare, other, calls) for other in others]
+    alternating = AsyncSubject(
+        f"{GOVERNED}; turns of one call", lambda: world.search.ainvoke(ARGUMENTS), world.context
+    )
+    return [*pairs, await atake_turns(bare, alternating, calls, stretch=1)]
 
 
 def _subjects(world: Governed) -> list[Subject]:
@@ -74,7 +97,7 @@ def _async_subjects(world: Governed) -> list[AsyncSubject]:
     ]
 
 
-def _durable_subjects(world: Governed, folder: Path) -> list[Subject]:
+def _durable_subjects(world: Governed, folder: Path) -> tuple[Subject, Subject]:
     bare = make_tool("update")
     sync = getattr(os, "fdatasync", os.fsync)
     file = os.open(folder / "bare", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
@@ -84,10 +107,10 @@ def _durable_subjects(world: Governed, folder: Path) -> list[Subject]:
         sync(file)
         return bare.invoke(ARGUMENTS)
 
-    return [
+    return (
         Subject(SYNCED, synced, world.bare_context),
         Subject(DURABLE, lambda: world.update.invoke(ARGUMENTS), world.context),
-    ]
+    )
 
 
 def _effort(world: Governed, provider: Any, calls: int) -> Table:
@@ -103,6 +126,8 @@ def _effort(world: Governed, provider: Any, calls: int) -> Table:
     rounds = [[processor_time(subject, calls, settle) for subject in (bare, governed)] for _ in range(ROUNDS)]
     for subject, spent in zip((bare, governed), zip(*rounds, strict=True), strict=True):
         table.add(
-            subject.name, median(spent), median(mine / base for mine, (base, _) in zip(spent, rounds, strict=True))
+            subject.name,
+            median(spent),
+            median(mine / base for mine, (base, _) in zip(spent, rounds, strict=True)),
         )
     return table

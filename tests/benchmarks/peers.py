@@ -100,7 +100,10 @@ def _tenuo(tool: BaseTool, provider: TracerProvider) -> Peer:
 
 _PEERS: dict[str, tuple[str, Callable[[BaseTool, TracerProvider], Peer]]] = {
     "openinference (traces)": ("openinference.instrumentation.langchain", _openinference),
-    "opentelemetry-instrumentation-langchain (traces)": ("opentelemetry.instrumentation.langchain", _opentelemetry),
+    "opentelemetry-instrumentation-langchain (traces)": (
+        "opentelemetry.instrumentation.langchain",
+        _opentelemetry,
+    ),
     "tenuo (decides; neither traces nor records)": ("tenuo.langchain", _tenuo),
 }
 

@@ -1,4 +1,4 @@
-"""Cost of a decision and of loading, by number of rules: ``python tests/benchmarks/policy.py``.
+"""Cost of a decision and of loading, by number of rules: ``python -m tests.benchmarks policy``.
 
 Every pair of an agent and a tool has one rule with a condition of its own, so that only the number of rules
 differs. Decisions are measured twice: on the ten pairs of one agent, as a session asks about them, and on
@@ -16,8 +16,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from tests.benchmarks.tables import Table
 from zt_agents.decisions import ToolCall
 from zt_agents.identity.principals import User
 from zt_agents.policy import Policy, parse_policy
@@ -89,11 +91,24 @@ def calls(policy: Policy, start: int, *, scattered: bool) -> list[ToolCall]:
     ]
 
 
-def measure_decisions(*, conditions: bool) -> None:
-    policies = {rules: load(*shape, conditions=conditions) for rules, shape in SIZES.items()}
+def tables(folder: Path, *, quick: bool) -> list[Table]:
+    """Measure; *folder* is not used."""
+    sizes = list(SIZES)[: 3 if quick else 4]
+    return [
+        loading(sizes[2:]),
+        *(decisions(sizes, 6 if quick else ROUNDS, conditions=each) for each in (False, True)),
+    ]
+
+
+def decisions(sizes: Sequence[int], rounds: int, *, conditions: bool) -> Table:
+    policies = {rules: load(*SIZES[rules], conditions=conditions) for rules in sizes}
+    what = "one condition" if conditions else "no condition"
+    table = Table(
+        f"A decision, {what} per rule", ("rules", "pairs asked about", "p50 us", f"x {min(sizes)} rules")
+    )
     for scattered in (False, True):
-        seconds: dict[int, list[float]] = {rules: [] for rules in SIZES}
-        for round_ in range(ROUNDS):
+        seconds: dict[int, list[float]] = {rules: [] for rules in sizes}
+        for round_ in range(rounds):
             for rules, policy in policies.items():
                 asked = calls(policy, round_ * CALLS, scattered=scattered)
                 decide = policy.engine.decide
@@ -101,26 +116,30 @@ def measure_decisions(*, conditions: bool) -> None:
                 for call in asked:
                     decide(call)
                 seconds[rules].append((time.perf_counter() - started) / CALLS)
-        what = "one condition" if conditions else "no condition"
-        whose = "another pair each time" if scattered else "the pairs of one agent"
-        print(f"\ndecide, {what} per rule, {whose}")
-        smallest = statistics.median(seconds[min(SIZES)])
-        for rules in SIZES:
+        pairs = "another each time" if scattered else "those of one agent"
+        smallest = statistics.median(seconds[min(sizes)])
+        for rules in sizes:
             median = statistics.median(seconds[rules])
-            print(f"  {rules:>7,} rules  {median * 1e6:6.2f} us   {median / smallest:5.2f}x")
+            table.add(f"{rules:,}", pairs, median * 1e6, median / smallest)
+    return table
 
 
-def measure_loading() -> None:
-    print("\nload, one condition per rule (each different)")
-    for rules in (10_000, 100_000):
-        output = subprocess.run(
-            [sys.executable, __file__, str(rules)], check=True, capture_output=True, text=True
-        ).stdout
-        found = json.loads(output)
-        print(
-            f"  {rules:>7,} rules  {found['megabytes_of_text']:5.1f} MB of YAML  {found['seconds']:6.2f} s"
-            f"   {found['kept']:6.0f} MB kept  {found['peak']:6.0f} MB at peak"
+def loading(sizes: Sequence[int]) -> Table:
+    columns = ("rules", "MB of YAML", "seconds", "MB kept", "MB at peak", "bytes kept per rule")
+    table = Table("Loading, one condition per rule (each different)", columns)
+    for rules in sizes:
+        command = [sys.executable, "-m", "tests.benchmarks.policy", str(rules)]
+        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        kept = found["kept"]
+        table.add(
+            f"{rules:,}",
+            found["megabytes_of_text"],
+            found["seconds"],
+            kept,
+            found["peak"],
+            kept * 2**20 / rules,
         )
+    return table
 
 
 def load_once(rules: int) -> None:
@@ -147,9 +166,4 @@ def _resident() -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        load_once(int(sys.argv[1]))
-    else:
-        measure_loading()
-        measure_decisions(conditions=False)
-        measure_decisions(conditions=True)
+    load_once(int(sys.argv[1]))

@@ -28,7 +28,9 @@ class Table:
 
     def show(self, console: Console) -> None:
         """Print it."""
-        shown = RichTable(title=self.title, title_justify="left", title_style="bold", caption=self.note or None)
+        shown = RichTable(
+            title=self.title, title_justify="left", title_style="bold", caption=self.note or None
+        )
         shown.caption_justify = "left"
         for index, column in enumerate(self.columns):
             shown.add_column(column, justify="right" if index else "left")
@@ -65,6 +67,6 @@ def compared(pair: Pair) -> tuple[str | float, ...]:
 def _text(cell: str | float | None) -> str:
     if cell is None:
         return ""
-    if isinstance(cell, str):
-        return cell
+    if isinstance(cell, str | int):
+        return str(cell)
     return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.2f}" if abs(cell) < 10 else f"{cell:.1f}"

@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 ROUNDS = 9
-_WARM_UP = 300
+"""One more comes before them, and does not count."""
+STRETCH = 50
+"""Calls in a row before it is the other's turn. With one call each, the interpreter keeps forgetting what it
+learned about either (specialised bytecode, caches): both get slower, the bare call more, and the ratio
+looks better than it is.
+"""
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
@@ -70,26 +75,29 @@ class Pair(NamedTuple):
         return sorted(statistics.median(mine) / statistics.median(base) for mine, base in rounds)
 
 
-def take_turns(baseline: Subject, other: Subject, calls: int) -> Pair:
-    """Call *baseline* and *other* in turn, *calls* times a round."""
+def take_turns(baseline: Subject, other: Subject, calls: int, *, stretch: int = STRETCH) -> Pair:
+    """Call *baseline* and *other*, each *calls* times a round, taking turns after *stretch* calls."""
     pair = Pair(Timing(baseline.name), Timing(other.name))
     clock = time.perf_counter_ns
-    for count in (_WARM_UP, *[calls] * ROUNDS):
+    for _ in range(1 + ROUNDS):
         taken: tuple[list[int], list[int]] = ([], [])
         gc.collect()
-        for turn in range(count):
+        for turn in range(max(1, calls // stretch)):
             for subject, times in _in_order((baseline, other), taken, turn):
                 if subject.before is not None:
                     subject.before()
                 run, call = subject.context.run, subject.call
-                start = clock()
-                run(call)
-                times.append(clock() - start)
+                for _ in range(stretch):
+                    start = clock()
+                    run(call)
+                    times.append(clock() - start)
         _keep(pair, taken)
     return _without_warm_up(pair)
 
 
-async def atake_turns(baseline: AsyncSubject, other: AsyncSubject, calls: int) -> Pair:
+async def atake_turns(
+    baseline: AsyncSubject, other: AsyncSubject, calls: int, *, stretch: int = STRETCH
+) -> Pair:
     """The async twin of :func:`take_turns`. Each subject lives in one task: a task per call would be timed too."""
     pair = Pair(Timing(baseline.name), Timing(other.name))
     clock = time.perf_counter_ns
@@ -99,19 +107,19 @@ async def atake_turns(baseline: AsyncSubject, other: AsyncSubject, calls: int) -
     async def live(subject: AsyncSubject, questions: asyncio.Queue[list[int]]) -> None:
         while True:
             times = await questions.get()
-            start = clock()
-            await subject.call()
-            times.append(clock() - start)
+            for _ in range(stretch):
+                start = clock()
+                await subject.call()
+                times.append(clock() - start)
             answered.put_nowait(None)
 
     async def ask() -> None:
-        for count in (_WARM_UP, *[calls] * ROUNDS):
+        for _ in range(1 + ROUNDS):
             taken: tuple[list[int], list[int]] = ([], [])
             gc.collect()
-            for turn in range(count):
-                for subject, (questions, times) in _in_order(
-                    (baseline, other), list(zip(asked, taken, strict=True)), turn
-                ):
+            for turn in range(max(1, calls // stretch)):
+                sheets = list(zip(asked, taken, strict=True))
+                for subject, (questions, times) in _in_order((baseline, other), sheets, turn):
                     if subject.before is not None:
                         subject.before()
                     questions.put_nowait(times)

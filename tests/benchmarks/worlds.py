@@ -32,7 +32,7 @@ rules:
     agents: [helpdesk]
     tools: [search, update]
     outcome: allow
-    when: args.q.size() < 100 && args.q != "denied"
+    when: args.q != "denied"
 """
 
 ARGUMENTS = {"q": "vpn"}
@@ -75,7 +75,12 @@ def make_tool(name: str = "search") -> BaseTool:
     async def abody(q: str) -> str:
         return q
 
-    return StructuredTool.from_function(body, abody, name=name, description="Looks for an article in the wiki.")
+    for function in (body, abody):
+        # Types, not text: LangChain resolves text anew on every call of a bare tool, and not of a sealed one.
+        function.__annotations__ = {"q": str, "return": str}
+    return StructuredTool.from_function(
+        body, abody, name=name, description="Looks for an article in the wiki."
+    )
 
 
 class Governed:
@@ -90,7 +95,9 @@ class Governed:
         path = write_policy(folder, _POLICY, [self.search, self.update])
         self.guard = Guard.from_config(path, tracer_provider=provider)
         self.guard.protect([self.search, self.update])
-        self._session = self.guard.session(agent="helpdesk", on_behalf_of="dana@bench.example", intent="Set up my VPN")
+        self._session = self.guard.session(
+            agent="helpdesk", on_behalf_of="dana@bench.example", intent="Set up my VPN"
+        )
         self.context = contextvars.copy_context()
         self.context.run(self._session.__enter__)
         self.bare_context = contextvars.copy_context()

@@ -48,10 +48,11 @@ def ours(spans: Spans) -> list[int]:
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_alone(tmp_path: Path, way: str) -> None:
-    assert run("none", tmp_path, way) == [
-        (0, "invoke_agent helpdesk", None),
-        (1, "execute_tool look", None),
+    agent, *parallel = run("none", tmp_path, way)
+    assert agent == (0, "invoke_agent helpdesk", None)
+    assert sorted(parallel, key=str) == [
         (1, "execute_tool drop", "access_denied"),
+        (1, "execute_tool look", None),
     ]
 
 

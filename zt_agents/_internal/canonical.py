@@ -147,7 +147,9 @@ def _plain(value: Any) -> bool:
     if kind is float:
         return False
     if kind is dict:
-        return all(key.isascii() and _plain(item) for key, item in value.items())
+        for key, item in value.items():
+            if not key.isascii() or not _plain(item):
+                return False
     if kind is list:
         return all(map(_plain, value))
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from zt_agents.errors import ArgumentsError
@@ -23,7 +24,13 @@ def fill_resource(template: str, arguments: Mapping[str, Any]) -> str:
     Raises:
         ArgumentsError: an argument is missing, or cannot be part of a name.
     """
-    return _PLACEHOLDER.sub(lambda match: _text(match[1], arguments), template)
+    return "".join([_text(part, arguments) if odd else part for odd, part in _parts(template)])
+
+
+@lru_cache(maxsize=4096)
+def _parts(template: str) -> tuple[tuple[int, str], ...]:
+    """Return literal text (0) and paths of arguments (1), in order."""
+    return tuple((index % 2, part) for index, part in enumerate(_PLACEHOLDER.split(template)))
 
 
 def _text(path: str, arguments: Mapping[str, Any]) -> str:
@@ -37,7 +44,7 @@ def _text(path: str, arguments: Mapping[str, Any]) -> str:
         raise ArgumentsError(
             f"The argument {path!r} names the resource of this call, and it is missing or empty."
         )
-    if not {".", ".."}.isdisjoint(_SEPARATOR.split(text)):
+    if "." in text and not {".", ".."}.isdisjoint(_SEPARATOR.split(text)):
         raise ArgumentsError(
             f"The argument {path!r} names the resource of this call, and holds a '.' or '..' segment."
         )

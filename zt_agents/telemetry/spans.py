@@ -66,23 +66,17 @@ class Tracing:
 class CallSpan:
     """A started span, and whether it is current here."""
 
-    __slots__ = ("_token", "span")
+    __slots__ = ("_token", "span", "span_id", "trace_id")
 
     def __init__(self, span: Span) -> None:
         self.span = span
         self._token: Token[Context] | None = None
-
-    @property
-    def trace_id(self) -> str:
+        context = span.get_span_context()
+        traced = context.is_valid
+        self.trace_id = f"{context.trace_id:032x}" if traced else ""
         """32 hex digits; an empty string when nothing is traced."""
-        context = self.span.get_span_context()
-        return format(context.trace_id, "032x") if context.is_valid else ""
-
-    @property
-    def span_id(self) -> str:
+        self.span_id = f"{context.span_id:016x}" if traced else ""
         """16 hex digits; an empty string when nothing is traced."""
-        context = self.span.get_span_context()
-        return format(context.span_id, "016x") if context.is_valid else ""
 
     def attach(self) -> None:
         """Make this the current span of this context."""
@@ -109,13 +103,14 @@ class CallSpan:
         self.span.end()
 
 
-def _parent_context(parent: Span | None) -> Context | None:
+def _parent_context(parent: Span | None) -> Context:
+    current = otel_context.get_current()
     # OpenInference opens a span per tool but never makes it current; ours belongs below it, not beside it.
     neighbour = sys.modules.get(_OPENINFERENCE)
     if neighbour is not None:
         foreign = getattr(neighbour, "get_current_span", lambda: None)()
         if foreign is not None and foreign.get_span_context().is_valid:
-            return trace.set_span_in_context(foreign)
-    if parent is not None and not trace.get_current_span().get_span_context().is_valid:
-        return trace.set_span_in_context(parent)
-    return None
+            return trace.set_span_in_context(foreign, current)
+    if parent is not None and not trace.get_current_span(current).get_span_context().is_valid:
+        return trace.set_span_in_context(parent, current)
+    return current

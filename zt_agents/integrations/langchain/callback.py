@@ -12,22 +12,18 @@ is not sealed yet, before that tool's body can be looked up. Denials raise :clas
 from __future__ import annotations
 
 import sys
-from types import FrameType
 from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.tools import BaseTool
 
 from zt_agents.errors import ConfigurationError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import sealing
 from zt_agents.integrations.langchain.carriers import Entry, SessionCarrier, entry_var
 from zt_agents.integrations.langchain.gates import Seal
-from zt_agents.integrations.langchain.tripwire import announced, refuse_unsealed
+from zt_agents.integrations.langchain.tripwire import announced, refuse_unsealed, starting_tool
 from zt_agents.session import Session
-
-_ENTRIES = (BaseTool.run.__code__, BaseTool.arun.__code__)
 
 
 class ZeroTrustCallback(BaseCallbackHandler, SessionCarrier):
@@ -49,9 +45,10 @@ class ZeroTrustCallback(BaseCallbackHandler, SessionCarrier):
     def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
         name = str(serialized.get("name"))
         call_id = kwargs.get("tool_call_id")
-        if announced(name, run_id):
+        frame = sys._getframe(1)
+        if announced(name, run_id, frame):
             return
-        tool = _starting_tool(sys._getframe(1))
+        tool = starting_tool(frame)
         if tool is None or tool.name != name:
             refuse_unsealed(self.guard, self.session, name, call_id)
             return
@@ -60,13 +57,3 @@ class ZeroTrustCallback(BaseCallbackHandler, SessionCarrier):
         entry = Entry(Seal.required(tool), name, call_id)
         entry.announced = run_id
         entry_var.set(entry)
-
-
-def _starting_tool(frame: FrameType | None) -> BaseTool | None:
-    """Return the tool whose ``run`` or ``arun`` is telling its callbacks that it starts."""
-    while frame is not None:
-        if frame.f_code in _ENTRIES:
-            tool = frame.f_locals.get("self")
-            return tool if isinstance(tool, BaseTool) else None
-        frame = frame.f_back
-    return None

@@ -25,16 +25,19 @@ SESSION_KEY = "zt_session"
 class Entry:
     """A run of one sealed tool, from its entry point to its body. Good for one body."""
 
-    __slots__ = ("announced", "call_id", "name", "parsed", "seal", "used")
+    __slots__ = ("accepted", "announced", "call_id", "name", "parsed", "seal", "used")
 
     def __init__(self, seal: object, name: str, call_id: str | None) -> None:
+        outer = entry_var.get()
         self.seal = seal
         self.name = name
         self.call_id = call_id
         self.parsed = False
         """The framework has parsed and validated the arguments."""
         self.announced: UUID | None = None
-        """Run id with which the framework told its callbacks that this tool starts: each of them hears it."""
+        """The run that the framework has told its callbacks starts."""
+        self.accepted: dict[str, Any] = outer.accepted if outer is not None and outer.seal is seal else {}
+        """Injected values that a gate of this tool has accepted: its own body may hand them on."""
         self.used = False
         """A gate has taken this entry."""
 
@@ -60,6 +63,8 @@ def find_session(guard: Guard) -> tuple[Session | None, Reason | None]:
                 return handler.session, None
         token = (config.get("configurable") or {}).get(SESSION_KEY)
         if token is not None:
+            if not isinstance(token, str):
+                return None, Reason(ReasonCode.IDENTITY, "The session's token is not a text.")
             try:
                 return guard.session_from_token(token), None
             except IdentityError as error:

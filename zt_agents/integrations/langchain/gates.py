@@ -14,10 +14,11 @@ from langchain_core.utils.pydantic import get_fields
 from zt_agents._internal.canonical import canonical, digest, encode, private_copy
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import AccessDeniedError, ArgumentsError, ConfigurationError, SealError
-from zt_agents.funnel import GuardedTool, Invocation, current_call
-from zt_agents.integrations.langchain.carriers import entry_var, find_session
-from zt_agents.integrations.langchain.injection import injected_names
-from zt_agents.integrations.langchain.signatures import framework_parameters, signature, wrap
+from zt_agents.funnel import current_call
+from zt_agents.integrations.langchain.carriers import Entry, entry_var, find_session
+from zt_agents.integrations.langchain.injection import Kind, forged, forgery, injected_arguments, unwrap
+from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults, signature, wrap
+from zt_agents.invocation import GuardedTool, Invocation
 
 _FIXED = ("name", "description", "args_schema", "func", "coroutine", "response_format")
 
@@ -25,12 +26,14 @@ _FIXED = ("name", "description", "args_schema", "func", "coroutine", "response_f
 class Depth(IntEnum):
     """How deep in a tool a gate stands, outermost first."""
 
-    INVOKE = 0
-    RUN = 1
-    ARUN_BODY = 2
-    RUN_BODY = 3
-    COROUTINE = 4
-    FUNC = 5
+    AINVOKE = 0
+    INVOKE = 1
+    ARUN = 2
+    RUN = 3
+    ARUN_BODY = 4
+    RUN_BODY = 5
+    COROUTINE = 6
+    FUNC = 7
 
 
 class Seal:
@@ -40,8 +43,12 @@ class Seal:
 
     def __init__(self, guarded: GuardedTool, tool: BaseTool, parameters: Mapping[str, Any]) -> None:
         self.guarded = guarded
-        self.injected = injected_names(tool)
-        self.single = next(iter(parameters.get("properties", {})), "tool_input")
+        self.declared = tuple(parameters.get("properties", {}))
+        """Names of the arguments that a model may supply."""
+        self.injected = injected_arguments(tool, self.declared)
+        self.stateful = any(argument.kind is Kind.STATE for argument in self.injected.values())
+        """A graph's state is injected into it."""
+        self.single = next(iter(self.declared), "tool_input")
         """Name of the argument of a single-input tool."""
         self.unshown = _unshown(tool, self.injected)
         """Arguments that callbacks are not shown."""
@@ -194,37 +201,62 @@ class Arrival:
         self._depth = depth
         self._visible: dict[str, Any] = {}
         entry = entry_var.get()
-        parsed = entry is not None and entry.seal is seal and entry.parsed and not entry.used
+        if entry is not None and entry.seal is not seal:
+            entry = None
+        parsed = entry is not None and entry.parsed and not entry.used
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
-        self._refusal = self._take(hidden, positional, function if not parsed else None)
+        self._refusal = None if parsed else self._forged(entry, positional)
+        if self._refusal is None:
+            self._refusal = self._take(hidden, positional, function if not parsed else None)
+        if self._refusal is None and entry is not None:
+            entry.accepted = {
+                **entry.accepted,
+                **{name: self.kwargs[name] for name in seal.injected if name in self.kwargs},
+            }
         if self._refusal is None and tool is not None and seal.tampered(tool):
             self._refusal = Reason(ReasonCode.TAMPERED, "The tool was changed after it was sealed.")
         if self._refusal is None and (seal.validates or not parsed):
             self._refusal = self._mismatch()
 
+    def _forged(self, entry: Entry | None, positional: tuple[str, ...]) -> Reason | None:
+        """Refuse injected values that nobody vouches for: here the framework has not parsed anything."""
+        injected = self._seal.injected
+        if not injected:
+            return None
+        call_id, accepted = (entry.call_id, entry.accepted) if entry is not None else (None, {})
+        given = {**dict(zip(positional, self.args, strict=False)), **self.kwargs}
+        name = forged(injected, given, call_id, accepted)
+        if name is not None:
+            return Reason(ReasonCode.ARGUMENTS, forgery(name))
+        self.args = tuple(unwrap(dict(enumerate(self.args))).values())
+        self.kwargs = unwrap(self.kwargs)
+        return None
+
     def _take(
         self, hidden: frozenset[str], positional: tuple[str, ...], function: Callable[..., Any] | None
     ) -> Reason | None:
         """Copy the arguments; name the positional ones; with *function*, fill in its defaults as well."""
-        single = self._seal.single
+        filled = positional[: len(self.args)]
+        if len(self.args) == 1 and not (positional and positional[0] in self._seal.declared):
+            positional = (self._seal.single,)  # a single-input tool: its parameter may be called anything
+        if len(self.args) > len(positional):
+            return Reason(ReasonCode.ARGUMENTS, "It was called with more arguments than it takes.")
+        if not self.kwargs.keys().isdisjoint((*filled, *positional[: len(self.args)])):
+            return Reason(ReasonCode.ARGUMENTS, "It was called with the same argument twice.")
         try:
-            self.args = tuple([private_copy(value) for value in self.args])
+            self.args = tuple(
+                [v if k in hidden else private_copy(v) for k, v in zip(positional, self.args, strict=False)]
+            )
             self.kwargs = {k: v if k in hidden else private_copy(v) for k, v in self.kwargs.items()}
         except ArgumentsError as error:
             return Reason(ReasonCode.ARGUMENTS, error.message)
-        if len(self.args) == 1:  # a single-input tool: its parameter may have another name than its schema's field
-            self._visible[single] = self.args[0]
-        elif len(self.args) > len(positional):
-            return Reason(ReasonCode.ARGUMENTS, "It was called with more arguments than it takes.")
-        else:
-            self._visible.update(zip(positional, self.args, strict=False))
-        for name, value in self.kwargs.items():
+        for name, value in (*zip(positional, self.args, strict=False), *self.kwargs.items()):
             if name not in hidden:
                 self._visible[name] = value
         if function is not None:
-            for name, default in _defaults(function).items():
-                if name not in hidden and name not in positional[: len(self.args)] and name not in self._visible:
+            for name, default in parameter_defaults(function).items():
+                if name not in hidden and name not in filled and name not in self._visible:
                     self._visible[name] = self.kwargs[name] = private_copy(default)
         return None
 
@@ -233,7 +265,7 @@ class Arrival:
             error = next(self._seal.validator.iter_errors(canonical(self._visible)), None)
         except ArgumentsError as refused:
             return Reason(ReasonCode.ARGUMENTS, refused.message)
-        except ValueError:  # deeper or larger than the validator takes
+        except Exception:  # noqa: BLE001 - too deep or too large for the validator, or an object that fights back
             return Reason(ReasonCode.ARGUMENTS, "The arguments could not be validated.")
         if error is None:
             return None
@@ -261,11 +293,9 @@ class Arrival:
             return False
         try:
             same = digest(encode(canonical(self._visible))) == permit.digest
-        except ArgumentsError:
+        except Exception:  # noqa: BLE001 - then the guard is asked, and says what is wrong
             return False
-        if same:
-            permit.layer = self._depth
-        return same
+        return same and permit.descend(self._depth)
 
     def _invocation(self) -> Invocation:
         entry = entry_var.get()
@@ -283,16 +313,3 @@ def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
         return ()
     kinds = (1, 0)  # POSITIONAL_OR_KEYWORD, POSITIONAL_ONLY
     return tuple(name for name, parameter in found.parameters.items() if int(parameter.kind) in kinds)
-
-
-def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    found = signature(function)
-    if found is None:
-        return {}
-    return {
-        name: parameter.default
-        for name, parameter in found.parameters.items()
-        if parameter.default is not parameter.empty
-    }
-
-

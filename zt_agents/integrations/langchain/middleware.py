@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 
+from zt_agents._internal.display import visible
 from zt_agents._internal.optional import require
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.decisions import Reason, ReasonCode
-from zt_agents.errors import ZeroTrustError
-from zt_agents.funnel import Invocation
+from zt_agents.errors import AccessDeniedError, ZeroTrustError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import sealing
-from zt_agents.session import current_session
+from zt_agents.integrations.langchain.carriers import find_session
+from zt_agents.invocation import Invocation
+
+_MAX_NAME = 128
+"""Characters of a name, made up by a model, that go into a record."""
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
@@ -89,13 +93,16 @@ class ZeroTrustMiddleware(AgentMiddleware):
             reason = Reason(ReasonCode.UNKNOWN_TOOL, f"The agent has no tool {name!r}.")
         else:
             reason = Reason(ReasonCode.TAMPERED, f"The call names {name!r} but would reach another tool.")
-        unknown = self.guard.enroll(ToolDescription(name, "", {}))
-        self.guard.run(Invocation(unknown, {}, current_session(), call_id, reason), lambda: None)
+        unknown = self.guard.enroll(ToolDescription(visible(name, limit=_MAX_NAME), "", {}))
+        session, carried_wrong = find_session(self.guard)
+        self.guard.run(Invocation(unknown, {}, session, call_id, carried_wrong or reason), lambda: None)
 
 
 def _refusal(request: ToolCallRequest, denial: ZeroTrustError) -> ToolMessage:
+    own = not isinstance(denial, AccessDeniedError) or denial.decision.tool == request.tool_call["name"]
     return ToolMessage(
-        content=denial.message_for_model(),
+        # A denial from inside the body is about another tool, whose name is none of the model's business.
+        content=denial.message_for_model() if own else ZeroTrustError.message_for_model(denial),
         name=request.tool_call["name"],
         tool_call_id=request.tool_call["id"] or "",
         status="error",

@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,13 +30,13 @@ from langchain_core.utils.pydantic import get_fields
 
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import ConfigurationError, SealError
-from zt_agents.funnel import current_call
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import tripwire
 from zt_agents.integrations.langchain.carriers import Entry, entry_var
 from zt_agents.integrations.langchain.describe import describe
-from zt_agents.integrations.langchain.gates import Depth, Seal, gate, method_gate, refuse
-from zt_agents.integrations.langchain.injection import forged, unwrap
+from zt_agents.integrations.langchain.gates import Arrival, Depth, Seal, gate, method_gate, refuse
+from zt_agents.integrations.langchain.injection import called_by_tool_node, forged, forgery, unwrap
+from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults
 
 _FUNCTION_TOOLS = (StructuredTool, Tool)
 _FAN_OUT = (
@@ -109,7 +110,7 @@ def seal(guard: Guard, tool: BaseTool) -> None:
             if tool.coroutine is not None:
                 values["coroutine"] = gate(tool.coroutine, Depth.COROUTINE, sealed)
         sealed.attach(tool)
-        tripwire.arm()
+        tripwire.arm(guard)
 
 
 def _suspends(error: BaseException) -> bool:
@@ -142,13 +143,13 @@ def _build(original: type[BaseTool]) -> type[BaseTool]:
     }
     if _from_langchain(original, "_filter_injected_args"):
         members["_filter_injected_args"] = _filter_injected_args(original)
-    for name, depth in (("invoke", Depth.INVOKE), ("ainvoke", Depth.INVOKE)):
+    for name, depth in (("ainvoke", Depth.AINVOKE), ("invoke", Depth.INVOKE)):
         if not _from_langchain(original, name):
             members[name] = _own_entry(original, name, depth)
-    for name in ("run", "arun"):
-        members[name] = _entry(original, name) if _from_langchain(original, name) else _own_entry(
-            original, name, Depth.RUN
-        )
+    members.setdefault("ainvoke", _ainvoke(original))
+    for name, depth in (("arun", Depth.ARUN), ("run", Depth.RUN)):
+        lent = _from_langchain(original, name)
+        members[name] = _entry(original, name) if lent else _own_entry(original, name, depth)
     members.update(_bodies(original))
     for name in _FAN_OUT:
         if not _from_langchain(original, name):
@@ -192,7 +193,7 @@ def _checked_run(original: type[BaseTool]) -> Callable[..., Any]:
         _untampered(self)
         return original._run(self, *args, config=config, run_manager=run_manager, **kwargs)
 
-    _run.__annotations__ = {"config": RunnableConfig, "run_manager": CallbackManagerForToolRun}
+    _run.__annotations__ = {"config": RunnableConfig}  # the one that LangChain looks for
     _run.__signature__ = inspect.signature(_run)  # type: ignore[attr-defined]
     return _run
 
@@ -208,7 +209,7 @@ def _checked_arun(original: type[BaseTool]) -> Callable[..., Any]:
         _untampered(self)
         return await original._arun(self, *args, config=config, run_manager=run_manager, **kwargs)
 
-    _arun.__annotations__ = {"config": RunnableConfig, "run_manager": AsyncCallbackManagerForToolRun}
+    _arun.__annotations__ = {"config": RunnableConfig}
     _arun.__signature__ = inspect.signature(_arun)  # type: ignore[attr-defined]
     return _arun
 
@@ -243,51 +244,84 @@ def _entry(original: type[BaseTool], name: str) -> Callable[..., Any]:
     return run
 
 
+def _ainvoke(original: type[BaseTool]) -> Callable[..., Any]:
+    """LangChain's own ``ainvoke``: it may move to another thread, where nobody sees that ``ToolNode`` called."""
+    inner = original.ainvoke
+
+    async def ainvoke(self: BaseTool, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        seal = Seal.required(self)
+        if not seal.stateful or not isinstance(input, dict) or not called_by_tool_node(sys._getframe(1)):
+            return await inner(self, input, config, **kwargs)
+        given = input.get("args") or {}
+        entry = Entry(seal, self.name, input.get("id"))
+        entry.accepted = {name: given[name] for name in seal.injected if name in given}
+        token = entry_var.set(entry)
+        try:
+            return await inner(self, input, config, **kwargs)
+        finally:
+            entry_var.reset(token)
+
+    return ainvoke
+
+
 def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..., Any]:
     """A class's own ``invoke`` or ``run``: it may be the body, so it gets a gate, on the parsed input."""
     inner = getattr(original, name)
+    takes_calls = depth <= Depth.INVOKE  # to run() a dict is arguments, whatever a model wrote into it
+    parameter = "input" if takes_calls else "tool_input"
+    framework = framework_parameters(original._run)
+    defaults = {name: value for name, value in parameter_defaults(original._run).items() if name not in framework}
 
-    def prepare(self: BaseTool, tool_input: Any, kwargs: dict[str, Any]) -> tuple[Seal, Entry, dict[str, Any], Any]:
+    def arrive(
+        self: BaseTool, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Entry, Arrival, Callable[[], Any]]:
         seal = Seal.required(self)
-        is_call = isinstance(tool_input, dict) and tool_input.get("type") == "tool_call"
+        tool_input, *rest = args if args else (kwargs.pop(parameter),)
+        is_call = takes_calls and isinstance(tool_input, dict) and tool_input.get("type") == "tool_call"
         call_id = tool_input.get("id") if is_call else kwargs.get("tool_call_id")
         entry = Entry(seal, self.name, call_id)
         token = entry_var.set(entry)
         try:
-            args, parsed = self._to_args_and_kwargs(tool_input["args"] if is_call else tool_input, call_id)
+            given, parsed = self._to_args_and_kwargs(tool_input["args"] if is_call else tool_input, call_id)
+            if given:
+                parsed = {seal.single: given[0], **parsed}
+            elif not isinstance(self.args_schema, type):
+                parsed = {**defaults, **parsed}
+            arrival = seal.arrival(self, depth, parsed)
         finally:
             entry_var.reset(token)
-        if args:
-            parsed = {seal.single: args[0], **parsed}
-        return seal, entry, parsed, {**tool_input, "args": parsed} if is_call else parsed
+
+        def body() -> Any:
+            arguments: Any = arrival.kwargs
+            if is_call:
+                arguments = {"name": self.name, "args": arguments, "id": call_id, "type": "tool_call"}
+            elif isinstance(tool_input, str) and len(arguments) == 1:
+                (arguments,) = arguments.values()
+            return inner(self, arguments, *rest, **kwargs)
+
+        return entry, arrival, body
 
     if inspect.iscoroutinefunction(inner):
 
-        async def aown(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-            seal, entry, parsed, handed_on = prepare(self, tool_input, kwargs)
+        async def aown(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+            entry, arrival, body = arrive(self, args, kwargs)
             token = entry_var.set(entry)
             try:
-                arrival = seal.arrival(self, depth, parsed)
-                return await arrival.arun(lambda: inner(self, _with(handed_on, arrival.kwargs), *args, **kwargs))
+                return await arrival.arun(body)
             finally:
                 entry_var.reset(token)
 
         return aown
 
-    def own(self: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        seal, entry, parsed, handed_on = prepare(self, tool_input, kwargs)
+    def own(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        entry, arrival, body = arrive(self, args, kwargs)
         token = entry_var.set(entry)
         try:
-            arrival = seal.arrival(self, depth, parsed)
-            return arrival.run(lambda: inner(self, _with(handed_on, arrival.kwargs), *args, **kwargs))
+            return arrival.run(body)
         finally:
             entry_var.reset(token)
 
     return own
-
-
-def _with(tool_input: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    return {**tool_input, "args": arguments} if tool_input.get("type") == "tool_call" else arguments
 
 
 def _to_args_and_kwargs(original: type[BaseTool]) -> Callable[..., Any]:
@@ -299,14 +333,10 @@ def _to_args_and_kwargs(original: type[BaseTool]) -> Callable[..., Any]:
         entry = entry_var.get()
         if entry is not None and entry.seal is not seal:
             entry = None
-        permit = current_call()
-        if permit is not None and permit.tool is seal.guarded:
-            return inner(self, tool_input, tool_call_id)  # an outer gate of this tool has parsed and decided
         if isinstance(tool_input, dict):
-            name = forged(seal.injected, tool_input, tool_call_id)
+            name = forged(seal.injected, tool_input, tool_call_id, entry.accepted if entry is not None else {})
             if name is not None:
-                text = f"Argument {name!r} is injected by the application; a model may not supply it."
-                refuse(seal, Reason(ReasonCode.ARGUMENTS, text))
+                refuse(seal, Reason(ReasonCode.ARGUMENTS, forgery(name)))
             tool_input = unwrap(tool_input)
         elif isinstance(tool_input, str) and isinstance(self.args_schema, type):
             # LangChain validates a bare string but hands on the original, without what validators made of it.
@@ -328,8 +358,8 @@ def _filter_injected_args(original: type[BaseTool]) -> Callable[..., Any]:
     inner = original._filter_injected_args
 
     def shown(self: BaseTool, tool_input: dict[str, Any]) -> dict[str, Any]:
-        seal = Seal.required(self)
-        if self.args_schema is not seal.fixed["args_schema"]:
+        seal = Seal.of(self)
+        if seal is None or self.args_schema is not seal.fixed["args_schema"]:
             return inner(self, tool_input)
         return {name: value for name, value in tool_input.items() if name not in seal.unshown}
 

@@ -28,10 +28,13 @@ def wrap(gate: Callable[..., Any], function: Callable[..., Any]) -> Callable[...
 
 
 def framework_parameters(function: Callable[..., Any]) -> frozenset[str]:
-    """Return the parameters that LangChain itself fills in: the config, the run manager, callbacks."""
+    """Return the parameters that LangChain itself fills in: the config, the run manager, callbacks.
+
+    Only those that *function* names: into ``**kwargs`` a model writes what it likes, also under these names.
+    """
     hints = _hints(function)
-    config = {name for name, hint in hints.items() if hint is RunnableConfig}
-    return frozenset(config | {"run_manager", "callbacks"})
+    config = frozenset(name for name, hint in hints.items() if hint is RunnableConfig)
+    return config | ({"run_manager", "callbacks"} & parameter_names(function))
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature | None:
@@ -40,6 +43,24 @@ def signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(function)
     except (ValueError, TypeError):
         return None
+
+
+def parameter_names(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of the parameters of *function*."""
+    found = signature(function)
+    return frozenset(found.parameters) if found is not None else frozenset()
+
+
+def parameter_defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the default values of the parameters of *function*."""
+    found = signature(function)
+    if found is None:
+        return {}
+    return {
+        name: parameter.default
+        for name, parameter in found.parameters.items()
+        if parameter.default is not parameter.empty
+    }
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""What most tests of the guard need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import HEAD, World
+
+from zt_agents import Channel
+from zt_agents.errors import AuditError
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
+    """Return a function that builds a guard over tools and seals them.
+
+    All tools share one catalog entry and one rule, with the *outcome* and condition given, or the *rules* given.
+    """
+    worlds: list[World] = []
+
+    def make(
+        *tools: Any,
+        outcome: str = "allow",
+        when: str = "",
+        tier: str = "low",
+        effects: str = "write",
+        rules: str = "",
+        channel: Channel | None = None,
+        protect: bool = True,
+        **parts: Any,
+    ) -> World:
+        folder = tmp_path / f"guard-{len(worlds)}"
+        folder.mkdir()
+        names = [tool.name for tool in tools]
+        entry = f"{{tier: {tier}, effects: [{effects}], data_class: public, integrity: trusted}}"
+        lines = [HEAD, "tools:", *(f"  {name}: {entry}" for name in names), "rules:"]
+        if rules:
+            lines.append(rules)
+        else:
+            condition = f", when: {when!r}" if when else ""
+            lines.append(
+                f"  - {{id: the-rule, agents: [helpdesk], tools: [{', '.join(names)}], outcome: {outcome}{condition}, "
+                "reason: The threshold is 100.}"
+            )
+        world = World(folder, "\n".join(lines) + "\n", tools, channel, **parts)
+        worlds.append(world)
+        if protect:
+            world.guard.protect(list(tools))
+        return world
+
+    yield make
+    for world in worlds:
+        try:
+            world.guard.close()
+        except AuditError:
+            continue  # a test broke the log on purpose

@@ -1,0 +1,173 @@
+"""What spans and records say of a call, its decision and its end. Arguments and results are no part of it.
+
+Attributes that do not change from call to call are worked out once, when a tool is enrolled or a session opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
+from zt_agents.catalog.specs import ToolSpec
+from zt_agents.decisions import Decision, ToolCall
+from zt_agents.invocation import GuardedTool
+from zt_agents.session import Session
+from zt_agents.telemetry import CallSpan, Tracing
+from zt_agents.telemetry import attributes as names
+
+if TYPE_CHECKING:
+    from zt_agents.policy import Policy
+
+
+def tool_attributes(name: str, fingerprint: str, spec: ToolSpec | None) -> Mapping[str, Any]:
+    """Return what every span of a tool says."""
+    attributes: dict[str, Any] = {
+        names.OPERATION: "execute_tool",
+        names.TOOL_NAME: name,
+        names.TOOL_TYPE: "function",
+        names.TOOL_FINGERPRINT: fingerprint,
+        names.DECISION_ENFORCED: True,
+    }
+    if spec is not None:
+        attributes[names.RESOURCE_DATA_CLASS] = str(spec.data_class)
+        if spec.system:
+            attributes[names.TARGET_SYSTEM] = attributes[names.DATA_SOURCE_ID] = spec.system
+    return attributes
+
+
+def repeated_attributes(session: Session, tracing: Tracing) -> Mapping[str, Any]:
+    """Return what a tool's span repeats of its session, so that a search finds the call itself."""
+    user_key, user = tracing.user(session.user.id)
+    return {
+        names.AGENT_ID: session.agent.id,
+        names.CONVERSATION_ID: session.claims.task,
+        names.TOKEN_JTI: session.id,
+        user_key: user,
+    }
+
+
+def session_attributes(session: Session, tracing: Tracing, policy: Policy) -> Mapping[str, Any]:
+    """Return all that says who acts for whom, under which policy."""
+    agent = session.agent
+    return {
+        names.AGENT_NAME: agent.name,
+        names.AGENT_VERSION: agent.version,
+        names.AGENT_OWNER: agent.owner,
+        names.AGENT_SPIFFE_ID: agent.id,
+        names.TASK_ID: session.claims.task,
+        names.DELEGATION_CHAIN: (agent.id,),
+        names.DELEGATION_DEPTH: 1,
+        names.POLICY_ID: policy.id,
+        names.POLICY_VERSION: policy.version,
+        **repeated_attributes(session, tracing),
+    }
+
+
+def call_attributes(call: ToolCall) -> dict[str, Any]:
+    """Return what was asked for."""
+    attributes: dict[str, Any] = {names.PROVENANCE_INTEGRITY: str(call.label.integrity)}
+    if call.call_id:
+        attributes[names.TOOL_CALL_ID] = call.call_id
+    if call.resource:
+        attributes[names.RESOURCE_ID] = call.resource
+    return attributes
+
+
+def decision_attributes(decision: Decision) -> dict[str, Any]:
+    """Return what was answered."""
+    attributes: dict[str, Any] = {
+        names.DECISION_ID: decision.id,
+        names.DECISION_OUTCOME: str(decision.outcome),
+        names.DECISION_REASON: str(decision.reasons[0].code) if decision.reasons else "",
+        names.DECISION_TIER: str(decision.tier),
+    }
+    rule = decision.rule_id
+    if rule:
+        attributes[names.RULE_ID] = attributes[names.SECURITY_RULE_NAME] = rule
+    if decision.approval_id:
+        attributes[names.APPROVAL_ID] = decision.approval_id
+        attributes[names.APPROVAL_STATUS] = "approved" if decision.allowed else "denied"
+    return attributes
+
+
+def decision_record(
+    decision: Decision,
+    tool: GuardedTool,
+    call: ToolCall | None,
+    session: Session | None,
+    span: CallSpan | None,
+    *,
+    time: float,
+    call_id: str | None,
+    args_hash: str,
+) -> AuditRecord:
+    """Return the record of a decision. A session is named only if it was verified: *call* has an agent then."""
+    spec = tool.spec
+    agent = call.agent if call is not None else None
+    known = session if agent is not None else None
+    return AuditRecord(
+        kind=RecordKind.DECISION,
+        time=time,
+        decision_id=decision.id,
+        tool=tool.name,
+        outcome=decision.outcome,
+        tier=decision.tier,
+        reasons=decision.reasons,
+        rule_id=decision.rule_id,
+        policy_id=decision.policy_id,
+        policy_version=decision.policy_version,
+        effects=tool.effects,
+        system=spec.system if spec else "",
+        resource=call.resource if call is not None else "",
+        data_class=spec.data_class if spec else "",
+        tool_fingerprint=tool.fingerprint,
+        args_hash=args_hash,
+        agent=agent.name if agent else "",
+        agent_id=agent.id if agent else "",
+        agent_version=agent.version if agent else "",
+        owner=agent.owner if agent else "",
+        user_id=known.user.id if known else "",
+        session_id=known.id if known else "",
+        task=known.claims.task if known else "",
+        call_id=call_id,
+        token_jti=known.id if known else "",
+        approval_id=decision.approval_id,
+        approved_by=decision.approved_by,
+        trace_id=span.trace_id if span else "",
+        span_id=span.span_id if span else "",
+        risk_state=call.label.name if call is not None else "",
+    )
+
+
+def outcome_record(
+    decision: Decision,
+    session: Session | None,
+    span: CallSpan | None,
+    *,
+    time: float,
+    call_id: str | None,
+    status: BodyStatus,
+    error_type: str,
+    duration_ms: float,
+    result_bytes: int | None,
+) -> AuditRecord:
+    """Return the record of how a body ended; see :class:`AuditRecord` for the units."""
+    return AuditRecord(
+        kind=RecordKind.OUTCOME,
+        time=time,
+        decision_id=decision.id,
+        tool=decision.tool,
+        outcome=decision.outcome,
+        tier=decision.tier,
+        agent=session.agent.name if session else "",
+        user_id=session.user.id if session else "",
+        session_id=session.id if session else "",
+        call_id=call_id,
+        trace_id=span.trace_id if span else "",
+        span_id=span.span_id if span else "",
+        status=status,
+        error_type=error_type,
+        duration_ms=duration_ms,
+        result_bytes=result_bytes,
+    )
