@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zt_agents._internal.canonical import KeyedHash
 from zt_agents.audit import AuditLog
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
@@ -43,14 +44,15 @@ def parts_from_file(
     )
     if tracer_provider is None:
         export_from_environment()
-    pii = os.environ.get("ZT_AGENTS_TRACE_USER_IDS", "true").lower() not in {"false", "0", "no", "off"}
+    show_users = os.environ.get("ZT_AGENTS_TRACE_USER_IDS", "true").lower() not in {"false", "0", "no", "off"}
+    key = hash_key(log.with_name(f"{log.name}.key"))
     return {
         "policy": policy,
         "catalog": Catalog(policy.tools, lock),
         "issuer": issuer,
         "audit": AuditLog(SqliteAuditSink(log)),
-        "tracing": Tracing(tracer_provider, user_ids=pii),
-        "hash_key": hash_key(log.with_name(f"{log.name}.key")),
+        "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(key)),
+        "hash_key": key,
     }
 
 
@@ -58,23 +60,30 @@ def hash_key(path: Path) -> bytes:
     """Return the key in the file *path*, made there on first use and readable by its owner alone.
 
     Raises:
-        ConfigurationError: the file can be neither read nor made, or holds something else.
+        ConfigurationError: the file can be neither read nor made, others can read it, or it holds something else.
     """
     try:
-        with contextlib.suppress(FileExistsError):
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(secrets.token_bytes(_KEY_BYTES))
-            try:
-                os.link(temporary, path)  # all of the file or none: another process may start at the same moment
-            finally:
-                temporary.unlink()
+        if not path.exists():
+            _make_key(path)
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise ConfigurationError(f"The key file {path} can be read by other users.", hint=f"Run: chmod 600 {path}")
         key = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"The key file {path} can be neither read nor made.") from error
     if len(key) != _KEY_BYTES:
         raise ConfigurationError(f"The key file {path} does not hold {_KEY_BYTES} bytes.")
     return key
+
+
+def _make_key(path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(_KEY_BYTES))
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)  # all of the file or none: another process may start at the same moment
+    finally:
+        temporary.unlink()
 
 
 def accept_tools(path: str | Path, descriptions: Iterable[ToolDescription]) -> None:

@@ -104,10 +104,13 @@ CASES = [
 ]
 
 
+_NEVER = "cannot happen"
+
+
 def gets(case: Case, way: str) -> str:
     """Return what the caller gets, as a cell of the table."""
     if way in case.not_on:
-        return "cannot happen"
+        return _NEVER
     if case.error is None:
         return "the result"
     if case.validated_by_langchain:
@@ -134,5 +137,25 @@ def render() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def summary() -> str:
+    """Return the table as the README shows it: outcomes that look the same to every caller share a row."""
+
+    def alike(row: tuple[str, ...], cells: tuple[str, ...]) -> bool:
+        return all(one == other or other == _NEVER for one, other in zip(row, cells, strict=True))
+
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for case in CASES:
+        cells = tuple(gets(case, way) for way in WAYS_IN)
+        shared.setdefault(next((row for row in shared if alike(row, cells)), cells), []).append(case.name)
+    lines = [
+        ["outcome", *WAYS_IN.values()],
+        ["---"] * (1 + len(WAYS_IN)),
+        *([", ".join(names), *cells] for cells, names in shared.items()),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 if __name__ == "__main__":
     print(render())
+    print()
+    print(summary())

@@ -17,7 +17,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
-from outcomes import CALLBACK, CASES, DIRECT, MIDDLEWARE, TOOL_NODE, WAYS_IN, Case, Clock, render
+from outcomes import CALLBACK, CASES, DIRECT, MIDDLEWARE, TOOL_NODE, WAYS_IN, Case, Clock, render, summary
 from pydantic import ValidationError
 
 from zt_agents import AccessDeniedError
@@ -213,3 +213,8 @@ def test_the_table_renders(tmp_path: Path) -> None:
     lines = render().splitlines()
     assert len(lines) == len(CASES) + 2
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_readme_shows_this_table() -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    assert summary() in readme.read_text(encoding="utf-8")

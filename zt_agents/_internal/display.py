@@ -7,14 +7,21 @@ import unicodedata
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _HIDDEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and marks that render as nothing."""
+_MOST_MARKS = 4
+"""Accents and the like on one letter, as many as any language needs; a pile of them covers the lines around it."""
 
 
 def visible(text: str, *, limit: int | None = None, keep_newlines: bool = False) -> str:
     """Return *text* with whatever would hide, move or restyle what a reader sees turned into escapes."""
-    shown = "".join(
-        character if character == "\n" and keep_newlines else _visible_character(character)
-        for character in text
-    )
+    pieces = []
+    marks = 0
+    for character in text:
+        marks = 0 if character.isascii() or unicodedata.category(character)[0] != "M" else marks + 1
+        if character == "\n" and keep_newlines:
+            pieces.append(character)
+        else:
+            pieces.append(_escape(character) if marks > _MOST_MARKS else _visible_character(character))
+    shown = "".join(pieces)
     return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
 
 
@@ -32,6 +39,9 @@ def _visible_character(character: str) -> str:
     )
     if not hidden:
         return character
-    if character in "\n\r\t":
-        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[character]
+    return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character) or _escape(character)
+
+
+def _escape(character: str) -> str:
+    point = ord(character)
     return f"\\x{point:02x}" if point <= 0xFF else f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"

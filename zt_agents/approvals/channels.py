@@ -1,9 +1,21 @@
-"""How a human is reached. A guard without a channel denies whatever needs a human."""
+"""How a human is reached. A guard without a channel denies whatever needs a human.
+
+Rules of the terminal:
+
+1. Only a terminal answers: input from a file or a pipe is not a human.
+2. One question at a time, whichever thread asks, and what was typed before a question stood there is no answer to it.
+3. What a panel does not show, it says it does not show.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import getpass
+import os
+import re
+import select
+import sys
+import threading
 from typing import Protocol
 
 from rich.console import Console
@@ -14,8 +26,13 @@ from rich.text import Text
 from zt_agents._internal.display import visible
 from zt_agents.approvals.requests import Answer, ApprovalRequest
 
-_SHOWN = 500
-"""Characters of a value that a panel shows; the rest is cut, visibly."""
+_HEAD, _TAIL = 1500, 500
+"""Characters of a value that a panel shows: its beginning and its end."""
+_MOST_ARGUMENTS = 40
+_LABEL_WIDTH = 24
+_GAP = re.compile(" {4,}")
+_terminal = threading.Lock()
+"""A process has one terminal."""
 
 
 class Channel(Protocol):
@@ -33,22 +50,27 @@ class TerminalChannel:
     """Asks whoever sits at this terminal.
 
     It knows the approver only as the operating system's user: enough for a developer's machine, not proof of who
-    answered. Anything but ``y`` or ``yes`` is a no, and so is the end of input.
+    answered. Anything but ``y`` or ``yes`` is a no. The end of input, and time running out, are no answer.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
 
     def ask(self, request: ApprovalRequest) -> Answer | None:
-        self._console.print(approval_panel(request))
-        try:
-            reply = self._console.input(r"[bold]Approve this call?[/] \[y/N] ")
-        except EOFError:
+        if sys.stdin is None or not sys.stdin.isatty():
+            return None
+        with _terminal:
+            self._console.print(approval_panel(request))
+            _forget_what_was_typed()
+            self._console.print(Text.assemble(("Approve this call?", "bold"), " [y/N] "), end="")
+            reply = _read_line(request.expires_at - request.call.time)
+        if not reply:
+            self._console.print(Text("\nNobody answered, so the call is not approved.", style="yellow"))
             return None
         return Answer(
             binding_hash=request.binding_hash,
             approved=reply.strip().lower() in {"y", "yes"},
-            approver=f"os:{getpass.getuser()}",
+            approver=f"os:{_login()}",
         )
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
@@ -59,20 +81,24 @@ def approval_panel(request: ApprovalRequest) -> Panel:
     """Return what a human needs to decide: who asks, for whom, why, and the exact arguments, made safe to show."""
     call, decision = request.call, request.decision
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", max_width=_LABEL_WIDTH, overflow="fold")
     table.add_column(overflow="fold")
 
     def row(label: str, value: str, style: str = "") -> None:
-        table.add_row(label, Text(visible(value, limit=_SHOWN), style=style))
+        table.add_row(label, _shown(value, style))
 
     row("tool", f"{call.tool} ({decision.tier} tier)", "bold")
     if call.spec is not None:
         row("effect", ", ".join(sorted(call.spec.effects)))
     if call.resource:
         row("resource", call.resource)
-    for name, value in call.arguments.items():
+    for number, (name, value) in enumerate(call.arguments.items()):
+        if number == _MOST_ARGUMENTS:
+            table.add_row("", _warning(f"{len(call.arguments) - number} more arguments are NOT SHOWN"))
+            break
         risky = call.spec is not None and name in {*call.spec.destinations, *call.spec.content}
-        row(f"  {visible(name)}", repr(value) if isinstance(value, str) else str(value), "bold yellow" if risky else "")
+        label = f"  {visible(name, limit=4 * _LABEL_WIDTH)}"
+        row(label, repr(value) if isinstance(value, str) else str(value), "bold yellow" if risky else "")
     row("agent", f"{call.agent.name} {call.agent.version}, owner {call.agent.owner}" if call.agent else "unknown")
     row("for", call.user.id if call.user else "unknown")
     row("asked for", call.intent or "(no words recorded)")
@@ -80,3 +106,51 @@ def approval_panel(request: ApprovalRequest) -> Panel:
     for reason in decision.reasons:
         row("why you", reason.text)
     return Panel(table, title="Approval needed", border_style="yellow")
+
+
+def _shown(value: str, style: str) -> Text:
+    hidden = len(value) - _HEAD - _TAIL
+    if hidden <= 0:
+        return Text(_readable(value), style=style)
+    warning = _warning(f" [{hidden:,} characters are NOT SHOWN] ")
+    return Text.assemble((_readable(value[:_HEAD]), style), warning, (_readable(value[-_TAIL:]), style))
+
+
+def _readable(text: str) -> str:
+    # A long gap could push what follows to where it looks like a row of its own.
+    return _GAP.sub(lambda gap: f" [{len(gap[0])} spaces] ", visible(text))
+
+
+def _warning(text: str) -> Text:
+    return Text(text, style="bold red")
+
+
+def _forget_what_was_typed() -> None:
+    if sys.platform != "win32":
+        import termios
+
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+    else:
+        import msvcrt
+
+        while msvcrt.kbhit():
+            msvcrt.getwch()
+
+
+def _read_line(timeout: float) -> str:
+    """Return the line that is typed within *timeout* seconds, or an empty text. Windows waits without end."""
+    if sys.platform != "win32" and not select.select([sys.stdin], [], [], max(0.0, timeout))[0]:
+        return ""
+    return sys.stdin.readline()
+
+
+def _login() -> str:
+    """Return the name of the user this process runs as; the environment has no say in it where that can be helped."""
+    if sys.platform == "win32":
+        return getpass.getuser()
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run as a user that has no name
+        return str(os.getuid())

@@ -29,13 +29,19 @@ class ApprovalRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a human said."""
+    """What a human said. An answer that nobody gave cannot be made."""
 
     binding_hash: str
     approved: bool
     approver: str
     """Who answered, as the channel knows them."""
     comment: str = ""
+
+    def __post_init__(self) -> None:
+        if type(self.approved) is not bool:
+            raise TypeError("an answer is True or False")
+        if not isinstance(self.approver, str) or not self.approver.strip():
+            raise ValueError("an answer needs somebody who gave it")
 
 
 def request_approval(call: ToolCall, decision: Decision, *, timeout: float) -> ApprovalRequest:

@@ -6,9 +6,8 @@
     from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
     with AuditLog(SqliteAuditSink("audit.db")) as log:
-        log.append(record)                      # low tier: on disk within 50 ms, costs the caller a
-        microsecond seq = log.append(record).wait(5.0)      # medium and high tier: on disk now, or
-        AuditWriteError
+        log.append(record)                  # low tier: on disk within 50 ms, costs the caller a microsecond
+        seq = log.append(record).wait(5.0)  # medium and high tier: on disk now, or AuditWriteError
 """
 
 from zt_agents.audit.chain import Head

@@ -6,7 +6,7 @@ import difflib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -177,7 +177,7 @@ def _lines(description: ToolDescription) -> tuple[list[str], list[str]]:
 
 def _print_report(policy: Policy, reviews: Sequence[ToolReview], accepted: Sequence[ToolReview]) -> None:
     facts = _facts(policy)
-    say(f"Policy {policy.id} loads: {len(policy.tools)} tools, {len(policy.agents)} agents.")
+    say(f"Policy {policy.id} loads: {_number(policy.tools, 'tool')}, {_number(policy.agents, 'agent')}.")
     say(f"Rules: {_counts(facts['rules'])}. Tools: {_counts(facts['tiers'])}.")
     for warning in policy.warnings:
         say(f"warning: {warning}", style="yellow")
@@ -242,6 +242,10 @@ def _facts(policy: Policy) -> dict[str, Any]:
             name for name, spec in policy.tools.items() if name not in callable_tools and not spec.unmediated
         ],
     }
+
+
+def _number(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _counts(counts: dict[str, int]) -> str:

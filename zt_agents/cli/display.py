@@ -37,16 +37,24 @@ def say(text: str = "", *, style: str = "", stderr: bool = False) -> None:
     console(stderr=stderr).print(Text(visible(text, keep_newlines=True), style=style), soft_wrap=True)
 
 
-def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+Cell = str | tuple[str, ...]
+"""One line, or several. A line break inside a line is shown as an escape: it could forge a line or a row."""
+
+
+def say_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Print a table of cells, which may hold anything. Cells that name a tier are coloured."""
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for column in table.columns:
         column.overflow = "fold"
     for row in rows:
-        table.add_row(
-            *(Text(visible(cell, keep_newlines=True), style=TIER_STYLES.get(cell, "")) for cell in row)
-        )
+        table.add_row(*map(_text, row))
     console().print(table)
+
+
+def _text(cell: Cell) -> Text:
+    if isinstance(cell, str):
+        return Text(visible(cell), style=TIER_STYLES.get(cell, ""))
+    return Text("\n".join(map(visible, cell)))
 
 
 def say_json(document: Any) -> None:

@@ -38,6 +38,7 @@ def explain(
     tool: Annotated[str, typer.Option(help="Name of the tool.")],
     args: Annotated[str, typer.Option(metavar="JSON", help="The arguments, as a JSON object.")] = "{}",
     group: Annotated[list[str] | None, typer.Option(help="A group of the user; may be repeated.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role of the user; may be repeated.")] = None,
     policy_file: Annotated[Path, typer.Option("--policy", help="The policy file.")] = Path("zt-agents.yaml"),
     intent: Annotated[str, typer.Option(help="What the user asked for.")] = "",
     seen: Annotated[
@@ -68,7 +69,7 @@ def explain(
         spec=spec,
         arguments=arguments,
         agent=_known("agent", agent, policy.agents),
-        user=_parse_user(user, group or []),
+        user=_parse_user(user, group or [], role or []),
         intent=intent,
         resource=resource,
         label=_parse_label(seen),
@@ -114,9 +115,9 @@ def _known(kind: str, name: str, known: Mapping[str, _T]) -> _T:
     return known[name]
 
 
-def _parse_user(user: str, groups: list[str]) -> User:
+def _parse_user(user: str, groups: list[str], roles: list[str]) -> User:
     try:
-        return User(user, groups=tuple(groups))
+        return User(user, groups=tuple(groups), roles=tuple(roles))
     except ValueError as error:
         raise ConfigurationError(f"--user {user!r} is not a user: {error}.") from error
 
@@ -125,9 +126,7 @@ def _parse_arguments(text: str) -> dict[str, Any]:
     try:
         arguments = json.loads(text, object_pairs_hook=_no_repeated_names, parse_constant=_no_such_number)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(
-            f"--args is not JSON: {error}.", hint="""Write --args '{"id": 5}'."""
-        ) from error
+        raise ConfigurationError(f"--args is not JSON: {error}.", hint=_ARGS_HINT) from error
     if not isinstance(arguments, dict):
         raise ConfigurationError("--args is not a JSON object.", hint=_ARGS_HINT)
     return arguments

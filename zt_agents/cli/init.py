@@ -68,7 +68,7 @@ def init(
     say_table(
         ("tool", "tier", "effects", "why"),
         [
-            (each.name, proposal.tier, ", ".join(sorted(proposal.effects)), "\n".join(proposal.why))
+            (each.name, proposal.tier, ", ".join(sorted(proposal.effects)), proposal.why)
             for each, proposal in proposals
         ],
     )

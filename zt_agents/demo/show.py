@@ -104,9 +104,8 @@ class Show:
         mark, word, style = _look(call)
         took = f"{outcome['duration_ms']:.1f} ms" if outcome else "did not run"
         line = Table.grid(padding=(0, 1))
-        for width in (3, 13, 15, 34, 7):
+        for width in (3, 14, 15, max(10, min(40, self.console.width - 54)), 6, 11):
             line.add_column(width=width, no_wrap=True, overflow="ellipsis")
-        line.add_column(justify="right", no_wrap=True)
         line.add_row(
             Text(str(number), "dim", justify="right"),
             Text(f"{mark} {word}", f"bold {style}"),
@@ -119,7 +118,7 @@ class Show:
         rule = decision.get("rule_id")
         why = Text(visible(call.why), style if not call.allowed else "dim")
         why.append(f"  [{f'rule {rule}' if rule else decision['reasons'][0][0]}]", "dim")
-        self.console.print(_indented(why, 18))
+        self.console.print(_indented(why, 19))
         self.pause(0.5 if call.allowed else 2)
 
     # -- afterwards -----------------------------------------------------------------------------------------------
@@ -138,19 +137,24 @@ class Show:
         """Print the log's decisions."""
         self._heading("The audit log: the same calls, each tied to its span")
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for heading in ("time", "decision", "call", "rule or reason", "approved by", "span"):
-            table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=30 if heading == "call" else None)
+        headings = ["time", "decision", "call", "rule or reason", "approved by", "span"]
+        if self.console.width < _WIDTH:
+            headings.remove("approved by")
+        room = max(10, min(30, self.console.width - 56))
+        for heading in headings:
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", max_width=room if heading == "call" else None)
         for call in calls:
             record = call.decision
             _, word, style = _look(call)
-            table.add_row(
-                as_datetime(record["time"]).strftime("%H:%M:%S"),
-                Text(word, style),
-                visible(f"{record['tool']} {record.get('resource', '').partition('/')[2]}".strip()),
-                visible(record.get("rule_id") or record["reasons"][0][0]),
-                visible(record.get("approved_by", "") if call.allowed else ""),
-                Text(record["span_id"][:8], "dim"),
-            )
+            cells = {
+                "time": as_datetime(record["time"]).strftime("%H:%M:%S"),
+                "decision": Text(word, style),
+                "call": visible(f"{record['tool']} {record.get('resource', '').partition('/')[2]}".strip()),
+                "rule or reason": visible(record.get("rule_id") or record["reasons"][0][0]),
+                "approved by": visible(record.get("approved_by", "") if call.allowed else ""),
+                "span": Text(record["span_id"][:8], "dim"),
+            }
+            table.add_row(*(cells[heading] for heading in headings))
         self.console.print(table)
         self.console.print()
         self.console.print(Text(verified), soft_wrap=True)

@@ -65,6 +65,16 @@ class Agent:
     status: AgentStatus = AgentStatus.ACTIVE
 
 
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    # A text is iterable too: groups="hr" would be the groups "h" and "r", and a rule that denies "hr" would not apply.
+    if isinstance(value, str | bytes | Mapping):
+        raise ValueError(f"a user's {name} are a list of texts")  # noqa: TRY004 - as for every other bad value here
+    words = tuple(value)
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(f"a user's {name} are a list of texts")
+    return words
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """The human on whose behalf an agent acts, as the application authenticated them."""
@@ -77,8 +87,8 @@ class User:
     """Further facts for conditions; set by the application, never by a model."""
 
     def __post_init__(self) -> None:
-        if not self.id or not self.id.strip():
-            raise ValueError("a user needs an id")
-        object.__setattr__(self, "groups", tuple(self.groups))
-        object.__setattr__(self, "roles", tuple(self.roles))
+        if not isinstance(self.id, str) or not self.id.strip():
+            raise ValueError("a user needs an id, which is text")
+        for name in ("groups", "roles"):
+            object.__setattr__(self, name, _words(name, getattr(self, name)))
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))

@@ -73,6 +73,10 @@ class TokenIssuer:
             task: id of the task, or an empty string for a new one.
             ttl: life of the token, 1 to 3,600 seconds.
             now: seconds since the epoch.
+
+        Raises:
+            ValueError: *ttl* is out of bounds, or the user has more groups and roles than a token of 16,384 characters
+                can carry.
         """
         if not 1 <= ttl <= MAX_TTL:
             raise ValueError(f"ttl is 1 to {MAX_TTL} seconds")
@@ -94,6 +98,8 @@ class TokenIssuer:
         }
         headers = {"typ": TOKEN_TYPE, "kid": self._key.thumbprint}
         token = jwt.encode(claims, self._key.private, algorithm=ALGORITHM, headers=headers)
+        if len(token) > MAX_TOKEN_CHARS:
+            raise ValueError("the user's id, groups and roles take more room than a token has")
         return token, _typed(claims)
 
     def verify(self, token: str, *, now: float) -> SessionClaims:
@@ -104,6 +110,8 @@ class TokenIssuer:
             TokenExpiredError: *now* is not before its expiry.
             TokenRevokedError: it was revoked.
         """
+        if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
+            raise TokenInvalidError("The session's token is not a token.")
         claims = self._verified.get(token)
         if claims is None:
             claims = self._verify_signature(token)
@@ -128,8 +136,6 @@ class TokenIssuer:
             self._revoked[claims.session_id] = claims.expires_at
 
     def _verify_signature(self, token: str) -> SessionClaims:
-        if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
-            raise TokenInvalidError("The session's token is not a token.")
         try:
             header = jwt.get_unverified_header(token)
             # PyJWT does not look at 'typ': without this check an ID token of the same key would pass (RFC 8725, 3.11).

@@ -37,8 +37,9 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls, among them the line breaks NEL and a lone CR
-    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"  # invisible or reordering
-    "\ud800-\udfff\ufffe\uffff\U000e0000-\U000e007f]"
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"  # invisible or reordering
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\ud800-\udfff\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOLEAN = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -160,14 +161,44 @@ def _events(name: str, text: str) -> Iterator[Any]:
     try:
         yield from yaml.parse(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        problem, mark = _in_plain_words(error, text)
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        problem = error.problem or error.context or "it cannot be read"
-        if mark and text[mark.index : mark.index + 1] == "\t":
-            problem = "a tab stands where only spaces may; indent with spaces"
         raise PolicyFileError([Problem(name, line, column, f"this is not YAML: {problem}.")]) from error
     except (yaml.YAMLError, UnicodeError) as error:
         raise PolicyFileError([Problem(name, 0, 0, "this is not YAML: it cannot be read.")]) from error
+
+
+_QUOTES = "needs quotes around all of it"
+_PLAIN_WORDS = (
+    ("context", "while scanning a tag", f"a text that begins with '!' {_QUOTES}"),
+    ("context", "while scanning an alias", f"a text that begins with '*' {_QUOTES}"),
+    ("context", "while scanning an anchor", f"a text that begins with '&' {_QUOTES}"),
+    ("context", "while scanning a simple key", "there is no ':' after this key"),
+    ("context", "while scanning a quoted scalar", "the quote that opens here is never closed"),
+    ("context", "while parsing a flow sequence", "the '[' that opens here is never closed, or a ',' is missing"),
+    ("context", "while parsing a flow mapping", "the '{' that opens here is never closed, or a ',' is missing"),
+    ("problem", "found unknown escape character", "write a backslash twice, or the text in single quotes"),
+    ("problem", "did not find expected key", f"a quote is missing before this, or a text with quotes in it {_QUOTES}"),
+    ("problem", "did not find expected '-'", "this line is indented differently from the list that it belongs to"),
+    ("problem", "did not find expected <document", "this line is indented differently from those before it"),
+    (
+        "problem",
+        "mapping values are not allowed",
+        f"a ':' cannot stand here; a text with ': ' in it {_QUOTES}, and an entry lines up with the one before it",
+    ),
+    ("problem", "found character that cannot start", f"a text that begins with this character {_QUOTES}"),
+)
+"""What the parser says of its context or of the problem, and what a person would: where it begins to go wrong."""
+
+
+def _in_plain_words(error: yaml.MarkedYAMLError, text: str) -> tuple[str, Any]:
+    mark = error.problem_mark or error.context_mark
+    if mark and text[mark.index : mark.index + 1] == "\t":
+        return "a tab stands where only spaces may; indent with spaces", mark
+    for part, opening, words in _PLAIN_WORDS:
+        if str(getattr(error, part) or "").startswith(opening):
+            return words, (error.context_mark if part == "context" else mark)
+    return error.problem or error.context or "it cannot be read", mark
 
 
 def _compose(name: str, text: str, record: _Record | None) -> Any:
@@ -247,7 +278,7 @@ def _check_plainness(name: str, event: Any) -> None:
     if event.anchor is not None:
         _refuse_at(name, event, f"anchors are not allowed: remove &{event.anchor}.")
     if event.tag is not None:
-        _refuse_at(name, event, f"tags are not allowed: remove {event.tag!r}.")
+        _refuse_at(name, event, f"tags are not allowed; a text that begins with '!' {_QUOTES}.")
 
 
 def _check_key(name: str, event: Any, container: dict[str, Any]) -> None:

@@ -98,5 +98,5 @@ def _mark(clause: Clause) -> str:
 
 
 def _on_one_line(clause: Clause) -> str:
-    text = " ".join(clause.text.split())
-    return f"{text}  ({clause.problem})" if clause.problem else text
+    text, problem = (" ".join(part.split()) for part in (clause.text, clause.problem))
+    return f"{text}  ({problem})" if problem else text

@@ -145,6 +145,8 @@ def lift_literals(expression: str, tokens: tuple[Token, ...]) -> tuple[str, dict
 
 
 MAX_LIFTED = 8
+LIFTED = ("_int", "_double", "_string")
+"""What the names of lifted literals begin with: an iteration variable of such a name would stand before them."""
 _MAX_INT = 2**63 - 1
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.policy.arguments import ValueType
-from zt_agents.policy.expressions import EDGES, Chain, Token, iteration_variables, plain_text
+from zt_agents.policy.document import describe_character
+from zt_agents.policy.expressions import EDGES, LIFTED, Chain, Token, iteration_variables, plain_text
 from zt_agents.policy.variables import ROOTS, Scope
 
 
@@ -31,6 +32,12 @@ _TYPE_NAMES = frozenset(
 _SLIPS = {
     "=": "==", "&": "&&", "|": "||", "and": "&&", "or": "||", "not": "!", "is": "==", "AND": "&&", "OR": "||",
     "NOT": "!", "True": "true", "False": "false", "None": "null", "nil": "null",
+}  # fmt: skip
+_CURLY_QUOTES = frozenset("\u2018\u2019\u201a\u201c\u201d\u201e\u2032\u2033\u00ab\u00bb\u00b4")
+_OTHER_LANGUAGES = {
+    "len": "size", "length": "size", "count": "size", "lower": "lowerAscii", "toLowerCase": "lowerAscii",
+    "upper": "upperAscii", "toUpperCase": "upperAscii", "strip": "trim", "includes": "contains", "any": "exists",
+    "some": "exists", "every": "all", "str": "string", "float": "double", "match": "matches",
 }  # fmt: skip
 _FUNCTIONS = (
     "all", "bool", "bytes", "charAt", "contains", "double", "duration", "dyn", "endsWith", "exists",
@@ -63,13 +70,15 @@ def _slips(tokens: tuple[Token, ...], used: tuple[Chain, ...]) -> Iterator[Mista
             yield Mistake("'<>' is not CEL. Did you mean '!='?", token.start)
         elif token.kind == "other" and token.text in {"'", '"'}:
             yield Mistake("this text is never closed.", token.start)
+        elif token.text in _CURLY_QUOTES:
+            yield Mistake(f"{token.text} is {describe_character(token.text)}: quote texts with ' or \".", token.start)
 
 
 def _names(tokens: tuple[Token, ...], used: tuple[Chain, ...], scope: Scope, tool: str) -> Iterator[Mistake]:
     local = set()
     for token in iteration_variables(tokens):
         local.add(token.text)
-        if token.text in ROOTS:
+        if token.text in ROOTS or token.text.startswith(LIFTED):
             yield Mistake(f"{token.text!r} is taken: give the iteration variable another name.", token.start)
     known = [name for name in scope.variables if name not in local]
     for chain in used:
@@ -81,8 +90,12 @@ def _names(tokens: tuple[Token, ...], used: tuple[Chain, ...], scope: Scope, too
         elif chain.name in ROOTS:
             message = f"{chain.name!r} is not a value by itself: name one of its parts."
         elif root == "args":
-            message = f"tool {tool!r} has no argument {chain.name.removeprefix('args.')!r}."
-            message += did_you_mean(chain.name, [name for name in known if name.startswith("args.")])
+            argument, arguments = chain.name.removeprefix("args."), [name for name in known if name.startswith("args.")]
+            parts = [name for name in arguments if name.startswith(f"{chain.name}.")]
+            if parts:
+                message = f"argument {argument!r} is an object: name one of its parts, such as {parts[0]}."
+            else:
+                message = f"tool {tool!r} has no argument {argument!r}.{did_you_mean(chain.name, arguments)}"
         else:
             message = f"there is no variable {chain.name!r}.{did_you_mean(chain.name, known)}"
         yield Mistake(message, chain.start)
@@ -164,9 +177,11 @@ def in_the_compiler_s_words(errors: str, source: str) -> list[Mistake]:
 def _translate(text: str) -> str:
     if unexpected := _UNEXPECTED.match(text):
         what = unexpected[1]
-        return "the condition is not complete." if what == "<EOF>" else f"{what!r} is not expected here."
+        hint = " A list is written in brackets: [1, 2]." if what == "," else ""
+        return "the condition is not complete." if what == "<EOF>" else f"{what!r} is not expected here.{hint}"
     if undeclared := _UNDECLARED.search(text):
-        return f"there is no function {undeclared[1]!r}.{did_you_mean(undeclared[1], _FUNCTIONS)}"
+        name = _OTHER_LANGUAGES.get(undeclared[1], undeclared[1])
+        return f"there is no function {undeclared[1]!r}.{did_you_mean(name, _FUNCTIONS)}"
     if overload := _OVERLOAD.search(text):
         operator, types = overload[1].strip("_@"), readable_type(overload[2])
         words = re.findall(r"\w+", types)

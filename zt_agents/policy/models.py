@@ -58,6 +58,12 @@ def _at_most_an_hour(duration: str) -> str:
     return duration
 
 
+def _written_as_duration(duration: Any) -> Any:
+    if not isinstance(duration, str):
+        raise ValueError(RULES_OF_SPELLING[_DURATION])  # noqa: TRY004 - pydantic reports a ValueError
+    return duration
+
+
 def _one_line(text: str) -> str:
     text = text.strip()  # a folded block ends with a line break
     if "\n" in text or "\t" in text:
@@ -74,7 +80,12 @@ def _whole_number(value: Any) -> Any:
 ToolName = Annotated[str, StringConstraints(pattern=_TOOL_NAME)]
 AgentName = Annotated[str, StringConstraints(pattern=_AGENT_NAME)]
 Text = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=1000), AfterValidator(_one_line)]
-Duration = Annotated[str, StringConstraints(pattern=_DURATION), AfterValidator(_at_most_an_hour)]
+Duration = Annotated[
+    str,
+    StringConstraints(pattern=_DURATION),
+    AfterValidator(_at_most_an_hour),
+    BeforeValidator(_written_as_duration),
+]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 

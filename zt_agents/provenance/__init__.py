@@ -1,1 +1,1 @@
-"""TODO"""
+"""Where values come from, and how sensitive they are."""

@@ -9,10 +9,9 @@ detaching happen in the same context, never across one: a stream is attached ane
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import Any
 
@@ -30,16 +29,19 @@ _OPENINFERENCE = "openinference.instrumentation.langchain"
 class Tracing:
     """Starts spans. Uses the application's tracer provider, whenever it is installed; never installs one."""
 
-    def __init__(self, tracer_provider: TracerProvider | None = None, *, user_ids: bool = True) -> None:
+    def __init__(
+        self, tracer_provider: TracerProvider | None = None, *, hash_users: Callable[[bytes], str] | None = None
+    ) -> None:
+        """*hash_users* stands in for the ids of users; it needs a key, because ids can be guessed. None shows them."""
         self._tracer = trace.get_tracer("zt_agents", tracer_provider=tracer_provider)
-        self._user_ids = user_ids
+        self._hash_users = hash_users
         self.captures_content = os.environ.get(_CAPTURE, "").lower() in {"true", "1", "span_only", "span_and_event"}
 
     def user(self, user_id: str) -> tuple[str, str]:
         """Return the attribute that names the user: ``user.id``, or ``user.hash`` where ids are kept off spans."""
-        if self._user_ids:
+        if self._hash_users is None:
             return names.USER_ID, user_id
-        return names.USER_HASH, hashlib.sha256(user_id.encode()).hexdigest()
+        return names.USER_HASH, self._hash_users(user_id.encode(errors="surrogatepass"))
 
     def start(
         self,

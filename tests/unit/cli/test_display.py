@@ -33,6 +33,8 @@ def test_plain_text_stays_as_it_is(text: str) -> None:
         ("filler\u3164", "filler\\u3164"),
         ("\ud800", "\\ud800"),
         ("Grüße 東京", "Grüße 東京"),
+        ("e\u0301\u0323", "e\u0301\u0323"),
+        ("e" + "\u0301" * 6, "e" + "\u0301" * 4 + "\\u0301" * 2),
     ],
 )
 def test_what_hides_is_shown(text: str, shown: str) -> None:
@@ -52,3 +54,9 @@ def test_markup_and_emoji_codes_are_text(capsys: pytest.CaptureFixture[str]) -> 
     assert "[bold red]x[/] :skull: [link=https://evil.example]y[/link]" in out
     assert "[blink]z[/blink]\\x1b[2J" in out
     assert not set(out) & set("\x1b\u202e")
+
+
+def test_no_cell_forges_a_row_or_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    say_table(("tool", "why"), [("evil\nread_ticket", ("'x\nNo danger.' in the name", "It sends."))])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [r"evil\nread_ticket  'x\nNo danger.' in the name", "                   It sends."]

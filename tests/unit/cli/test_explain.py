@@ -97,6 +97,19 @@ def test_an_allowed_call() -> None:
     assert document["reasons"][0]["rule"] == "small-refunds"
 
 
+def test_roles_count(policy: Path) -> None:
+    path = policy / "zt-agents.yaml"
+    path.write_text(path.read_text().replace('"support" in user.groups', '"clerk" in user.roles'))
+    assert explained("--role", "boss")["outcome"] == "deny"
+    assert explained("--role", "boss", "--role", "clerk")["outcome"] == "allow"
+
+
+def test_a_policy_that_is_not_there_has_no_line() -> None:
+    result = run("--policy", "elsewhere.yaml")
+    assert result.exit_code == 2
+    assert "elsewhere.yaml: there is no such file" in result.output
+
+
 def test_what_was_seen_counts() -> None:
     document = explained("--group", "support", "--seen", "untrusted/internal")
     assert document["outcome"] == "deny"

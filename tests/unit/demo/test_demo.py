@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
 import sqlite3
 import subprocess
 import sys
@@ -258,10 +260,19 @@ def test_no_ticket_can_restyle_or_move_the_terminal(tmp_path: Path) -> None:
 def test_a_human_is_asked_at_the_terminal(
     typed: str, approves: bool, approved: Seen, monkeypatch: pytest.MonkeyPatch, waiting: ApprovalRequest
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{typed}\n"))
-    printed = io.StringIO()
-    show = Show(Console(file=printed))
-    answer = DemoChannel(show, None, asks=True).ask(waiting)
+    keyboard, theirs = pty.openpty()
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            if "[y/N]" in text:
+                os.write(keyboard, f"{typed}\n".encode())
+            return super().write(text)
+
+    printed = Screen()
+    with os.fdopen(theirs) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        answer = DemoChannel(Show(Console(file=printed)), None, asks=True).ask(waiting)
+    os.close(keyboard)
     assert answer is not None
     assert answer.approved is approves
 
@@ -395,3 +406,20 @@ def test_the_lock_is_current() -> None:
     done = CliRunner().invoke(app, ["check", str(POLICY)])
     assert done.exit_code == 0, done.output
     assert "0 findings" in done.output
+
+
+def test_it_fits_a_terminal_of_80_columns(approved: Seen, refused: Seen) -> None:
+    for seen in (approved, refused):
+        printed = io.StringIO()
+        show = Show(Console(file=printed))
+        show.console.width = 80
+        for number, call in enumerate(seen.played.calls, start=1):
+            show.call(number, call)
+        show.audit(seen.played.calls, verified="", agreement="")
+        text = printed.getvalue()
+        assert max(map(len, text.splitlines())) <= 80
+        for call in seen.played.calls:
+            assert call.decision["span_id"][:8] in text
+            assert f" {call.decision['tool']} " in text
+        assert ("not approved" in text) is (seen is refused)
+        assert "did not run" in text

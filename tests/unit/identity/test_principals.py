@@ -117,3 +117,16 @@ def test_what_is_no_signing_key_is_refused(tmp_path: Path) -> None:
         SigningKey.from_file(tmp_path / "missing.pem")
     with pytest.raises(ConfigurationError, match="P-256"):
         SigningKey(ec.generate_private_key(ec.SECP384R1()))
+
+
+@pytest.mark.parametrize("words", ["hr", b"hr", {"hr": True}, [1], [None], ["hr", 5]])
+@pytest.mark.parametrize("name", ["groups", "roles"])
+def test_groups_and_roles_are_lists_of_texts(name: str, words: object) -> None:
+    with pytest.raises(ValueError, match=f"{name} are a list"):
+        User("alice", **{name: words})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("user_id", [None, 42, b"alice", ["alice"]])
+def test_a_users_id_is_text(user_id: object) -> None:
+    with pytest.raises(ValueError, match="id, which is text"):
+        User(user_id)  # type: ignore[arg-type]

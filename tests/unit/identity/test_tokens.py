@@ -196,3 +196,15 @@ def test_what_is_remembered_is_bounded(issuer: TokenIssuer) -> None:
         )[1] if not issuer._verified else next(iter(issuer._verified.values()))
     issuer.verify(issue(issuer), now=NOW)
     assert len(issuer._verified) <= 4096
+
+
+@pytest.mark.parametrize("token", [None, 5, b"x", {}, [], {"a": []}, "", "x" * 20_000])
+def test_what_is_no_token_is_refused_in_our_own_words(issuer: TokenIssuer, token: Any) -> None:
+    with pytest.raises(TokenInvalidError):
+        issuer.verify(token, now=NOW)
+
+
+def test_a_token_that_nobody_would_accept_is_not_issued(issuer: TokenIssuer) -> None:
+    many = User("alice", groups=[f"group-{number:030}" for number in range(1000)])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="more room than a token has"):
+        issue(issuer, user=many)

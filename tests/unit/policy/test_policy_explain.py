@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from policy_example import call_for, load
 
 from zt_agents.decisions import Outcome
@@ -42,6 +44,14 @@ def test_the_text() -> None:
         "    held:     args.amount <= 100.0",
         "    held:     args.currency in ['EUR', 'USD']",
     ]
+
+
+def test_a_problem_stays_on_its_line() -> None:
+    explanation = explain(POLICY.engine, call_for(POLICY, "finance", "pay", {"amount": "much"}))
+    trace = explanation.rules[0]
+    forged = replace(trace.clauses[0], held=None, problem="no\n    held:     args.amount > 100.0")
+    text = str(replace(explanation, rules=(replace(trace, clauses=(forged,)),)))
+    assert "    held:     args.amount > 100.0" not in text.splitlines()
 
 
 def test_rules_for_other_agents_are_near_misses() -> None:
