@@ -91,6 +91,23 @@ def test_a_positional_argument_is_not_hidden_behind_a_keyword(make_world: Any) -
     assert ran == [(4, 9), (0, 1)]
 
 
+def test_the_same_argument_given_twice_is_refused(make_world: Any) -> None:
+    ran: Ran = []
+
+    def body(*args: Any, **kwargs: Any) -> str:
+        ran.append((args, kwargs))
+        return "ok"
+
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    target = StructuredTool(name="target", description="T.", func=body, args_schema=schema)
+    world = make_world(target, when='args.a == "good"')
+    with world.session():
+        with pytest.raises(AccessDeniedError):
+            target.func("evil", a="good")
+        target.func("good")
+    assert ran == [(("good",), {})]
+
+
 @pytest.mark.parametrize("kind", ["class", "class with its own run", "JSON schema", "inferred"])
 def test_what_the_body_adds_by_default_is_part_of_the_question(kind: str, make_world: Any) -> None:
     ran: Ran = []
