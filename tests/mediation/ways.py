@@ -125,12 +125,14 @@ class RunCallsSuper(ClassTool):
 
 class OwnBatch(ClassTool):
     def batch(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
-        return [self._run(**each) for each in inputs]
+        self._ran.extend((each["a"], 7) for each in inputs)
+        return [each["a"] + 7 for each in inputs]
 
 
 class OwnStream(ClassTool):
     def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
-        yield self._run(**input)
+        self._ran.append((input["a"], 7))
+        yield input["a"] + 7
 
 
 class Documents(BaseRetriever):

@@ -390,6 +390,24 @@ def test_a_permit_lets_one_deeper_layer_pass_once_also_among_threads(make_world:
     assert len(channel.asked) == 8, "one for the call, of which the first body is part, and one for each other body"
 
 
+def test_two_gates_of_one_depth_cannot_both_pass_on_a_permit(make_world: Any) -> None:
+    passed: list[bool] = []
+
+    @tool
+    def race(a: int) -> str:
+        """Let two threads ask at once, past the first look."""
+        permit = current_call()
+        assert permit is not None
+        with ThreadPoolExecutor(2) as pool:
+            passed.extend(pool.map(permit.descend, [99, 99]))
+        return "ok"
+
+    world = make_world(race)
+    with world.session():
+        race.invoke({"a": 1})
+    assert sorted(passed) == [False, True]
+
+
 def test_a_permit_ends_with_its_body(make_world: Any) -> None:
     ran: Ran = []
     left: list[contextvars.Context] = []
