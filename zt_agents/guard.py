@@ -32,7 +32,7 @@ from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AuditError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, as_denial
-from zt_agents.identity import AgentRegistry, TokenIssuer, User
+from zt_agents.identity import AgentRegistry, SigningKey, TokenIssuer, User
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
@@ -91,6 +91,7 @@ class Guard:
         path: str | Path,
         *,
         audit_path: str | Path | None = None,
+        signing_key: SigningKey | None = None,
         channel: Channel | None = None,
         tracer_provider: TracerProvider | None = None,
         clock: Clock = system_clock,
@@ -100,6 +101,8 @@ class Guard:
         Args:
             path: the policy file.
             audit_path: the audit log; the policy's by default.
+            signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
+                is made, and tokens are good in this process alone.
             channel: how a human is asked; None denies every call that needs one.
             tracer_provider: where spans go; None uses the application's global provider.
             clock: seconds since the epoch.
@@ -111,7 +114,10 @@ class Guard:
         """
         # The composition root is above this room; it is named late so that no import points up.
         parts = adapter_module("zt_agents.config").parts_from_file(
-            Path(path), audit_path=Path(audit_path) if audit_path else None, tracer_provider=tracer_provider
+            Path(path),
+            audit_path=Path(audit_path) if audit_path else None,
+            signing_key=signing_key,
+            tracer_provider=tracer_provider,
         )
         return cls(**parts, channel=channel, clock=clock)
 
@@ -194,7 +200,7 @@ class Guard:
         )
 
     def session_from_token(self, token: str) -> Session:
-        """Return the session that *token* proves, open in this process or carried here from another.
+        """Return the session that *token* proves: open in this process, or in one that shares the signing key.
 
         A session from another process knows the user's id, groups and roles, but neither attributes nor intent.
 
