@@ -27,7 +27,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode
 from langgraph.types import Command, interrupt
 from pydantic import AliasChoices, BaseModel, Field, field_validator
-from ways import USER, Bodies, agent, call, executor, function_tool, last, message, model, node, sync_tool
+from ways import USER, Bodies, ClassTool, agent, call, executor, function_tool, last, message, model, node, sync_tool
 from world import HEAD
 
 from zt_agents import AccessDeniedError, ConfigurationError, EnforcementUnavailableError, Guard, ReasonCode
@@ -489,6 +489,35 @@ def test_09_async_streams_too(make_world: Any) -> None:
     assert [r["status"] for r in world.records() if r["kind"] == "outcome"] == ["ok", "abandoned", "error"]
 
 
+def test_09_a_coroutine_handed_out_by_a_plain_function_is_a_body_too(make_world: Any) -> None:
+    from zt_agents import current_call
+
+    ran: Bodies = []
+
+    def start(n: int) -> Any:
+        """Start."""
+
+        async def body() -> int:
+            ran.append(current_call() is not None)
+            return n
+
+        return body()
+
+    later = StructuredTool.from_function(start, name="later", description="Later.")
+    world = make_world(later)
+
+    async def run() -> None:
+        async with world.session():
+            assert await later.invoke({"n": 1}) == 1
+            late = later.invoke({"n": 2})
+        with pytest.raises(AccessDeniedError):
+            await late
+
+    asyncio.run(run())
+    assert ran == [True]
+    assert [r["status"] for r in world.records() if r["kind"] == "outcome"] == ["ok", "error"]
+
+
 # -- 10, 11 ----------------------------------------------------------------------------------------------------------
 
 
@@ -555,6 +584,20 @@ def test_11_a_body_exchanged_after_sealing_does_not_run(make_world: Any) -> None
         with pytest.raises(AccessDeniedError):
             add.invoke({"a": 1})
     assert evil == []
+
+
+@pytest.mark.parametrize("change", [{"description": "Harmless."}, {"name": "sub"}, {"args_schema": Normalised}])
+def test_11_a_class_tool_that_was_changed_after_sealing_is_refused(change: dict[str, Any], make_world: Any) -> None:
+    ran: Bodies = []
+    add = ClassTool(ran)
+    world = make_world(add)
+    changed = add.model_copy(update=change)
+    with world.session():
+        with pytest.raises(AccessDeniedError) as denial:
+            changed._run(a=1)
+        assert denial.value.decision.reasons[0].code is ReasonCode.TAMPERED
+        assert add._run(a=1) == 8
+    assert ran == [(1, 7)]
 
 
 def test_11_no_attribute_of_the_tool_leads_to_the_body(make_world: Any) -> None:

@@ -91,6 +91,73 @@ def test_a_positional_argument_is_not_hidden_behind_a_keyword(make_world: Any) -
     assert ran == [(4, 9), (0, 1)]
 
 
+def test_the_same_argument_given_twice_is_refused(make_world: Any) -> None:
+    ran: Ran = []
+
+    def body(*args: Any, **kwargs: Any) -> str:
+        ran.append((args, kwargs))
+        return "ok"
+
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    target = StructuredTool(name="target", description="T.", func=body, args_schema=schema)
+    world = make_world(target, when='args.a == "good"')
+    with world.session():
+        with pytest.raises(AccessDeniedError):
+            target.func("evil", a="good")
+        target.func("good")
+    assert ran == [(("good",), {})]
+
+
+@pytest.mark.parametrize("kind", ["class", "class with its own run", "JSON schema", "inferred"])
+def test_what_the_body_adds_by_default_is_part_of_the_question(kind: str, make_world: Any) -> None:
+    ran: Ran = []
+
+    class Remove(BaseTool):
+        name: str = "remove"
+        description: str = "Remove."
+
+        def _run(self, path: str, recursive: bool = True) -> str:
+            ran.append((path, recursive))
+            return "gone"
+
+    class OwnRun(Remove):
+        def run(self, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._run(**tool_input)
+
+    def remove(path: str, recursive: bool = True) -> str:
+        """Remove."""
+        ran.append((path, recursive))
+        return "gone"
+
+    schema = {
+        "type": "object",
+        "properties": {"path": {"type": "string"}, "recursive": {"type": "boolean"}},
+        "required": ["path"],
+    }
+    targets: dict[str, BaseTool] = {
+        "class": Remove(),
+        "class with its own run": OwnRun(),
+        "JSON schema": StructuredTool.from_function(remove, args_schema=schema),
+        "inferred": StructuredTool.from_function(remove),
+    }
+    target = targets[kind]
+    rules = """
+  - {id: yes, agents: [helpdesk], tools: [remove], outcome: allow}
+  - {id: no, agents: [helpdesk], tools: [remove], outcome: deny, reason: because, when: "args.recursive == true"}"""
+    world = make_world(target, rules=rules)
+    with world.session():
+        for use in (
+            lambda: target.invoke({"path": "/x"}),
+            lambda: target.run({"path": "/x"}),
+            lambda: asyncio.run(target.ainvoke({"path": "/x"})),
+            lambda: target.invoke({"path": "/x", "recursive": True}),
+        ):
+            with pytest.raises(AccessDeniedError):
+                use()
+        target.invoke({"path": "/x", "recursive": False})
+    assert ran == [("/x", False)]
+
+
 @pytest.mark.parametrize("name", ["callbacks", "run_manager", "config"])
 def test_an_argument_called_like_the_frameworks_is_decided_on_like_any_other(name: str, make_world: Any) -> None:
     ran: Ran = []

@@ -101,9 +101,11 @@ class Seal:
                 return True
         return False
 
-    def arrival(self, tool: BaseTool, depth: Depth, arguments: dict[str, Any]) -> Arrival:
+    def arrival(
+        self, tool: BaseTool, depth: Depth, arguments: dict[str, Any], defaults: Mapping[str, Any]
+    ) -> Arrival:
         """Return the arrival of already parsed *arguments* at a class's own entry point."""
-        return Arrival(self, tool, depth, frozenset(self.injected), (), (), arguments)
+        return Arrival(self, tool, depth, frozenset(self.injected), (), (), arguments, defaults)
 
     def record_invalid(self, kind: str) -> None:
         """Leave a record of a call whose arguments did not parse; the framework raises its own error."""
@@ -143,16 +145,17 @@ def gate(function: Callable[..., Any], depth: Depth, seal: Seal) -> Callable[...
     """Return *function* behind the guard: with its signature, and without a way back to it."""
     hidden = framework_parameters(function) | seal.injected.keys()
     positional = _positional(function)
+    defaults = parameter_defaults(function)
     if depth is Depth.COROUTINE:
 
         async def guarded_coroutine(*args: Any, **kwargs: Any) -> Any:
-            arrival = Arrival(seal, None, depth, hidden, positional, args, kwargs, function)
+            arrival = Arrival(seal, None, depth, hidden, positional, args, kwargs, defaults)
             return await arrival.arun(lambda: function(*arrival.args, **arrival.kwargs))
 
         return wrap(guarded_coroutine, function)
 
     def guarded_function(*args: Any, **kwargs: Any) -> Any:
-        arrival = Arrival(seal, None, depth, hidden, positional, args, kwargs, function)
+        arrival = Arrival(seal, None, depth, hidden, positional, args, kwargs, defaults)
         return arrival.run(lambda: function(*arrival.args, **arrival.kwargs))
 
     return wrap(guarded_function, function)
@@ -162,12 +165,13 @@ def method_gate(method: Callable[..., Any], depth: Depth) -> Callable[..., Any]:
     """Return the method ``_run`` or ``_arun`` of a class behind the guard."""
     framework = framework_parameters(method)
     positional = _positional(method)[1:]
+    defaults = parameter_defaults(method)
     if depth is Depth.ARUN_BODY:
 
         async def guarded_arun(self: BaseTool, /, *args: Any, **kwargs: Any) -> Any:
             seal = Seal.required(self)
             hidden = framework | seal.injected.keys()
-            arrival = Arrival(seal, self, depth, hidden, positional, args, kwargs, method)
+            arrival = Arrival(seal, self, depth, hidden, positional, args, kwargs, defaults)
             return await arrival.arun(lambda: method(self, *arrival.args, **arrival.kwargs))
 
         return wrap(guarded_arun, method)
@@ -175,7 +179,7 @@ def method_gate(method: Callable[..., Any], depth: Depth) -> Callable[..., Any]:
     def guarded_run(self: BaseTool, /, *args: Any, **kwargs: Any) -> Any:
         seal = Seal.required(self)
         hidden = framework | seal.injected.keys()
-        arrival = Arrival(seal, self, depth, hidden, positional, args, kwargs, method)
+        arrival = Arrival(seal, self, depth, hidden, positional, args, kwargs, defaults)
         return arrival.run(lambda: method(self, *arrival.args, **arrival.kwargs))
 
     return wrap(guarded_run, method)
@@ -195,7 +199,7 @@ class Arrival:
         positional: tuple[str, ...],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        function: Callable[..., Any] | None = None,
+        defaults: Mapping[str, Any],
     ) -> None:
         self._seal = seal
         self._depth = depth
@@ -208,7 +212,8 @@ class Arrival:
         self.kwargs: dict[str, Any] = kwargs
         self._refusal = None if parsed else self._forged(entry, positional)
         if self._refusal is None:
-            self._refusal = self._take(hidden, positional, function if not parsed else None)
+            # Pydantic fills in defaults; where it did not parse, what the body would add is part of the question too.
+            self._refusal = self._take(hidden, positional, defaults if seal.validates or not parsed else {})
         if self._refusal is None and entry is not None:
             entry.accepted = {
                 **entry.accepted,
@@ -234,9 +239,9 @@ class Arrival:
         return None
 
     def _take(
-        self, hidden: frozenset[str], positional: tuple[str, ...], function: Callable[..., Any] | None
+        self, hidden: frozenset[str], positional: tuple[str, ...], defaults: Mapping[str, Any]
     ) -> Reason | None:
-        """Copy the arguments; name the positional ones; with *function*, fill in its defaults as well."""
+        """Fill in *defaults*, copy the arguments, and name the positional ones."""
         filled = positional[: len(self.args)]
         if len(self.args) == 1 and not (positional and positional[0] in self._seal.declared):
             positional = (self._seal.single,)  # a single-input tool: its parameter may be called anything
@@ -244,20 +249,17 @@ class Arrival:
             return Reason(ReasonCode.ARGUMENTS, "It was called with more arguments than it takes.")
         if not self.kwargs.keys().isdisjoint((*filled, *positional[: len(self.args)])):
             return Reason(ReasonCode.ARGUMENTS, "It was called with the same argument twice.")
+        absent = {k: v for k, v in defaults.items() if k not in filled and k not in hidden and k not in self.kwargs}
         try:
             self.args = tuple(
                 [v if k in hidden else private_copy(v) for k, v in zip(positional, self.args, strict=False)]
             )
-            self.kwargs = {k: v if k in hidden else private_copy(v) for k, v in self.kwargs.items()}
+            self.kwargs = {k: v if k in hidden else private_copy(v) for k, v in (absent | self.kwargs).items()}
         except ArgumentsError as error:
             return Reason(ReasonCode.ARGUMENTS, error.message)
         for name, value in (*zip(positional, self.args, strict=False), *self.kwargs.items()):
             if name not in hidden:
                 self._visible[name] = value
-        if function is not None:
-            for name, default in parameter_defaults(function).items():
-                if name not in hidden and name not in filled and name not in self._visible:
-                    self._visible[name] = self.kwargs[name] = private_copy(default)
         return None
 
     def _mismatch(self) -> Reason | None:

@@ -285,9 +285,7 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
             given, parsed = self._to_args_and_kwargs(tool_input["args"] if is_call else tool_input, call_id)
             if given:
                 parsed = {seal.single: given[0], **parsed}
-            elif not isinstance(self.args_schema, type):
-                parsed = {**defaults, **parsed}
-            arrival = seal.arrival(self, depth, parsed)
+            arrival = seal.arrival(self, depth, parsed, defaults)
         finally:
             entry_var.reset(token)
 

@@ -52,14 +52,14 @@ def parameter_names(function: Callable[..., Any]) -> frozenset[str]:
 
 
 def parameter_defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the default values of the parameters of *function*."""
+    """Return the default values of the parameters of *function* that can be given by name."""
     found = signature(function)
     if found is None:
         return {}
     return {
         name: parameter.default
         for name, parameter in found.parameters.items()
-        if parameter.default is not parameter.empty
+        if parameter.default is not parameter.empty and parameter.kind is not parameter.POSITIONAL_ONLY
     }
 
 
