@@ -31,7 +31,11 @@ _KEY_BYTES = 32
 
 
 def parts_from_file(
-    path: Path, *, audit_path: Path | None = None, tracer_provider: TracerProvider | None = None
+    path: Path,
+    *,
+    audit_path: Path | None = None,
+    signing_key: SigningKey | None = None,
+    tracer_provider: TracerProvider | None = None,
 ) -> dict[str, Any]:
     """Return the parts of a guard as :meth:`Guard.from_config` needs them."""
     lock = ToolLock.read(lock_path(path))
@@ -40,7 +44,7 @@ def parts_from_file(
     issuer = TokenIssuer(
         issuer=f"spiffe://{policy.trust_domain}/zt-agents",
         audience=f"spiffe://{policy.trust_domain}/zt-agents/guard",
-        key=SigningKey.generate(),
+        key=signing_key or SigningKey.generate(),
     )
     if tracer_provider is None:
         export_from_environment()

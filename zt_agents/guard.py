@@ -13,10 +13,8 @@ What happens to a call is in ``funnel``; here is what it is made of, and the two
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -32,10 +30,11 @@ from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AuditError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, as_denial
-from zt_agents.identity import AgentRegistry, TokenIssuer, User
+from zt_agents.identity import AgentRegistry, SigningKey, TokenIssuer, User
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
+from zt_agents.streams import conclude
 from zt_agents.telemetry import CallSpan, Tracing
 from zt_agents.telemetry import attributes as names
 
@@ -91,6 +90,7 @@ class Guard:
         path: str | Path,
         *,
         audit_path: str | Path | None = None,
+        signing_key: SigningKey | None = None,
         channel: Channel | None = None,
         tracer_provider: TracerProvider | None = None,
         clock: Clock = system_clock,
@@ -100,6 +100,8 @@ class Guard:
         Args:
             path: the policy file.
             audit_path: the audit log; the policy's by default.
+            signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
+                is made, and tokens are good in this process alone.
             channel: how a human is asked; None denies every call that needs one.
             tracer_provider: where spans go; None uses the application's global provider.
             clock: seconds since the epoch.
@@ -111,7 +113,10 @@ class Guard:
         """
         # The composition root is above this room; it is named late so that no import points up.
         parts = adapter_module("zt_agents.config").parts_from_file(
-            Path(path), audit_path=Path(audit_path) if audit_path else None, tracer_provider=tracer_provider
+            Path(path),
+            audit_path=Path(audit_path) if audit_path else None,
+            signing_key=signing_key,
+            tracer_provider=tracer_provider,
         )
         return cls(**parts, channel=channel, clock=clock)
 
@@ -194,7 +199,7 @@ class Guard:
         )
 
     def session_from_token(self, token: str) -> Session:
-        """Return the session that *token* proves, open in this process or carried here from another.
+        """Return the session that *token* proves: open in this process, or in one that shares the signing key.
 
         A session from another process knows the user's id, groups and roles, but neither attributes nor intent.
 
@@ -269,7 +274,7 @@ class Guard:
             permit.failed(error)
             raise
         permit.pause()
-        return _conclude(permit, result)
+        return conclude(permit, result)
 
     async def arun(self, invocation: Invocation, body: Callable[[], Awaitable[Any]], *, layer: int = 0) -> Any:
         """The async twin of :meth:`run`: waits for humans and the disk without holding the event loop."""
@@ -300,7 +305,7 @@ class Guard:
             permit.failed(error)
             raise
         permit.pause()
-        return _conclude(permit, result)
+        return conclude(permit, result)
 
     @property
     def has_channel(self) -> bool:
@@ -357,106 +362,3 @@ class Guard:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _conclude(permit: Permit, result: Any) -> Any:
-    """Close the call, or hand on a result in which the body has yet to run, with its permit around it."""
-    if inspect.isgenerator(result):
-        return _stream(permit, result)
-    if inspect.isasyncgen(result):
-        return _astream(permit, result)
-    if inspect.iscoroutine(result):
-        return _awaited(permit, result)
-    permit.finished(result)
-    return result
-
-
-def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Drive a body that is a generator, its permit and span current at each of its steps and at no other time."""
-
-    def drive() -> Generator[Any, Any, Any]:
-        ended = False
-        try:
-            sent: Any = yield  # started below, so that dropping the stream unread is noticed too
-            while True:
-                permit.proceed()
-                permit.resume()
-                try:
-                    item = steps.send(sent)
-                finally:
-                    permit.pause()
-                sent = yield item
-        except StopIteration as stop:
-            ended = True
-            permit.finished(None, streamed=True)
-            return stop.value
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            ended = True
-            permit.failed(error)
-            raise
-        finally:
-            try:
-                steps.close()
-            finally:
-                if not ended:
-                    permit.abandoned()
-
-    stream = drive()
-    next(stream)
-    return stream
-
-
-def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
-    """The async twin of :func:`_stream`."""
-
-    async def drive() -> AsyncGenerator[Any, Any]:
-        ended = False
-        try:
-            sent: Any = yield
-            while True:
-                permit.proceed()
-                permit.resume()
-                try:
-                    item = await steps.asend(sent)
-                finally:
-                    permit.pause()
-                sent = yield item
-        except StopAsyncIteration:
-            ended = True
-            permit.finished(None, streamed=True)
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            ended = True
-            permit.failed(error)
-            raise
-        finally:
-            try:
-                await steps.aclose()
-            finally:
-                if not ended:
-                    permit.abandoned()
-
-    stream = drive()
-    with suppress(StopIteration):
-        stream.asend(None).send(None)  # runs to the first yield, which awaits nothing
-    return stream
-
-
-async def _awaited(permit: Permit, body: Coroutine[Any, Any, Any]) -> Any:
-    """Await a body that a plain function returned as a coroutine, its permit and span current meanwhile."""
-    try:
-        permit.proceed()
-        permit.resume()
-        try:
-            result = await body
-        finally:
-            permit.pause()
-    except BaseException as error:
-        body.close()
-        permit.failed(error)
-        raise
-    permit.finished(result, streamed=True)
-    return result

@@ -30,6 +30,7 @@ FLOORS = {
     "zt_agents.evidence": 7,
     "zt_agents.invocation": 7,
     "zt_agents.guard": 7,
+    "zt_agents.streams": 7,
     "zt_agents.stores": 7,
     "zt_agents": 8,  # the face: re-exports
     "zt_agents.integrations": 8,

@@ -183,6 +183,20 @@ def test_a_token_from_another_process_knows_the_users_groups(guard: Guard, add: 
     assert add.invoke({"a": 1}, config={"configurable": {"zt_session": token}}) == 2
 
 
+def test_processes_that_share_a_key_hand_sessions_on(tmp_path: Path, add: BaseTool) -> None:
+    path, key = write_policy(tmp_path, POLICY, [add]), SigningKey.generate()
+    with (
+        Guard.from_config(path, signing_key=key) as first,
+        Guard.from_config(path, signing_key=key) as second,
+        Guard.from_config(path) as stranger,
+    ):
+        second.protect(add)
+        session = first.session(agent="helpdesk", on_behalf_of="alice", intent="add")
+        assert add.invoke({"a": 1}, config={"configurable": {"zt_session": session.token}}) == 2
+        with pytest.raises(IdentityError):
+            stranger.session_from_token(session.token)
+
+
 def test_a_token_of_a_stranger_is_no_session(guard: Guard, clock: Clock) -> None:
     stranger = TokenIssuer(issuer=guard.issuer.issuer, audience=guard.issuer.audience, key=SigningKey.generate())
     agent = guard.registry.get("helpdesk")

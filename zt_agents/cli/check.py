@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FINDINGS = 1
 """Exit code when something was found."""
-_MOST_CHANGES = 30
+_MOST_CHANGES = 200
 _ACCEPTABLE = frozenset({Standing.DRIFTED, Standing.UNRECORDED})
 
 

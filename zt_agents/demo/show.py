@@ -146,7 +146,7 @@ class Show:
         for call in calls:
             record = call.decision
             _, word, style = _look(call)
-            cells = {
+            cells: dict[str, str | Text] = {
                 "time": as_datetime(record["time"]).strftime("%H:%M:%S"),
                 "decision": Text(word, style),
                 "call": visible(f"{record['tool']} {record.get('resource', '').partition('/')[2]}".strip()),

@@ -7,6 +7,7 @@ it reports is translated here.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,11 +40,12 @@ _OTHER_LANGUAGES = {
     "upper": "upperAscii", "toUpperCase": "upperAscii", "strip": "trim", "includes": "contains", "any": "exists",
     "some": "exists", "every": "all", "str": "string", "float": "double", "match": "matches",
 }  # fmt: skip
+_BUILDERS = frozenset({"format", "join", "replace"})
 _FUNCTIONS = (
     "all", "bool", "bytes", "charAt", "contains", "double", "duration", "dyn", "endsWith", "exists",
-    "exists_one", "filter", "format", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
+    "exists_one", "filter", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
     "getFullYear", "getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "has",
-    "indexOf", "int", "join", "lastIndexOf", "lowerAscii", "map", "matches", "quote", "replace",
+    "indexOf", "int", "lastIndexOf", "lowerAscii", "map", "matches", "quote",
     "reverse", "size", "split", "startsWith", "string", "substring", "timestamp", "trim", "type", "uint",
     "upperAscii",
 )  # fmt: skip
@@ -58,6 +60,7 @@ def in_the_words(
         *_names(tokens, used, scope, tool),
         *_presence_tests(tokens, used, scope),
         *_impossible_texts(tokens, used, scope),
+        *_built_texts(tokens),
     ]
 
 
@@ -127,6 +130,16 @@ def _impossible_texts(tokens: tuple[Token, ...], used: tuple[Chain, ...], scope:
             if text is not None and text not in choices:
                 hint = did_you_mean(text, choices) or f" It is one of {', '.join(choices)}."
                 yield Mistake(f"{chain.name} is never {text!r}.{hint}", tokens[index].start)
+
+
+def _built_texts(tokens: tuple[Token, ...]) -> Iterator[Mistake]:
+    """Refuse functions that can make a text far longer than any argument: nobody can interrupt an evaluation."""
+    for index, token in enumerate(tokens):
+        if token.text in _BUILDERS and _text(tokens, index + 1) == "(":
+            yield Mistake(f"{token.text}() builds texts; a condition compares them: try matches().", token.start)
+        text = plain_text(token)
+        if text is not None and not unicodedata.is_normalized("NFC", text):
+            yield Mistake("this text is not in Unicode's normal form C, so no argument equals it.", token.start)
 
 
 def _compared_with(tokens: tuple[Token, ...], chain: Chain, value_type: ValueType) -> Iterator[int]:

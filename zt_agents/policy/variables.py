@@ -7,6 +7,7 @@ Every argument is a variable of its own below ``args``. Nothing a model writes r
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -86,11 +87,17 @@ def _plain(value: Any) -> Any:
 
 
 def _whole(text: str) -> str:
-    """Return *text* if CEL would see all of it: the binding passes text on only up to its first NUL."""
+    """Return *text* if a comparison can be trusted: CEL sees all of it, and no equal text is spelled otherwise.
+
+    The binding passes text on only up to its first NUL. And what is not in Unicode's normal form C looks like another
+    text and is not equal to it, so a rule about the one would miss the other.
+    """
     if "\0" in text:
         raise ValueError("a text with a NUL character")
     if not text.isascii():
         text.encode()  # raises for half a surrogate pair
+        if not unicodedata.is_normalized("NFC", text):
+            raise ValueError("a text that is not in Unicode's normal form C")
     return text
 
 

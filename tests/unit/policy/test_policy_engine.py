@@ -249,6 +249,7 @@ def test_text_does_not_end_at_a_nul() -> None:
     assert outcome(policy, "finance", "pay") is ALLOW
     assert outcome(policy, "finance", "pay", {"to": "DE02\0, GB66"}) is DENY
     assert outcome(policy, "finance", "pay", {"tags": ["a\0b"]}) is DENY
+    assert outcome(policy, "finance", "pay", {"to": "DE02 Mu\u0308ller"}) is DENY  # looks like another text
     assert outcome(policy, "finance", "pay", user=User("alice\0, mallory")) is DENY
     facts = rules("finance pay allow when: user.attributes.role == 'payer'")
     for attributes in ({"role": "payer\0x"}, {"role": "payer", "x": ["\0"]}, {"role\0x": "payer"}):

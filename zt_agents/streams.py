@@ -1,0 +1,117 @@
+"""Bodies that go on after they have returned: generators, async generators, coroutines that a plain function hands out.
+
+The call was decided before; here its permit and span are made current at each step and at no other time, its session is
+looked at again before each step, and its end is recorded, also when nobody reads to the end.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from contextlib import suppress
+from typing import Any
+
+from zt_agents.funnel import Permit
+
+
+def conclude(permit: Permit, result: Any) -> Any:
+    """Close the call, or hand on a result in which the body has yet to run, with its permit around it."""
+    if inspect.isgenerator(result):
+        return _stream(permit, result)
+    if inspect.isasyncgen(result):
+        return _astream(permit, result)
+    if inspect.iscoroutine(result):
+        return _awaited(permit, result)
+    permit.finished(result)
+    return result
+
+
+def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Drive a body that is a generator, its permit and span current at each of its steps and at no other time."""
+
+    def drive() -> Generator[Any, Any, Any]:
+        ended = False
+        try:
+            sent: Any = yield  # started below, so that dropping the stream unread is noticed too
+            while True:
+                permit.proceed()
+                permit.resume()
+                try:
+                    item = steps.send(sent)
+                finally:
+                    permit.pause()
+                sent = yield item
+        except StopIteration as stop:
+            ended = True
+            permit.finished(None, streamed=True)
+            return stop.value
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            ended = True
+            permit.failed(error)
+            raise
+        finally:
+            try:
+                steps.close()
+            finally:
+                if not ended:
+                    permit.abandoned()
+
+    stream = drive()
+    next(stream)
+    return stream
+
+
+def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+    """The async twin of :func:`_stream`."""
+
+    async def drive() -> AsyncGenerator[Any, Any]:
+        ended = False
+        try:
+            sent: Any = yield
+            while True:
+                permit.proceed()
+                permit.resume()
+                try:
+                    item = await steps.asend(sent)
+                finally:
+                    permit.pause()
+                sent = yield item
+        except StopAsyncIteration:
+            ended = True
+            permit.finished(None, streamed=True)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            ended = True
+            permit.failed(error)
+            raise
+        finally:
+            try:
+                await steps.aclose()
+            finally:
+                if not ended:
+                    permit.abandoned()
+
+    stream = drive()
+    with suppress(StopIteration):
+        stream.asend(None).send(None)  # runs to the first yield, which awaits nothing
+    return stream
+
+
+async def _awaited(permit: Permit, body: Coroutine[Any, Any, Any]) -> Any:
+    """Await a body that a plain function returned as a coroutine, its permit and span current meanwhile."""
+    try:
+        permit.proceed()
+        permit.resume()
+        try:
+            result = await body
+        finally:
+            permit.pause()
+    except BaseException as error:
+        body.close()
+        permit.failed(error)
+        raise
+    permit.finished(result, streamed=True)
+    return result
