@@ -29,7 +29,7 @@ from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AuditError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
-from zt_agents.funnel import Permit, Replayed, as_denial
+from zt_agents.funnel import Permit, Replayed, as_denial, current_call
 from zt_agents.identity import AgentRegistry, SigningKey, TokenIssuer, User
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
@@ -347,8 +347,10 @@ class Guard:
 
     # -- evidence -------------------------------------------------------------------------------------------------
 
-    def start_session_span(self, session: Session) -> CallSpan:
-        """Start the ``invoke_agent`` span that a session's calls hang below."""
+    def begin(self, session: Session) -> CallSpan:
+        """Note in whose call *session* is entered, and start the ``invoke_agent`` span that its calls hang below."""
+        permit = current_call()
+        session.within = permit.session if permit is not None else None
         attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
         attributes.update(session.described)
         return self.tracing.start(f"{names.SPAN_INVOKE_AGENT} {session.agent.name}", attributes)

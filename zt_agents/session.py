@@ -67,6 +67,8 @@ class Session:
         self.described: Mapping[str, Any] = {}
         """All attributes of the session."""
         self.span: CallSpan | None = None
+        self.within: Session | None = None
+        """The session of the call in whose body this one was entered, if any: a sub-agent works within its caller's."""
         self._label = Label()
         self._joined = self._label
         """The label that was joined last: joining it again would change nothing."""
@@ -89,7 +91,7 @@ class Session:
         if self._reset is not None:
             raise ConfigurationError("This session is already entered.", hint="Open one session per task.")
         self._reset = _current.set(self)
-        self.span = self.guard.start_session_span(self)
+        self.span = self.guard.begin(self)
         self.span.attach()
         return self
 

@@ -1,7 +1,8 @@
 """What reaches a gate besides the arguments: which tool was entered and how, and on whose session.
 
-A session is carried, most specific first, by a :class:`ZeroTrustCallback` in the run's callbacks, by a signed token in
-``config["configurable"]["zt_session"]``, or by the context of ``with guard.session(...)``.
+A session is carried, most specific first, by a ``with guard.session(...)`` that a tool's body enters for a sub-agent;
+by a :class:`ZeroTrustCallback` in the run's callbacks; by a signed token in ``config["configurable"]["zt_session"]``; by
+a ``with guard.session(...)`` around the run.
 """
 
 from __future__ import annotations
@@ -55,18 +56,28 @@ class SessionCarrier:
 def find_session(guard: Guard) -> tuple[Session | None, Reason | None]:
     """Return the session of this call, and what is wrong with how it was carried."""
     config: Any = var_child_runnable_config.get()
-    if config:
-        callbacks = config.get("callbacks")
-        handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", ())
-        for handler in handlers:
-            if isinstance(handler, SessionCarrier):
-                return handler.session, None
-        token = (config.get("configurable") or {}).get(SESSION_KEY)
-        if token is not None:
-            if not isinstance(token, str):
-                return None, Reason(ReasonCode.IDENTITY, "The session's token is not a text.")
-            try:
-                return guard.session_from_token(token), None
-            except IdentityError as error:
-                return None, Reason(ReasonCode.IDENTITY, error.message)
-    return current_session(), None
+    carried, wrong = _carried(guard, config) if config else (None, None)
+    entered = current_session()
+    # A tool's body may enter a session of its own, for a sub-agent. What carried its caller's session is inherited by
+    # all that runs inside, and does not stand against it.
+    if wrong is None and entered is not None and (carried is None or entered.within is carried):
+        return entered, None
+    return carried, wrong
+
+
+def _carried(guard: Guard, config: Any) -> tuple[Session | None, Reason | None]:
+    """Return the session that the run's callbacks or config carry, and what is wrong with it."""
+    callbacks = config.get("callbacks")
+    handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", ())
+    for handler in handlers:
+        if isinstance(handler, SessionCarrier):
+            return handler.session, None
+    token = (config.get("configurable") or {}).get(SESSION_KEY)
+    if token is None:
+        return None, None
+    if not isinstance(token, str):
+        return None, Reason(ReasonCode.IDENTITY, "The session's token is not a text.")
+    try:
+        return guard.session_from_token(token), None
+    except IdentityError as error:
+        return None, Reason(ReasonCode.IDENTITY, error.message)
