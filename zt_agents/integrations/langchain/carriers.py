@@ -1,7 +1,7 @@
 """What reaches a gate besides the arguments: which tool was entered and how, and on whose session.
 
 A session is carried, most specific first, by a ``with guard.session(...)`` that a tool's body enters for a sub-agent;
-by a :class:`ZeroTrustCallback` in the run's callbacks; by a signed token in ``config["configurable"]["zt_session"]``; by
+by a :class:`ZeroTrustCallback` in the callbacks; by a signed token in ``config["configurable"]["zt_session"]``; by
 a ``with guard.session(...)`` around the run.
 """
 
