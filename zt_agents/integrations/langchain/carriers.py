@@ -60,9 +60,17 @@ def find_session(guard: Guard) -> tuple[Session | None, Reason | None]:
     entered = current_session()
     # A tool's body may enter a session of its own, for a sub-agent. What carried its caller's session is inherited by
     # all that runs inside, and does not stand against it.
-    if wrong is None and entered is not None and (carried is None or entered.within is carried):
+    if wrong is None and entered is not None and (carried is None or _within(entered, carried)):
         return entered, None
     return carried, wrong
+
+
+def _within(session: Session, outer: Session) -> bool:
+    """Return whether *session* was entered, at whatever depth, in a body that ran under *outer*."""
+    caller = session.within
+    while caller is not None and caller is not outer:
+        caller = caller.within
+    return caller is outer
 
 
 def _carried(guard: Guard, config: Any) -> tuple[Session | None, Reason | None]:
