@@ -36,7 +36,7 @@ class Site(BaseTool):
     name: str = "search"
     description: str = "Search."
 
-    def _run(self, query: str, site: str = None) -> str:  # type: ignore[assignment]  # as people write it
+    def _run(self, query: str, site: str = None) -> str:  # type: ignore[assignment]  # noqa: RUF013 - as people write it
         return f"{query} {site}"
 
 

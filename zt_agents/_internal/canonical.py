@@ -29,8 +29,8 @@ from uuid import UUID
 import orjson
 import rfc8785
 from pydantic import AliasChoices, AliasPath, AnyUrl, BaseModel, RootModel, SecretBytes, SecretStr
-from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic.fields import FieldInfo
+from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic_core import to_jsonable_python
 
 from zt_agents.errors import ArgumentsError
@@ -141,7 +141,7 @@ def _convert(value: Any) -> Any:
 
 
 def _public(name: str, field: FieldInfo) -> str:
-    """Return what the model's JSON Schema calls *field*: a condition, and a human who approves, know it by that name."""
+    """Return what the model's JSON Schema calls *field*: conditions, and humans who approve, know it by that name."""
     alias = field.validation_alias
     for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
         path = choice.path if isinstance(choice, AliasPath) else [choice]

@@ -7,7 +7,8 @@ a ``with guard.session(...)`` around the run.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -44,6 +45,12 @@ class Entry:
 
 
 entry_var: ContextVar[Entry | None] = ContextVar("zt_agents_entry", default=None)
+
+
+def leave(token: Token[Entry | None]) -> None:
+    """Undo ``entry_var.set``. A coroutine that was dropped is closed in any context, where nothing is to be undone."""
+    with suppress(ValueError):
+        entry_var.reset(token)
 
 
 class SessionCarrier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from enum import IntEnum
 from typing import Any, ClassVar, NoReturn
@@ -21,6 +22,10 @@ from zt_agents.integrations.langchain.signatures import framework_parameters, pa
 from zt_agents.invocation import GuardedTool, Invocation
 
 _FIXED = ("name", "description", "args_schema", "func", "coroutine", "response_format")
+
+
+sealing_lock = threading.RLock()
+"""Held while a tool is sealed."""
 
 
 class Depth(IntEnum):
@@ -81,6 +86,9 @@ class Seal:
             SealError: the tool was sealed and lost its seal, by pickling for example.
         """
         seal = tool.__dict__.get(cls.SLOT)
+        if not isinstance(seal, cls):
+            with sealing_lock:  # another thread may have exchanged the class and be about to attach the seal
+                seal = tool.__dict__.get(cls.SLOT)
         if not isinstance(seal, cls):
             raise SealError(
                 f"The tool {tool.name!r} was sealed and has lost its guard.", hint="Call guard.protect(tool) again."

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -32,9 +31,9 @@ from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import ConfigurationError, SealError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import tripwire
-from zt_agents.integrations.langchain.carriers import Entry, entry_var
+from zt_agents.integrations.langchain.carriers import Entry, entry_var, leave
 from zt_agents.integrations.langchain.describe import describe
-from zt_agents.integrations.langchain.gates import Arrival, Depth, Seal, gate, method_gate, refuse
+from zt_agents.integrations.langchain.gates import Arrival, Depth, Seal, gate, method_gate, refuse, sealing_lock
 from zt_agents.integrations.langchain.injection import called_by_tool_node, forged, forgery, unwrap
 from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults
 
@@ -45,7 +44,6 @@ _FAN_OUT = (
 )  # fmt: skip
 
 _classes: WeakKeyDictionary[type[BaseTool], type[BaseTool]] = WeakKeyDictionary()
-_lock = threading.RLock()
 
 
 def protect(guard: Guard, tools: Any) -> Any:
@@ -87,7 +85,7 @@ def seal(guard: Guard, tool: BaseTool) -> None:
     Raises:
         ConfigurationError: another guard sealed it, or its class cannot be subclassed in place.
     """
-    with _lock:
+    with sealing_lock:
         present = Seal.of(tool)
         if present is not None and present.guarded.guard is guard:
             return
@@ -230,7 +228,7 @@ def _entry(original: type[BaseTool], name: str) -> Callable[..., Any]:
             try:
                 return await inner(self, *args, **kwargs)
             finally:
-                entry_var.reset(token)
+                leave(token)
 
         return arun
 
@@ -239,7 +237,7 @@ def _entry(original: type[BaseTool], name: str) -> Callable[..., Any]:
         try:
             return inner(self, *args, **kwargs)
         finally:
-            entry_var.reset(token)
+            leave(token)
 
     return run
 
@@ -259,7 +257,7 @@ def _ainvoke(original: type[BaseTool]) -> Callable[..., Any]:
         try:
             return await inner(self, input, config, **kwargs)
         finally:
-            entry_var.reset(token)
+            leave(token)
 
     return ainvoke
 
@@ -287,7 +285,7 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
                 parsed = {seal.single: given[0], **parsed}
             arrival = seal.arrival(self, depth, parsed, defaults)
         finally:
-            entry_var.reset(token)
+            leave(token)
 
         def body() -> Any:
             arguments: Any = arrival.kwargs
@@ -307,7 +305,7 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
             try:
                 return await arrival.arun(body)
             finally:
-                entry_var.reset(token)
+                leave(token)
 
         return aown
 
@@ -317,7 +315,7 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
         try:
             return arrival.run(body)
         finally:
-            entry_var.reset(token)
+            leave(token)
 
     return own
 
