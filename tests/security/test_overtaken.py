@@ -13,7 +13,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.tools import StructuredTool, tool
 
-from zt_agents import AccessDeniedError
+from zt_agents import AccessDeniedError, current_call
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import Decision, Obligation, Outcome, Reason, ReasonCode
 from zt_agents.errors import AuditWriteError, EnforcementUnavailableError, TokenRevokedError
@@ -134,6 +134,58 @@ def test_a_coroutine_dropped_with_its_loop_leaves_an_outcome_and_a_span(
     (span,) = world.spans()
     assert span.error
     assert "Failed to detach" not in caplog.text
+
+
+@pytest.mark.parametrize("end", ["read", "closed", "dropped"])
+@pytest.mark.parametrize("use_async", [False, True])
+def test_a_stream_read_in_another_session_stays_under_its_own(end: str, use_async: bool, make_world: Any) -> None:
+    @tool
+    def who() -> str:
+        """Tell whose call this is."""
+        return str(current_call().session.user.id)  # type: ignore[union-attr]
+
+    seen: list[str] = []
+
+    @tool
+    def steps() -> Any:
+        """Take steps."""
+
+        def take() -> Any:
+            try:
+                for _ in range(2):
+                    yield who.invoke({})
+            finally:
+                seen.append(who.invoke({}))
+
+        async def atake() -> Any:
+            for step in take():
+                yield step
+
+        return atake() if use_async else take()
+
+    world = make_world(who, steps)
+
+    async def next_of(stream: Any) -> Any:
+        return await anext(stream) if use_async else next(stream)
+
+    async def run() -> None:
+        with world.session(on_behalf_of="alice@acme.example"):
+            stream = steps.invoke({})
+            seen.append(await next_of(stream))
+            with world.session(on_behalf_of="bob@acme.example"):
+                seen.append(await next_of(stream))
+                if end == "read":
+                    with pytest.raises((StopIteration, StopAsyncIteration, RuntimeError)):
+                        await next_of(stream)
+                elif end == "closed":
+                    await stream.aclose() if use_async else stream.close()
+                else:
+                    del stream
+                    gc.collect()
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert seen == ["alice@acme.example"] * 3
 
 
 def test_a_call_that_arrives_while_its_tool_is_sealed_waits_for_the_seal(
