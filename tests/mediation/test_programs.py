@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import uuid
+import weakref
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -143,3 +145,22 @@ def test_keys_in_a_refused_value_are_not_shown(make_world: Any) -> None:
     with world.session(), pytest.raises(AccessDeniedError, match="people does not match") as refused:
         tool.invoke({"people": {"carol@secret.example": "x"}})
     assert "carol" not in str(refused.value)
+
+
+def test_tools_and_classes_made_for_one_request_are_freed(make_world: Any) -> None:
+    world = make_world(Site())
+
+    def request() -> weakref.ref[type]:
+        class Own(Site):
+            """Made anew for each request."""
+
+            description: str = "Search."
+
+        world.guard.protect(tool := Own())
+        with world.session():
+            assert tool.invoke({"query": "q"}) == "q None"
+        return weakref.ref(Own)
+
+    made = [request() for _ in range(5)]
+    gc.collect()
+    assert [kept() for kept in made] == [None] * 5

@@ -20,7 +20,6 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -43,7 +42,8 @@ _FAN_OUT = (
     "stream", "astream", "transform", "atransform", "astream_events", "astream_log",
 )  # fmt: skip
 
-_classes: WeakKeyDictionary[type[BaseTool], type[BaseTool]] = WeakKeyDictionary()
+_SEALED = "__zt_sealed_class__"
+"""Where a class keeps the subclass that its sealed instances get: they go together."""
 
 
 def protect(guard: Guard, tools: Any) -> Any:
@@ -123,9 +123,10 @@ def _suspends(error: BaseException) -> bool:
 
 def _sealed_class(original: type[BaseTool]) -> type[BaseTool]:
     """Return the subclass of *original* that its sealed instances get; one per class."""
-    known = _classes.get(original)
+    known: type[BaseTool] | None = original.__dict__.get(_SEALED)
     if known is None:
-        known = _classes[original] = _build(original)
+        known = _build(original)
+        setattr(original, _SEALED, known)
     return known
 
 
