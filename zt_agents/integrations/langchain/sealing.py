@@ -114,7 +114,7 @@ def seal(guard: Guard, tool: BaseTool) -> None:
 def _suspends(error: BaseException) -> bool:
     # LangGraph pauses a node by raising. Known by name, because LangGraph may not be installed.
     return any(
-        kind.__name__ == "GraphBubbleUp" and kind.__module__ == "langgraph.errors" for kind in type(error).__mro__
+        kind.__name__ == "GraphInterrupt" and kind.__module__ == "langgraph.errors" for kind in type(error).__mro__
     )
 
 
