@@ -96,7 +96,7 @@ def as_event(call: Call, *, log_id: str) -> dict[str, Any]:
         **_security_control(call),
         "ai_agent": {
             "uid": text(said, "agent_id"),
-            "name": text(said, "agent"),
+            "name": text(said, "agent") or "unknown",
             "version": text(said, "agent_version"),
             "instance_uid": text(said, "session_id"),
             "type_id": 2,
