@@ -114,9 +114,9 @@ def who(call: Call) -> str:
     said = call.said
     agent = " ".join(filter(None, (text(said, "agent"), text(said, "agent_version")))) or "an unknown agent"
     parts = [f"{agent} for {text(said, 'user_id') or 'nobody known'}"]
-    parts += [
-        f"{word} {text(said, name)}" for word, name in (("task", "task"), ("session", "session_id")) if text(said, name)
-    ]
+    task, session = text(said, "task"), text(said, "session_id")
+    parts += [f"task {task}"] if task and task != session else []
+    parts += [f"session {session}"] if session else []
     return visible(", ".join(parts))
 
 

@@ -21,7 +21,7 @@ from zt_agents.cli.timeline import LOOKS, Story, data, duration, took, who, why
 _LANE, _TOP, _LEFT, _RIGHT = 46, 34, 24, 60
 """Pixels: height of a lane, and the margins of the picture."""
 _STEP, _FURTHER, _FURTHEST = 20.0, 9.0, 150.0
-_BETWEEN_TICKS = 90.0
+_TICK_LETTER = 7.0
 _LONGEST = 300
 """Characters of a text that are shown; the log has all of it."""
 
@@ -135,14 +135,14 @@ def _places(story: Story) -> list[float]:
 
 
 def _ticks(story: Story, places: list[float], height: int) -> Iterator[str]:
-    last, today = -math.inf, ""
+    free, today = -math.inf, ""
     for call, x in zip(story.calls, places, strict=True):
         moment = story.when(call.start)
-        day = story.day(call)
-        if moment is None or (x - last < _BETWEEN_TICKS and (day == today or x - last < _BETWEEN_TICKS / 2)):
+        if moment is None or x < free:
             continue
-        label = f"{moment:%H:%M:%S}" if day == today else f"{moment:%a} {moment.day} {moment:%b %H:%M}"
-        last, today = x, day
+        day = story.day(call)
+        label = f"{moment:%H:%M:%S}" if day == today else f"{moment:%a} {moment.day} {moment:%b %H:%M:%S}"
+        free, today = x + _TICK_LETTER * (len(label) + 3), day
         yield (
             f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 8}" y2="{height}"/>'
             f'<text class="faint" x="{x:.1f}" y="{_TOP - 14}">{label}</text>'

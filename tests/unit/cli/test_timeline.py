@@ -266,6 +266,10 @@ def test_the_picture_has_a_lane_a_session_and_a_mark_a_call(path, tmp_path) -> N
     places = [float(re.match(r"translate\(([\d.]+)", mark.get("transform") or "")[1]) for mark in marks]  # type: ignore[index]
     assert places == sorted(places)
     assert max(places) < float(svg.get("width") or 0)
+    ticks = [tick for tick in svg.findall(f"{space}text") if tick.get("class") == "faint"]
+    assert [tick.text for tick in ticks][:2] == ["Tue 14 Nov 22:13:20", "22:13:50"]
+    ends = [float(tick.get("x") or 0) + 7 * len(tick.text or "") for tick in ticks]
+    assert all(end < float(tick.get("x") or 0) for end, tick in zip(ends, ticks[1:], strict=False))
 
 
 def test_each_state_has_a_shape_a_colour_and_a_word_of_its_own(path, tmp_path) -> None:
