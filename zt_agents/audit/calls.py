@@ -208,8 +208,8 @@ def records_after(
 def call_ending_with(snapshot: Snapshot, record: dict[str, Any], selection: Selection) -> Call | None:
     """Return the call of *record* if no later record of it is selected, so that each call is met once."""
     call, parts = _whole(snapshot, record)
-    last = max((part["seq"] for part in parts if selection.holds(part)), default=record["seq"])
-    return call if last <= record["seq"] else None
+    later = any(part["seq"] > record["seq"] and selection.holds(part) for part in parts)
+    return None if later else call
 
 
 def _whole(snapshot: Snapshot, record: dict[str, Any]) -> tuple[Call, list[dict[str, Any]]]:

@@ -109,6 +109,8 @@ def test_json_has_the_whole_records(filled) -> None:
         (("--since", "1970-01-01T00:03:20"), "bc"),
         (("--until", "1970-01-01T01:03:20+01:00"), "a"),
         (("--since", "1h"), ""),
+        (("--since", "last tuesday"), ""),
+        (("--until", "2 weeks ago"), "abc"),
         (("--limit", "2"), "bc"),
         (("--outcome", "allow", "--limit", "1"), "c"),
     ],
