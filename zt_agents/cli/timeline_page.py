@@ -69,6 +69,7 @@ ul.legend{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;list-style:none;padding:0
 .legend svg,td svg{width:18px;height:18px;vertical-align:-4px}
 table{border-collapse:collapse;width:100%}caption{text-align:left;padding:.3rem 0}
 th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+td.tool{min-width:9rem}
 td.word{white-space:nowrap}tr:target{background:var(--band);outline:2px solid var(--ink)}
 tr:focus-visible,a:focus-visible,.picture:focus-visible{outline:2px solid var(--approved)}
 """ + "".join(f".{state}{{color:var(--{state})}}" for state in CallState)
@@ -193,7 +194,7 @@ def _row(story: Story, number: int, call: Call) -> str:
     cells = [
         f'<td class="word">{f"{moment:%H:%M:%S}" if moment else "unknown"}</td>',
         f'<td class="word">{_symbol(call.state)} {call.state}</td>',
-        f"<td><strong>{_safe(text(said, 'tool'))}</strong> {_safe(text(said, 'tier'))}</td>",
+        f"<td class=\"tool\"><strong>{_safe(text(said, 'tool'))}</strong> {_safe(text(said, 'tier'))}</td>",
         f"<td>{_safe(data(call))}</td>",
         f"<td>{_safe(took(call) + waited)}</td>",
         f"<td>{_safe(why(call))}</td>",
