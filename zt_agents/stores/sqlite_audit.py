@@ -50,6 +50,8 @@ _SCHEMA = {
     ),
     "record_time": "CREATE INDEX record_time ON record (time)",
     "record_decision": "CREATE INDEX record_decision ON record (decision_id)",
+    "record_agent": "CREATE INDEX record_agent ON record (agent)",
+    "record_user": "CREATE INDEX record_user ON record (user)",
 }
 _WIDTH = 8
 _MAX_ROWS = 512
