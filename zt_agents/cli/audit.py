@@ -133,17 +133,17 @@ def verify_log(
     if key is not None and checkpoint is None:
         raise typer.BadParameter("a key is of use with a checkpoint only", param_hint="--key")
     with _or_exit():
-        held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else []
+        held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else None
         if log.exists() and (not log.is_file() or log.stat().st_size):
             with _progress() as progress:
                 source = SqliteAuditSink(log, create=False)
                 report = verify(source, expect=head, checkpoints=held, progress=progress)
         else:
-            report = _report_without_log(head, held)
+            report = _report_without_log(head, held or ())
     if as_json:
         _print_json(_report_as_dict(report))
     else:
-        _print_report(report, log, head, held)
+        _print_report(report, log, head, held or ())
     raise typer.Exit(
         {
             VerifyStatus.VERIFIED: VERIFIED,
