@@ -18,7 +18,8 @@ Rules:
 2. A signature that claims such a key and does not verify condemns the note, whatever else signed it.
    Signatures of unknown keys, such as witnesses, are ignored, as the standard wants.
 3. What is not exactly a checkpoint is refused: numbers with leading zeros, base64 in another spelling,
-   extension lines, control characters, an origin that is not the key's name.
+   extension lines, control characters, an origin that is not the key's name; a log without records too,
+   since every log continues that.
 4. A checkpoint protects only from the moment at which someone holds it whom the log's writer cannot reach.
 """
 
@@ -36,7 +37,7 @@ from zt_agents.identity.checkpoint_keys import CheckpointKey, VerifierKey
 
 _MAX_NOTE = 1_000_000
 _MAX_SIGNATURES = 100
-_SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
+_SIZE = re.compile(r"[1-9][0-9]{0,18}")
 _SIGNATURE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 

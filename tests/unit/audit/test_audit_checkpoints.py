@@ -71,6 +71,7 @@ ROOT = base64.b64encode(bytes(32)).decode()
     "text",
     [
         f"{NAME}\n026\n{ROOT}\n",
+        f"{NAME}\n0\n{ROOT}\n",
         f"{NAME}\n-1\n{ROOT}\n",
         f"{NAME}\n+1\n{ROOT}\n",
         f"{NAME}\n٣\n{ROOT}\n",
