@@ -325,11 +325,19 @@ def _report_without_log(expect: Head | None, held: Sequence[Checkpoint]) -> Veri
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda done, of: bar.update(task, completed=done, total=of, visible=of >= _LONG)
+    bar = Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    task = bar.add_task("", total=None)
+
+    def show_progress(done: int, of: int) -> None:
+        if of >= _LONG:
+            bar.start()  # only now: a bar that is started and not shown leaves an empty line behind
+            bar.update(task, completed=done, total=of)
+
+    try:
+        yield show_progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 @contextmanager
