@@ -34,8 +34,8 @@ _Key = Annotated[
 ]
 
 
-@audit_app.command()
-def checkpoint(
+@audit_app.command("checkpoint")
+def checkpoint_log(
     log: _Log = _DEFAULT_LOG,
     key: Annotated[
         Path | None, typer.Option(help="The signing key; otherwise the one beside the log, made on first use.")
@@ -48,6 +48,8 @@ def checkpoint(
     """
     with _or_exit():
         key_path = key_beside(log) if key is None else key
+        if to is not None and Path(to).absolute() == key_path.absolute():
+            raise typer.BadParameter("this is where the signing key belongs", param_hint="--to")
         signer = CheckpointKey.from_file(key_path) if key_path.exists() else None
         earlier = _earlier(log, to, signer)
         if not log.exists() or (log.is_file() and not log.stat().st_size):
@@ -112,9 +114,11 @@ def prove(
                 consistency = prove_consistency(source, old, shown)
             except ValueError as error:
                 raise typer.BadParameter(str(error), param_hint="--since") from error
-            typer.echo(str(consistency)) if as_json else _say_hashes(
-                f"The checkpoint of {shown.size} records continues that of {old.size}.", consistency.hashes
-            )
+            if as_json:
+                typer.echo(str(consistency))
+            else:
+                what = f"The checkpoint of {shown.size} records continues that of {old.size}."
+                _say_hashes(what, consistency.hashes)
             return
         seqs = _seqs(source, record or "")
         if beyond := [str(seq) for seq in seqs if not 0 < seq <= shown.size]:

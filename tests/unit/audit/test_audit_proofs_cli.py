@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from zt_agents.audit import Head, verify
+from zt_agents.audit import AuditLog, Head, verify
 from zt_agents.audit.chain import genesis, link
 from zt_agents.audit.verify import VerifyStatus
 from zt_agents.cli import app
@@ -176,6 +176,40 @@ def test_a_folder_that_is_not_there_and_a_key_that_cannot_be_read(signed, tmp_pa
     done = run("checkpoint", "--log", signed)
     assert done.exit_code == 2
     assert "chmod 600" in done.stderr
+
+
+def test_a_checkpoint_never_takes_the_place_of_the_key_or_the_log(path, make_record) -> None:
+    append(path, make_record, 2)
+    for _ in range(2):
+        for target in (path.with_name("audit.db.checkpoint-key"), path):
+            before = target.read_bytes() if target.exists() else None
+            assert run("checkpoint", "--log", path, "--to", target).exit_code in {1, 2}
+            assert (target.read_bytes() if target.exists() else None) == before
+        key_of(path)
+
+
+def test_checkpoints_of_a_log_that_others_are_writing_to(path, kept, make_record) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        with AuditLog(SqliteAuditSink(path)) as log:
+            while not done.is_set():
+                log.append(make_record()).wait(10)
+
+    append(path, make_record, 1)
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        sizes = []
+        for _ in range(5):
+            assert run("checkpoint", "--log", path, "--to", kept).exit_code == 0
+            sizes.append(int(kept.read_text().splitlines()[1]))
+    finally:
+        done.set()
+        writer.join()
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1], "nobody was writing"
+    assert run("verify", "--log", path, "--checkpoint", kept).exit_code == 0
 
 
 @pytest.fixture
@@ -342,6 +376,15 @@ def test_an_old_checkpoint_is_named_as_such_and_does_not_hide_a_cut(signed, kept
     done = run("verify", "--log", signed, "--checkpoint", kept)
     assert done.exit_code == 1
     assert "records 27 to 40 are gone" in done.stdout
+
+
+def test_a_forged_checkpoint_beside_the_log_is_found_too(signed, kept) -> None:
+    last = signed.with_name("audit.db.checkpoint")
+    last.write_text(last.read_text().replace("\n26\n", "\n2\n"))
+    done = run("verify", "--log", signed, "--checkpoint", kept)
+    assert done.exit_code == 1
+    assert "audit.db.checkpoint is not to be trusted" in done.stderr
+    assert run("checkpoint", "--log", signed).exit_code == 1
 
 
 def test_a_checkpoint_that_cannot_be_checked_is_no_pass(signed, kept, tmp_path) -> None:
