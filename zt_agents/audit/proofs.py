@@ -133,7 +133,7 @@ def prove_inclusion(source: AuditSource, seqs: Sequence[int], checkpoint: Checkp
             yield leaf_hash(body)
 
     with source.snapshot() as snapshot:
-        # One record needs all others: its own range makes sure that a log of one record is read too.
+        # The record's own range as well: where it is the last one, no other range reaches as far.
         wanted = {part for path in paths.values() for part in path} | {range(seq - 1, seq) for seq in seqs}
         roots = range_roots(leaves(snapshot), wanted)
     proofs = []

@@ -76,7 +76,7 @@ def test_the_first_checkpoint_makes_the_key_and_prints_its_public_half(path, kep
     assert "A checkpoint of 1 record went to" in done.stdout
     secret = path.with_name("audit.db.checkpoint-key")
     assert secret.stat().st_mode & 0o777 == 0o600
-    assert secret.read_text().strip().rsplit("+", 1)[1] not in done.output
+    assert secret.read_text().strip().split("+", 4)[4] not in done.output
     key = key_of(path)
     assert run("verify", "--log", path, "--checkpoint", kept, "--key", key).exit_code == 0
     assert run("checkpoint", "--log", path).stdout == kept.read_text(), "the same log, the same checkpoint"
