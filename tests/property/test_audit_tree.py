@@ -14,6 +14,7 @@ from zt_agents.audit.tree import (
     consistency_path,
     inclusion_path,
     leaf_hash,
+    node_hash,
     range_roots,
     verify_consistency,
     verify_inclusion,
@@ -145,6 +146,19 @@ def test_two_records_never_pass_for_one() -> None:
     """Without 0x00 and 0x01 a node's two halves could be presented as the body of a record."""
     left, right = map(leaf_hash, bodies_of(2))
     assert leaf_hash(left + right) != naive_root(bodies_of(2))
+
+
+def test_a_tree_with_more_leaves_than_it_says_proves_nothing() -> None:
+    first, second, third = map(leaf_hash, bodies_of(3))
+    two, three = naive_root(bodies_of(2)), naive_root(bodies_of(3))
+    assert not verify_inclusion(second, index=0, size=1, proof=[first], root=two)
+    assert not verify_inclusion(third, index=1, size=2, proof=[two, two], root=node_hash(two, three))
+    assert not verify_consistency(old_size=1, old_root=first, new_size=2, new_root=three, proof=[second, third])
+    assert not verify_consistency(old_size=1, old_root=first, new_size=1, new_root=first, proof=[third])
+    bodies, more = bodies_of(4), leaf_hash(b"more")
+    proof = proof_of(consistency_path(3, 4), bodies)
+    roots = {"old_root": node_hash(more, naive_root(bodies[:3])), "new_root": node_hash(more, naive_root(bodies))}
+    assert not verify_consistency(old_size=3, new_size=4, proof=[*proof, more], **roots)
 
 
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (-1, 3), (3, 3)])

@@ -114,6 +114,12 @@ def test_what_is_no_signed_note_is_refused(note) -> None:
         open_checkpoint(note.encode(), [KEY.verifier])
 
 
+def test_control_characters_are_refused_wherever_they_stand() -> None:
+    witness = f"— witness.example/\x07 {base64.b64encode(bytes(76)).decode()}\n"
+    with pytest.raises(AuditIntegrityError):
+        open_checkpoint((NOTE + witness).encode(), [KEY.verifier])
+
+
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(AuditIntegrityError):
         open_checkpoint(NOTE.encode() + b"\xff", [KEY.verifier])
@@ -231,6 +237,16 @@ def test_a_proof_of_something_else_fails(changes) -> None:
     fields = {name: getattr(INCLUSION, name) for name in InclusionProof.__slots__}
     with pytest.raises(AuditIntegrityError):
         InclusionProof(**fields | changes).check(PAIR)
+
+
+def test_a_proof_that_is_wrong_about_the_size_alone_fails() -> None:
+    """The first of three records and the first of four have paths of the same shape."""
+    leaves = [leaf_hash(b"%d" % number) for number in range(4)]
+    right = node_hash(*leaves[2:])
+    four = Checkpoint(NAME, 4, node_hash(node_hash(*leaves[:2]), right))
+    InclusionProof(NAME, 1, 4, b"0", (leaves[1], right)).check(four)
+    with pytest.raises(AuditIntegrityError, match="checkpoint of 3 records, and this one has 4"):
+        InclusionProof(NAME, 1, 3, b"0", (leaves[1], right)).check(four)
 
 
 @pytest.mark.parametrize(
