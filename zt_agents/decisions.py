@@ -159,11 +159,15 @@ class Decision(NamedTuple):
         lines += [f"{r.text} [{f'rule {r.rule_id}' if r.rule_id else r.code}]" for r in self.reasons]
         return " ".join(lines)
 
-    def message_for_model(self) -> str:
-        """Return what the model may know: that it was refused and what to do, never which rule or threshold."""
+    def message_for_model(self, *, named: bool = True) -> str:
+        """Return what the model may know: that it was refused and what to do, never which rule or threshold.
+
+        Args:
+            named: the model is known to have called this very tool, so that its name may be said.
+        """
         why = _MODEL_TEXT.get(self.reasons[0].code, _MODEL_DEFAULT) if self.reasons else _MODEL_DEFAULT
         return (
-            f"Access denied: {self.tool} was not executed. {why} "
+            f"Access denied: {self.tool if named else 'the call'} was not executed. {why} "
             "Do not repeat this call or look for another way to do the same; tell the user that it was refused."
         )
 

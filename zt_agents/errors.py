@@ -157,8 +157,9 @@ class AccessDeniedError(ZeroTrustError):
         return self.decision.message_for_model()
 
     def __repr__(self) -> str:
-        # Frameworks show repr() of an exception to the model (ToolNode(handle_tool_errors=True)).
-        return f"{type(self).__name__}({self.message_for_model()!r})"
+        # Frameworks show repr() of an exception to the model (ToolNode(handle_tool_errors=True)), also where it comes
+        # from a tool inside the one that the model knows.
+        return f"{type(self).__name__}({self.decision.message_for_model(named=False)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.decision,))
@@ -180,6 +181,9 @@ class SealError(ZeroTrustError):
     """A sealed tool was changed after sealing, or lost its guard (by pickling, for example)."""
 
     code = "seal"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message_for_model()!r})"  # as for AccessDeniedError
 
 
 class AuditError(ZeroTrustError):

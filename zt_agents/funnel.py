@@ -136,24 +136,25 @@ class Permit:
             AccessDeniedError: denied; already recorded.
             Replayed: the call ran before.
         """
+        earlier: AccessDeniedError | None = None
         try:
             refusal = self._ask()
             self.decision = self._answer(self.call) if refusal is None else self._refused(refusal)
             if self._invocation.refusal is None and self._encoded:
-                self._claim()
-            if self.decision.outcome is Outcome.REQUIRE_APPROVAL:
+                earlier = self._claim()
+            if earlier is None and self.decision.outcome is Outcome.REQUIRE_APPROVAL:
                 timeout = self._guard.policy.approval_timeout
                 self.request = request_approval(self.call, self.decision, timeout=timeout)
                 self._open_span()
                 self._guard.audit.append(self._decision_record())
         except Replayed:
             raise
-        except AccessDeniedError as earlier:  # a replayed denial: final, and counted once
-            raise earlier from None
         except AuditError as error:
             self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - whatever breaks while deciding, the body does not run
             self._fault(error)
+        if earlier is not None:  # a replayed denial: final, and counted once
+            raise earlier
         if self.decision.outcome is Outcome.DENY:
             self._deny()
 
@@ -226,6 +227,9 @@ class Permit:
         decision = self._guard.policy.engine.decide(call)
         if type(decision) is not Decision or not any(decision.outcome is known for known in Outcome):
             raise TypeError("the policy engine gave no answer")
+        if decision.obligations and decision.outcome is not Outcome.DENY:
+            text = "It would be allowed under an obligation, and this guard can fulfil none."
+            return decision.denied(ReasonCode.FAULT, text)
         return decision
 
     def _refused(self, reason: Reason) -> Decision:
@@ -240,22 +244,23 @@ class Permit:
             policy_version=policy.version,
         )
 
-    def _claim(self) -> None:
-        """Make sure that this very call runs at most once."""
+    def _claim(self) -> AccessDeniedError | None:
+        """Make sure that this very call runs at most once. Returns the denial that it has met before."""
         call_id, session = self._call_id, self.session
         if not call_id or session is None:  # some models leave the id empty
-            return
+            return None
         key = (call_id, self.tool.name, self.digest)
         reads_only = self.tool.spec is not None and self.tool.spec.effects == {"read"}
         before = session.calls.claim(key, again=reads_only)
         if before is None:
             self._key = key
-        else:
-            self._replay(before)
+            return None
+        if before.denial is not None:
+            return type(before.denial)(before.denial.decision)
+        self._replay(before)
+        return None
 
     def _replay(self, before: CallEntry) -> None:
-        if before.denial is not None:
-            raise type(before.denial)(before.denial.decision)
         if self.decision.outcome is Outcome.DENY:
             return
         if before.state is CallState.DONE and before.held:
@@ -368,10 +373,9 @@ class Permit:
         spec = self.tool.spec
         if not self.decision.allowed or spec is None:  # checked at each step above; stated here once for all
             self._fault(TypeError("a body was reached without an explicit ALLOW"))
-        if self._waited and encode(canonical(self._invocation.arguments)) != self._encoded:
-            self.decision = self.decision.denied(
-                ReasonCode.TAMPERED, "The arguments changed between the decision and the call."
-            )
+        refusal = self._overtaken() if self._waited else None
+        if refusal is not None:
+            self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
             self._deny()
         if self.session is not None:
             # From here on the session counts as having seen what the tool returns, whatever the body does with it.
@@ -379,6 +383,13 @@ class Permit:
         self._open = True
         self.resume()
         self._body_started = time.perf_counter_ns()
+
+    def _overtaken(self) -> Reason | None:
+        """Return what happened during a wait that speaks against the body: its session ended, its arguments changed."""
+        refusal = self._identify(self._guard.clock())[1]
+        if refusal is None and encode(canonical(self._invocation.arguments)) != self._encoded:
+            refusal = Reason(ReasonCode.TAMPERED, "The arguments changed between the decision and the call.")
+        return refusal
 
     def resume(self) -> None:
         """Make this permit and its span current."""
@@ -388,11 +399,17 @@ class Permit:
 
     def pause(self) -> None:
         """Undo :meth:`resume`, in the same context."""
+        reset, self._reset = self._reset, None
+        if reset is not None:
+            try:
+                _permit.reset(reset)
+            except ValueError:
+                # A coroutine that was dropped is closed in any context; the one it ran in is gone with what was
+                # attached to it.
+                if self._span is not None:
+                    self._span.forget()
         if self._span is not None:
             self._span.detach()
-        if self._reset is not None:
-            _permit.reset(self._reset)
-            self._reset = None
 
     def proceed(self) -> None:
         """Check, before a step of a stream, that its session is still good: it may have ended since the decision.

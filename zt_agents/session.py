@@ -36,6 +36,9 @@ class Session:
     """Made by :meth:`Guard.session`; use it as ``with`` or ``async with``. Leaving the block ends it for good.
 
     It does not decide anything, and it is not trusted: each call verifies :attr:`token` anew.
+
+    A generator shares its reader's context: two that each hold a ``with`` open, read in turns by one task, see each
+    other's session. Read each in a task of its own, or carry the token in the config instead.
     """
 
     def __init__(

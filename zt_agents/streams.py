@@ -52,9 +52,11 @@ def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, A
             permit.failed(error)
             raise
         finally:
+            permit.resume()  # what the body does at its end is part of this call, whoever lets go of it
             try:
                 steps.close()
             finally:
+                permit.pause()
                 if not ended:
                     permit.abandoned()
 
@@ -88,9 +90,11 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
             permit.failed(error)
             raise
         finally:
+            permit.resume()
             try:
                 await steps.aclose()
             finally:
+                permit.pause()
                 if not ended:
                     permit.abandoned()
 

@@ -1,4 +1,4 @@
-"""All benchmarks: ``python -m tests.benchmarks [SUBJECT ...] [--quick] [--json] [--folder FOLDER]``."""
+"""All benchmarks: ``python -m tests.benchmarks [SUBJECT ...] [--quick] [--json] [--records N] [--folder FOLDER]``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import argparse
 import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import audit, calls, machine, memory, pauses, peers, policy
+from tests.benchmarks import audit, calls, machine, memory, pauses, peers, policy, query
 
 SUBJECTS = {
     "calls": calls.tables,
@@ -19,6 +21,7 @@ SUBJECTS = {
     "audit": audit.tables,
     "memory": memory.tables,
     "pauses": pauses.tables,
+    "query": query.tables,
 }
 
 
@@ -33,16 +36,18 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path(), help="which disk; a RAM disk has no figures worth quoting"
     )
+    parser.add_argument("--records", type=int, help="for query: how long the log is, such as 1000000")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.subjects) - SUBJECTS.keys())
     if unknown:
         parser.error(f"unknown subject {unknown[0]!r}")
+    subjects: dict[str, Any] = {**SUBJECTS, "query": partial(query.tables, records=arguments.records)}
     console = Console(width=max(Console().width, 120))
     found = []
     if not arguments.json:
         console.print(machine.describe(), highlight=False)
         console.print()
-    for name, measure in SUBJECTS.items():
+    for name, measure in subjects.items():
         if arguments.subjects and name not in arguments.subjects:
             continue
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

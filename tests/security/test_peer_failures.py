@@ -12,10 +12,13 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.messages.tool import tool_call
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 from world import HEAD
 
 from zt_agents import AccessDeniedError, Guard, PolicyFileError, ReasonCode
+from zt_agents.integrations.langchain.gates import Seal
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel
 from zt_agents.testing import AnsweringChannel, write_policy
@@ -295,6 +298,32 @@ def test_a_refusal_tells_the_model_neither_the_rule_nor_its_threshold(make_world
         (shown,) = tool_messages(app.invoke(USER))
     for secret in ("1234", "the-rule", "threshold", "5000"):
         assert secret not in str(shown.content)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["denied", "seal lost"])
+def test_an_error_shown_by_a_tool_node_does_not_name_the_tool_inside(lost: bool, make_world: Any) -> None:
+    hidden = payer([])
+    hidden.name = "hidden_payment"
+
+    @tool
+    def front(amount: int) -> str:
+        """Do it for me."""
+        return str(hidden.invoke({"amount": amount}))
+
+    rules = """
+  - {id: yes, agents: [helpdesk], tools: [front], outcome: allow}
+  - {id: no, agents: [helpdesk], tools: [hidden_payment], outcome: deny, reason: because}"""
+    world = make_world(front, hidden, rules=rules)
+    if lost:
+        del hidden.__dict__[Seal.SLOT]
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([front], handle_tool_errors=True))
+    graph.add_edge(START, "tools")
+    with world.session():
+        state = graph.compile().invoke({"messages": [AIMessage("", tool_calls=[call("front", amount=1)])]})
+    (shown,) = tool_messages(state)
+    assert shown.status == "error"
+    assert "hidden_payment" not in str(shown.content)
 
 
 def test_a_refusal_inside_an_allowed_tool_does_not_name_the_other_tool_to_the_model(make_world: Any) -> None:

@@ -3,9 +3,10 @@
 Rules:
 
 1. Only what JSON can say, typed: null, booleans, integers up to 2**53 - 1, finite floats, strings of valid Unicode,
-   lists, and objects with string keys. Dates, UUIDs, decimals, enums, paths and models become their JSON form.
+   lists, and objects with string keys. Dates, UUIDs, decimals, enums, paths, URLs, network addresses and models become
+   their JSON form, and a model's fields have the names of its JSON Schema.
 2. What has no such form is refused, never approximated: NaN and infinities, larger integers, bytes, cycles,
-   lone surrogates, non-string keys, unknown objects.
+   lone surrogates, keys that JSON does not write as text or writes alike, unknown objects.
 3. Bounded: depth, number of values, and encoded size.
 4. The encoding is RFC 8785 (JCS), so that equal values have equal bytes in every language.
 """
@@ -20,13 +21,15 @@ from dataclasses import is_dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
 import orjson
 import rfc8785
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import AliasChoices, AliasPath, AnyUrl, BaseModel, RootModel, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic_core import to_jsonable_python
 
@@ -42,7 +45,8 @@ MAX_BYTES = 1_048_576
 _MAX_INTEGER = 2**53 - 1  # RFC 8785, section 3.2.2.3: numbers are IEEE 754 doubles
 _SIMPLE = (str, bool, type(None))
 _PLAIN: tuple[type[Any], ...] = (int, float, dict, list, tuple)
-_CONVERTIBLE = (date, time, timedelta, Decimal, UUID, PurePath)
+_ADDRESSES = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network)
+_CONVERTIBLE = (date, time, timedelta, Decimal, UUID, PurePath, AnyUrl, *_ADDRESSES)
 
 
 def canonical(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,16 +93,22 @@ def _walk(value: Any, depth: int, budget: list[int]) -> Any:
     if depth > MAX_DEPTH:
         raise ArgumentsError(f"it is nested more than {MAX_DEPTH} levels deep, or refers to itself.")
     if kind is dict:
-        return {_key(key): _walk(item, depth + 1, budget) for key, item in value.items()}
+        keyed = {_key(key): _walk(item, depth + 1, budget) for key, item in value.items()}
+        if len(keyed) != len(value):
+            raise ArgumentsError("it has two keys that JSON writes alike.")
+        return keyed
     if kind is list or kind is tuple:
         return [_walk(item, depth + 1, budget) for item in value]
     return _walk(_convert(value), depth + 1, budget)
 
 
 def _key(key: Any) -> str:
-    if type(key) is not str:
-        raise ArgumentsError(f"it has a key of type {type(key).__name__}; keys are strings.")
-    return key
+    if type(key) is str:
+        return key
+    name = _convert(key) if isinstance(key, (Enum, *_CONVERTIBLE)) else key
+    if type(name) is str or type(name) is int:
+        return str(name)
+    raise ArgumentsError(f"it has a key of type {type(key).__name__}, which JSON does not write as text.")
 
 
 def _convert(value: Any) -> Any:
@@ -107,10 +117,14 @@ def _convert(value: Any) -> Any:
         return value.value
     if isinstance(value, SecretStr | SecretBytes):
         raise ArgumentsError("it is a secret, which may be injected but not be an argument.")
+    if isinstance(value, RootModel):
+        return value.root
     if isinstance(value, BaseModel):
-        return {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
+        fields = type(value).model_fields
+        return (value.model_extra or {}) | {_public(name, fields[name]): getattr(value, name) for name in fields}
     if isinstance(value, BaseModelV1):
-        return {name: getattr(value, name) for name in value.__fields__}
+        extra = {name: item for name, item in value.__dict__.items() if name not in value.__fields__}
+        return extra | {field.alias: getattr(value, name) for name, field in value.__fields__.items()}
     if is_dataclass(value) and not isinstance(value, type):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, set | frozenset):
@@ -124,6 +138,16 @@ def _convert(value: Any) -> Any:
         if isinstance(value, plain):
             return plain(value)
     raise ArgumentsError(f"values of type {type(value).__name__} have no canonical form.")
+
+
+def _public(name: str, field: FieldInfo) -> str:
+    """Return what the model's JSON Schema calls *field*: conditions, and humans who approve, know it by that name."""
+    alias = field.validation_alias
+    for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+        path = choice.path if isinstance(choice, AliasPath) else [choice]
+        if len(path) == 1 and isinstance(path[0], str):
+            return path[0]
+    return name
 
 
 def encode(value: Any) -> bytes:

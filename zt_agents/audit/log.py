@@ -172,6 +172,8 @@ class AuditLog:
             self._start_or_refuse()
         receipt = Receipt(self, record)
         self._queue.put(receipt)
+        if self._thread is None:  # closed meanwhile: the record may have come too late to be written or counted
+            raise AuditWriteError("The audit log is closed.")
         return receipt
 
     def check(self) -> None:

@@ -18,7 +18,9 @@ from zt_agents.cli.check import check
 from zt_agents.cli.demo import demo
 from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
+from zt_agents.cli.export import export
 from zt_agents.cli.init import init
+from zt_agents.cli.timeline import timeline
 from zt_agents.errors import ZeroTrustError
 
 CANNOT = 2
@@ -71,6 +73,8 @@ app.command()(demo)
 app.command()(init)
 app.command()(check)
 app.command()(explain)
+audit_app.command()(timeline)
+audit_app.command()(export)
 app.add_typer(audit_app, name="audit")
 
 

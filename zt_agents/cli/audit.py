@@ -7,13 +7,9 @@ direction overrides and the like are printed as escapes, and nothing is read as 
 from __future__ import annotations
 
 import json
-import re
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,12 +21,13 @@ from rich.text import Text
 
 from zt_agents._internal.clock import as_datetime
 from zt_agents._internal.display import visible
+from zt_agents.audit.calls import Call, Selection, newest_calls
 from zt_agents.audit.chain import Head
 from zt_agents.audit.checkpoints import Checkpoint
-from zt_agents.audit.records import RecordKind
 from zt_agents.audit.sink import Snapshot
 from zt_agents.audit.verify import Fault, Finding, VerifyReport, VerifyStatus, verify
 from zt_agents.cli.checkpoints import checkpoints_to_hold
+from zt_agents.cli.moments import moment_option
 from zt_agents.errors import AuditIntegrityError, ZeroTrustError
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
@@ -40,32 +37,12 @@ VERIFIED, BROKEN, CANNOT_OPEN, NOTHING_TO_VERIFY = range(4)
 _WIDTH_WITHOUT_TERMINAL = 200
 _LONG = 20_000
 """Records from which a progress bar is worth drawing."""
-_AGO = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COLOURS = {"allow": "green", "deny": "red", "require_approval": "yellow", "error": "red"}
 
 audit_app = typer.Typer(name="audit", help="Read the audit log, and prove it.", no_args_is_help=True)
 
 _Log = Annotated[Path, typer.Option("--log", envvar="ZT_AGENTS_AUDIT", help="The audit log.")]
 _DEFAULT_LOG = Path("zt-agents-audit.db")
-
-
-@dataclass(slots=True)
-class _Call:
-    """What the log holds of one governed call."""
-
-    decision: dict[str, Any] | None = None
-    outcome: dict[str, Any] | None = None
-    earlier: list[dict[str, Any]] = field(default_factory=list)
-    """Records that later ones of the same kind replaced, such as the wait for an approval."""
-
-    def add(self, record: dict[str, Any]) -> None:
-        if record.get("kind") == RecordKind.OUTCOME:
-            replaced, self.outcome = self.outcome, record
-        else:
-            replaced, self.decision = self.decision, record
-        if replaced is not None:
-            self.earlier.append(replaced)
 
 
 @audit_app.command()
@@ -77,7 +54,7 @@ def show(
     outcome: Annotated[
         str | None, typer.Option(help="Only calls decided so: allow, deny or require_approval.")
     ] = None,
-    since: Annotated[str | None, typer.Option(help="Such as 15m, 2h, 7d or 2026-01-31T08:00.")] = None,
+    since: Annotated[str | None, typer.Option(help="Such as 15m, 'last tuesday' or 2026-01-31T08:00; UTC.")] = None,
     until: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many calls, the newest ones.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per call and line.")] = False,
@@ -89,8 +66,8 @@ def show(
         "agent": agent,
         "user": user,
         "tool": tool,
-        "since": _moment(since, "--since"),
-        "until": _moment(until, "--until"),
+        "since": moment_option(since, "--since"),
+        "until": moment_option(until, "--until"),
     }
     with _or_exit(), SqliteAuditSink(log, create=False).snapshot() as snapshot:
         calls = list(_newest_calls(snapshot, filters, outcome, limit))[::-1]
@@ -155,28 +132,16 @@ def verify_log(
 
 def _newest_calls(
     snapshot: Snapshot, filters: dict[str, Any], outcome: str | None, limit: int
-) -> Iterator[_Call]:
-    seen: set[str] = set()
-    for record in snapshot.read(**filters, newest_first=True):
-        decision_id = record.get("decision_id")
-        call = _Call()
-        if not isinstance(decision_id, str):
-            call.add(record)
-        elif decision_id in seen:
-            continue
-        else:
-            seen.add(decision_id)
-            for part in snapshot.read(decision_id=decision_id):
-                call.add(part)
-        decided = (call.decision or call.outcome or {}).get("outcome")
-        if outcome is None or decided == outcome:
+) -> Iterator[Call]:
+    for call in newest_calls(snapshot, Selection(**filters)):
+        if outcome is None or call.said.get("outcome") == outcome:
             yield call
             limit -= 1
             if limit == 0:
                 return
 
 
-def _table(calls: list[_Call], width: int) -> Table:
+def _table(calls: list[Call], width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     names = _WIDE if width >= _WIDE_ENOUGH else _NARROW
     for name in names:
@@ -196,7 +161,7 @@ _WIDE_ENOUGH = 140
 """Characters a terminal needs for all columns to be readable."""
 
 
-def _cells(call: _Call) -> dict[str, object]:
+def _cells(call: Call) -> dict[str, object]:
     said = call.decision or call.outcome or {}
     done = call.outcome or {}
     duration = done.get("duration_ms")
@@ -214,7 +179,7 @@ def _cells(call: _Call) -> dict[str, object]:
     }
 
 
-def _why(call: _Call) -> str:
+def _why(call: Call) -> str:
     if call.decision is None:
         return "no decision is on record for this outcome"
     if "unreadable" in call.decision:
@@ -290,21 +255,6 @@ def _report_as_dict(report: VerifyReport) -> dict[str, Any]:
         "findings": [{"fault": f.fault, "seq": f.seq, "text": f.text} for f in report.findings],
         "findings_left_out": report.findings_left_out,
     }
-
-
-def _moment(text: str | None, option: str) -> float | None:
-    if text is None:
-        return None
-    if match := _AGO.fullmatch(text):
-        return time.time() - int(match[1]) * _SECONDS[match[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        message = (
-            "a time is written like 15m, 2h, 7d (ago) or 2026-01-31T08:00 (UTC unless it says otherwise)"
-        )
-        raise typer.BadParameter(message, param_hint=option) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _console(*, stderr: bool = False) -> Console:

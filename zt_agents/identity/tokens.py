@@ -31,6 +31,8 @@ MAX_TTL = 3600
 """Longest life of a session token, seconds."""
 _REQUIRED = ["iss", "sub", "client_id", "aud", "exp", "iat", "nbf", "jti", "txn", "act", "groups", "roles"]
 _REMEMBERED = 4096
+_PURGED = 1_000
+"""Revocations held before those of expired tokens are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class TokenIssuer:
         self._public = key.public
         self._verified: dict[str, SessionClaims] = {}
         self._revoked: dict[str, int] = {}
+        self._purge_at = _PURGED
         self._lock = threading.Lock()
 
     def issue(self, *, agent: Agent, user: User, task: str, ttl: int, now: float) -> tuple[str, SessionClaims]:
@@ -132,7 +135,9 @@ class TokenIssuer:
     def revoke(self, claims: SessionClaims, *, now: float) -> None:
         """Withdraw a token, with effect from the next call."""
         with self._lock:
-            self._revoked = {jti: expiry for jti, expiry in self._revoked.items() if expiry > now}
+            if len(self._revoked) >= self._purge_at:
+                self._revoked = {jti: expiry for jti, expiry in self._revoked.items() if expiry > now}
+                self._purge_at = max(_PURGED, 2 * len(self._revoked))
             self._revoked[claims.session_id] = claims.expires_at
 
     def _verify_signature(self, token: str) -> SessionClaims:

@@ -25,6 +25,8 @@ class Kind(Enum):
     STRING = auto()
     INT = auto()
     DOUBLE = auto()
+    DECIMAL = auto()
+    """A number that may be written as text, as pydantic's ``Decimal`` is. Conditions see a double."""
     BOOL = auto()
     TIMESTAMP = auto()
     LIST = auto()
@@ -55,13 +57,14 @@ class ValueType:
         return self.kind in _SCALARS
 
 
-_SCALARS = frozenset({Kind.STRING, Kind.INT, Kind.DOUBLE, Kind.BOOL})
+_SCALARS = frozenset({Kind.STRING, Kind.INT, Kind.DOUBLE, Kind.DECIMAL, Kind.BOOL})
 STRING = ValueType(Kind.STRING)
 DYNAMIC = ValueType(Kind.DYNAMIC)
 _JSON_TYPES = {
     "string": STRING,
     "integer": ValueType(Kind.INT),
     "number": ValueType(Kind.DOUBLE),
+    "decimal": ValueType(Kind.DECIMAL),  # not a type of JSON Schema: see _follow
     "boolean": ValueType(Kind.BOOL),
     "array": ValueType(Kind.LIST, DYNAMIC),
     "object": ValueType(Kind.MAP, DYNAMIC),
@@ -119,6 +122,8 @@ def _follow(root: Schema, node: Any, trail: Path) -> tuple[Schema, bool, Path]:
         elif isinstance(arms, list) and arms:
             others = [arm for arm in arms if not (isinstance(arm, Mapping) and arm.get("type") == "null")]
             nullable = nullable or len(others) < len(arms)
+            if len(others) == 2 and _is_decimal(others):
+                return {"type": "decimal"}, nullable, trail
             if len(others) != 1:
                 return {}, nullable, trail
             node = others[0]
@@ -130,6 +135,11 @@ def _follow(root: Schema, node: Any, trail: Path) -> tuple[Schema, bool, Path]:
                 node = {**node, "type": others[0]} if len(others) == 1 else {}
             return node, nullable, trail
     return {}, nullable, trail
+
+
+def _is_decimal(arms: list[Any]) -> bool:
+    """Return whether a union is of a number and its text, which is how pydantic describes a ``Decimal``."""
+    return sorted(str(arm.get("type")) if isinstance(arm, Mapping) else "" for arm in arms) == ["number", "string"]
 
 
 def _lookup(root: Schema, reference: str) -> Any:

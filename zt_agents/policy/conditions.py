@@ -164,6 +164,7 @@ _CEL_TYPES = {
     Kind.STRING: cel.Type.STRING,
     Kind.INT: cel.Type.INT,
     Kind.DOUBLE: cel.Type.DOUBLE,
+    Kind.DECIMAL: cel.Type.DOUBLE,
     Kind.BOOL: cel.Type.BOOL,
     Kind.TIMESTAMP: cel.Type.TIMESTAMP,
     Kind.DYNAMIC: cel.Type.DYN,
@@ -172,6 +173,7 @@ _WRAPPERS = {
     Kind.STRING: cel.Type("google.protobuf.StringValue"),
     Kind.INT: cel.Type("google.protobuf.Int64Value"),
     Kind.DOUBLE: cel.Type("google.protobuf.DoubleValue"),
+    Kind.DECIMAL: cel.Type("google.protobuf.DoubleValue"),
     Kind.BOOL: cel.Type("google.protobuf.BoolValue"),
 }
 

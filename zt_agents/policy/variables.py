@@ -56,6 +56,10 @@ class Scope:
 
 _NAMEABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_/ -]*", re.ASCII)
 _EXACT = {Kind.STRING: str, Kind.INT: int, Kind.DOUBLE: float, Kind.BOOL: bool}
+_DOUBLE = ValueType(Kind.DOUBLE)
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_SIGNIFICANT = 15
+"""Decimal digits that a double always keeps apart (IEEE 754 binary64)."""
 _EXACT_AS_DOUBLE = 2**53
 """Whole numbers up to here keep their value as a double."""
 
@@ -69,6 +73,8 @@ def convert(value: Any, value_type: ValueType) -> Any:
         if abs(value) > _EXACT_AS_DOUBLE:
             raise ValueError("a whole number too large to be compared as a double")
         return float(value)
+    if kind is Kind.DECIMAL:
+        return _decimal(value) if found is str else convert(value, _DOUBLE)
     if kind is Kind.LIST and found in {list, tuple} and value_type.element:
         return [convert(item, value_type.element) for item in value]
     if kind is Kind.MAP and isinstance(value, Mapping) and value_type.element:
@@ -76,6 +82,13 @@ def convert(value: Any, value_type: ValueType) -> Any:
     if kind is Kind.DYNAMIC:
         return _plain(value)
     raise TypeError(f"a value of type {found.__name__} where {kind.name.lower()} was expected")
+
+
+def _decimal(text: str) -> float:
+    """Return the number that *text* writes, if a double can tell it from its neighbours."""
+    if not _DECIMAL.fullmatch(text) or len(text.lstrip("-0.").replace(".", "")) > _SIGNIFICANT:
+        raise ValueError("not a decimal number of at most 15 digits")
+    return float(text)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, tool
 
-from zt_agents import Guard
+from zt_agents import Guard, current_call
 from zt_agents.integrations.langchain import ZeroTrustCallback
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel, calls
@@ -110,3 +110,28 @@ def test_without_one_it_acts_as_its_caller(borrowed: World, way: str) -> None:
     assert borrowed.run(way) == "This tool call could not be completed. Do not repeat it."  # names no inner tool
     refused = [span for span in borrowed.recorder.spans() if span.attributes.get("error.type") == "access_denied"]
     assert [span.attributes["gen_ai.agent.id"] for span in refused] == ["spiffe://acme.example/agent/front"]
+
+
+def test_a_session_two_bodies_deep_goes_before_the_outermost(make_world: Any) -> None:
+    @tool
+    def inner() -> str:
+        """Read."""
+        return str(current_call().session.agent.name)  # type: ignore[union-attr]
+
+    @tool
+    def middle() -> str:
+        """Delegate once more."""
+        with world.session(agent="other"):
+            return str(inner.invoke({}))
+
+    @tool
+    def outer() -> str:
+        """Delegate."""
+        with world.session(agent="helpdesk"):
+            return str(middle.invoke({}))
+
+    rules = "  - {id: all, agents: [helpdesk, other], tools: [inner, middle, outer], outcome: allow}"
+    world = make_world(inner, middle, outer, rules=rules)
+    session = world.session(agent="helpdesk")
+    assert outer.invoke({}, {"callbacks": [ZeroTrustCallback(world.guard, session)]}) == "other"
+    assert outer.invoke({}, {"configurable": {"zt_session": session.token}}) == "other"

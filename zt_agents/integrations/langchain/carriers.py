@@ -7,7 +7,8 @@ a ``with guard.session(...)`` around the run.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import IdentityError
+from zt_agents.funnel import current_call
 from zt_agents.session import Session, current_session
 
 if TYPE_CHECKING:
@@ -46,6 +48,12 @@ class Entry:
 entry_var: ContextVar[Entry | None] = ContextVar("zt_agents_entry", default=None)
 
 
+def leave(token: Token[Entry | None]) -> None:
+    """Undo ``entry_var.set``. A coroutine that was dropped is closed in any context, where nothing is to be undone."""
+    with suppress(ValueError):
+        entry_var.reset(token)
+
+
 class SessionCarrier:
     """Mixin of a callback handler that carries a session."""
 
@@ -57,12 +65,28 @@ def find_session(guard: Guard) -> tuple[Session | None, Reason | None]:
     """Return the session of this call, and what is wrong with how it was carried."""
     config: Any = var_child_runnable_config.get()
     carried, wrong = _carried(guard, config) if config else (None, None)
-    entered = current_session()
+    entered = _entered()
     # A tool's body may enter a session of its own, for a sub-agent. What carried its caller's session is inherited by
     # all that runs inside, and does not stand against it.
-    if wrong is None and entered is not None and (carried is None or entered.within is carried):
+    if wrong is None and entered is not None and (carried is None or _within(entered, carried)):
         return entered, None
     return carried, wrong
+
+
+def _entered() -> Session | None:
+    """Return the session of this context. A stream's body may be read in another's, and stays under its own."""
+    entered, permit = current_session(), current_call()
+    if permit is None or permit.session is None or permit.session is entered:
+        return entered
+    return entered if entered is not None and _within(entered, permit.session) else permit.session
+
+
+def _within(session: Session, outer: Session) -> bool:
+    """Return whether *session* was entered, at whatever depth, in a body that ran under *outer*."""
+    caller = session.within
+    while caller is not None and caller is not outer:
+        caller = caller.within
+    return caller is outer
 
 
 def _carried(guard: Guard, config: Any) -> tuple[Session | None, Reason | None]:

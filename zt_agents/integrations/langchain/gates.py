@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import threading
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from enum import IntEnum
 from typing import Any, ClassVar, NoReturn
 
@@ -21,6 +22,10 @@ from zt_agents.integrations.langchain.signatures import framework_parameters, pa
 from zt_agents.invocation import GuardedTool, Invocation
 
 _FIXED = ("name", "description", "args_schema", "func", "coroutine", "response_format")
+
+
+sealing_lock = threading.RLock()
+"""Held while a tool is sealed."""
 
 
 class Depth(IntEnum):
@@ -81,6 +86,9 @@ class Seal:
             SealError: the tool was sealed and lost its seal, by pickling for example.
         """
         seal = tool.__dict__.get(cls.SLOT)
+        if not isinstance(seal, cls):
+            with sealing_lock:  # another thread may have exchanged the class and be about to attach the seal
+                seal = tool.__dict__.get(cls.SLOT)
         if not isinstance(seal, cls):
             raise SealError(
                 f"The tool {tool.name!r} was sealed and has lost its guard.", hint="Call guard.protect(tool) again."
@@ -188,7 +196,7 @@ def method_gate(method: Callable[..., Any], depth: Depth) -> Callable[..., Any]:
 class Arrival:
     """A call at a gate: private copies of its arguments, split into those a model may supply and the rest."""
 
-    __slots__ = ("_depth", "_refusal", "_seal", "_visible", "args", "kwargs")
+    __slots__ = ("_added", "_depth", "_refusal", "_seal", "_visible", "args", "kwargs")
 
     def __init__(
         self,
@@ -204,6 +212,8 @@ class Arrival:
         self._seal = seal
         self._depth = depth
         self._visible: dict[str, Any] = {}
+        self._added: Collection[str] = ()
+        """Arguments that nobody gave: their values are the tool's own defaults."""
         entry = entry_var.get()
         if entry is not None and entry.seal is not seal:
             entry = None
@@ -250,6 +260,7 @@ class Arrival:
         if not self.kwargs.keys().isdisjoint((*filled, *positional[: len(self.args)])):
             return Reason(ReasonCode.ARGUMENTS, "It was called with the same argument twice.")
         absent = {k: v for k, v in defaults.items() if k not in filled and k not in hidden and k not in self.kwargs}
+        self._added = absent.keys()
         try:
             self.args = tuple(
                 [v if k in hidden else private_copy(v) for k, v in zip(positional, self.args, strict=False)]
@@ -263,15 +274,18 @@ class Arrival:
         return None
 
     def _mismatch(self) -> Reason | None:
+        # A default need not match: `site: str = None` is a text that may be left out.
+        given = {name: value for name, value in self._visible.items() if name not in self._added}
         try:
-            error = next(self._seal.validator.iter_errors(canonical(self._visible)), None)
+            error = next(self._seal.validator.iter_errors(canonical(given)), None)
         except ArgumentsError as refused:
             return Reason(ReasonCode.ARGUMENTS, refused.message)
         except Exception:  # noqa: BLE001 - too deep or too large for the validator, or an object that fights back
             return Reason(ReasonCode.ARGUMENTS, "The arguments could not be validated.")
         if error is None:
             return None
-        where = ".".join(map(str, error.instance_path)) or "arguments"
+        place = next(iter(error.instance_path), None)  # no deeper: keys further in are a model's words
+        where = place if place in self._seal.declared else "arguments"
         return Reason(ReasonCode.ARGUMENTS, f"{where} does not match the tool's schema ({error.kind.name}).")
 
     def run(self, body: Callable[[], Any]) -> Any:

@@ -89,11 +89,12 @@ class ZeroTrustMiddleware(AgentMiddleware):
         if isinstance(tool, BaseTool) and tool.name == name:
             sealing.seal(self.guard, tool)
             return
+        named = visible(name, limit=_MAX_NAME)
         if tool is None:
-            reason = Reason(ReasonCode.UNKNOWN_TOOL, f"The agent has no tool {name!r}.")
+            reason = Reason(ReasonCode.UNKNOWN_TOOL, f"The agent has no tool {named!r}.")
         else:
-            reason = Reason(ReasonCode.TAMPERED, f"The call names {name!r} but would reach another tool.")
-        unknown = self.guard.enroll(ToolDescription(visible(name, limit=_MAX_NAME), "", {}))
+            reason = Reason(ReasonCode.TAMPERED, f"The call names {named!r} but would reach another tool.")
+        unknown = self.guard.enroll(ToolDescription(named, "", {}))
         session, carried_wrong = find_session(self.guard)
         self.guard.run(Invocation(unknown, {}, session, call_id, carried_wrong or reason), lambda: None)
 

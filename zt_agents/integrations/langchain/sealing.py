@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -32,9 +30,9 @@ from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import ConfigurationError, SealError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import tripwire
-from zt_agents.integrations.langchain.carriers import Entry, entry_var
+from zt_agents.integrations.langchain.carriers import Entry, entry_var, leave
 from zt_agents.integrations.langchain.describe import describe
-from zt_agents.integrations.langchain.gates import Arrival, Depth, Seal, gate, method_gate, refuse
+from zt_agents.integrations.langchain.gates import Arrival, Depth, Seal, gate, method_gate, refuse, sealing_lock
 from zt_agents.integrations.langchain.injection import called_by_tool_node, forged, forgery, unwrap
 from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults
 
@@ -44,8 +42,8 @@ _FAN_OUT = (
     "stream", "astream", "transform", "atransform", "astream_events", "astream_log",
 )  # fmt: skip
 
-_classes: WeakKeyDictionary[type[BaseTool], type[BaseTool]] = WeakKeyDictionary()
-_lock = threading.RLock()
+_SEALED = "__zt_sealed_class__"
+"""Where a class keeps the subclass that its sealed instances get: they go together."""
 
 
 def protect(guard: Guard, tools: Any) -> Any:
@@ -87,7 +85,7 @@ def seal(guard: Guard, tool: BaseTool) -> None:
     Raises:
         ConfigurationError: another guard sealed it, or its class cannot be subclassed in place.
     """
-    with _lock:
+    with sealing_lock:
         present = Seal.of(tool)
         if present is not None and present.guarded.guard is guard:
             return
@@ -116,7 +114,7 @@ def seal(guard: Guard, tool: BaseTool) -> None:
 def _suspends(error: BaseException) -> bool:
     # LangGraph pauses a node by raising. Known by name, because LangGraph may not be installed.
     return any(
-        kind.__name__ == "GraphBubbleUp" and kind.__module__ == "langgraph.errors" for kind in type(error).__mro__
+        kind.__name__ == "GraphInterrupt" and kind.__module__ == "langgraph.errors" for kind in type(error).__mro__
     )
 
 
@@ -125,9 +123,10 @@ def _suspends(error: BaseException) -> bool:
 
 def _sealed_class(original: type[BaseTool]) -> type[BaseTool]:
     """Return the subclass of *original* that its sealed instances get; one per class."""
-    known = _classes.get(original)
+    known: type[BaseTool] | None = original.__dict__.get(_SEALED)
     if known is None:
-        known = _classes[original] = _build(original)
+        known = _build(original)
+        setattr(original, _SEALED, known)
     return known
 
 
@@ -230,7 +229,7 @@ def _entry(original: type[BaseTool], name: str) -> Callable[..., Any]:
             try:
                 return await inner(self, *args, **kwargs)
             finally:
-                entry_var.reset(token)
+                leave(token)
 
         return arun
 
@@ -239,7 +238,7 @@ def _entry(original: type[BaseTool], name: str) -> Callable[..., Any]:
         try:
             return inner(self, *args, **kwargs)
         finally:
-            entry_var.reset(token)
+            leave(token)
 
     return run
 
@@ -259,7 +258,7 @@ def _ainvoke(original: type[BaseTool]) -> Callable[..., Any]:
         try:
             return await inner(self, input, config, **kwargs)
         finally:
-            entry_var.reset(token)
+            leave(token)
 
     return ainvoke
 
@@ -287,7 +286,7 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
                 parsed = {seal.single: given[0], **parsed}
             arrival = seal.arrival(self, depth, parsed, defaults)
         finally:
-            entry_var.reset(token)
+            leave(token)
 
         def body() -> Any:
             arguments: Any = arrival.kwargs
@@ -307,7 +306,7 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
             try:
                 return await arrival.arun(body)
             finally:
-                entry_var.reset(token)
+                leave(token)
 
         return aown
 
@@ -317,7 +316,7 @@ def _own_entry(original: type[BaseTool], name: str, depth: Depth) -> Callable[..
         try:
             return arrival.run(body)
         finally:
-            entry_var.reset(token)
+            leave(token)
 
     return own
 
