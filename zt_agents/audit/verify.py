@@ -10,14 +10,14 @@ Rules:
 4. Memory does not grow with the log.
 
 Found without help: a record changed, removed, inserted, moved or repeated; a tail cut off or a log emptied
-without adjusting the head row; columns changed to hide a record from a search. Found only with *expect*, a
-head that was noted where the log's writer cannot reach: a log cut, emptied, rewritten or replaced by
-someone who knew how.
+without adjusting the head row; columns changed to hide a record from a search. Found only with *expect* or
+*checkpoints*, a head that was noted or a checkpoint that was kept where the log's writer cannot reach: a log
+cut, emptied, rewritten or replaced by someone who knew how.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -25,7 +25,9 @@ from typing import Any
 import orjson
 
 from zt_agents.audit.chain import Head, columns, genesis, link
+from zt_agents.audit.checkpoints import Checkpoint, origin
 from zt_agents.audit.sink import AuditSource, Snapshot, StoredRecord
+from zt_agents.audit.tree import Tree, leaf_hash
 from zt_agents.errors import AuditIntegrityError
 
 _MAX_FINDINGS = 100
@@ -50,6 +52,8 @@ class Fault(StrEnum):
     """The log contradicts its own head row."""
     EXPECTED = "expected"
     """The log contradicts the head that was noted elsewhere."""
+    CHECKPOINT = "checkpoint"
+    """The log does not continue a checkpoint that was signed for it."""
     DAMAGED = "damaged"
     """The store itself is damaged or was rebuilt."""
 
@@ -77,28 +81,42 @@ class VerifyReport:
     findings: tuple[Finding, ...]
     """The first 100."""
     findings_left_out: int = 0
+    root: bytes | None = None
+    """Root of the Merkle tree over the records; None where there are none, or it was not asked for."""
 
     def __bool__(self) -> bool:
         raise TypeError("compare the status of a VerifyReport; 'nothing to verify' is neither true nor false")
 
 
 def verify(
-    source: AuditSource, *, expect: Head | None = None, progress: Progress | None = None
+    source: AuditSource,
+    *,
+    expect: Head | None = None,
+    checkpoints: Sequence[Checkpoint] | None = None,
+    progress: Progress | None = None,
 ) -> VerifyReport:
-    """Prove the log behind *source*, and that it still contains the head *expect*.
+    """Prove the log behind *source*, that it still contains the head *expect* and continues *checkpoints*.
+
+    Checkpoints are believed: open them with :func:`zt_agents.audit.checkpoints.open_checkpoint`. The Merkle tree
+    costs a fifth of the time; without *checkpoints*, even an empty list of them, it is not computed.
 
     Raises:
         StoreError: the log could not be opened.
     """
     try:
         with source.snapshot() as snapshot:
-            return _verify(snapshot, expect, progress)
+            return _verify(snapshot, expect, checkpoints, progress)
     except AuditIntegrityError as error:
         return VerifyReport(VerifyStatus.BROKEN, "", 0, None, (Finding(Fault.DAMAGED, None, error.message),))
 
 
-def _verify(snapshot: Snapshot, expect: Head | None, progress: Progress | None) -> VerifyReport:
-    walk = _Walk(snapshot, expect)
+def _verify(
+    snapshot: Snapshot,
+    expect: Head | None,
+    checkpoints: Sequence[Checkpoint] | None,
+    progress: Progress | None,
+) -> VerifyReport:
+    walk = _Walk(snapshot, expect, checkpoints)
     try:
         for text in snapshot.faults():
             walk.find(Fault.DAMAGED, None, text)
@@ -112,10 +130,15 @@ def _verify(snapshot: Snapshot, expect: Head | None, progress: Progress | None) 
 
 
 class _Walk:
-    def __init__(self, snapshot: Snapshot, expect: Head | None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, expect: Head | None, checkpoints: Sequence[Checkpoint] | None
+    ) -> None:
         self._log_id = snapshot.log_id if isinstance(snapshot.log_id, bytes) else b""
         self._claim = snapshot.head
         self._expect = expect
+        self._tree = Tree() if checkpoints is not None else None
+        self._checkpoints = sorted(checkpoints or (), key=lambda checkpoint: checkpoint.size, reverse=True)
+        """Those still ahead, the nearest last."""
         self._findings: list[Finding] = []
         self._left_out = 0
         self.records = 0
@@ -124,6 +147,10 @@ class _Walk:
         """Hash of the record before, or None when there is none to go by."""
         if expect is not None and expect.seq == 0 and expect.hash != self._previous:
             self.find(Fault.EXPECTED, None, "This is another log than the expected one.")
+        for checkpoint in self._checkpoints:
+            if self._log_id and checkpoint.origin != (name := origin(self._log_id)):
+                text = f"The checkpoint is of the log {checkpoint.origin}; this is {name}."
+                self.find(Fault.CHECKPOINT, None, text)
 
     def find(self, fault: Fault, seq: int | None, text: str) -> None:
         if len(self._findings) < _MAX_FINDINGS:
@@ -134,6 +161,8 @@ class _Walk:
     def step(self, stored: StoredRecord) -> None:
         seq, body, digest, found_columns = stored
         self.records += 1
+        if self._tree is not None:
+            self._grow(self._tree, body if isinstance(body, bytes) else b"")
         if not (isinstance(seq, int) and isinstance(body, bytes) and isinstance(digest, bytes)):
             self.find(Fault.CHANGED, self.due, f"Record {self.due} holds values of the wrong kind.")
             self.due, self._previous = self.due + 1, None
@@ -145,9 +174,7 @@ class _Walk:
             self.find(Fault.CHANGED, seq, f"Record {seq} is out of place: {self.due} was due.")
         if self._previous is not None and link(self._previous, body) != digest:
             before = f"record {seq - 1}" if seq > 1 else "the start of this log"
-            self.find(
-                Fault.CHANGED, seq, f"Record {seq} does not follow from {before}: changed, inserted or moved."
-            )
+            self.find(Fault.CHANGED, seq, f"Record {seq} does not follow from {before}: changed, inserted or moved.")
         self._compare_columns(seq, body, found_columns)
         if self._expect is not None and self._expect.seq == seq and self._expect.hash != digest:
             self.find(
@@ -156,6 +183,13 @@ class _Walk:
                 f"Record {seq} is not the expected one: the log was rewritten or replaced.",
             )
         self.due, self._previous = seq + 1, digest
+
+    def _grow(self, tree: Tree, body: bytes) -> None:
+        tree.append(leaf_hash(body))
+        while self._checkpoints and self._checkpoints[-1].size <= tree.size:
+            if self._checkpoints.pop().root != tree.root():
+                text = f"{_span(1, tree.size)} not what the checkpoint says: changed, rewritten or replaced."
+                self.find(Fault.CHECKPOINT, None, text)
 
     def _compare_columns(self, seq: int, body: bytes, found: tuple[Any, ...]) -> None:
         try:
@@ -174,13 +208,23 @@ class _Walk:
             what = f"ends at record {last}" if self.records else "has no records"
             text = f"Record {self._expect.seq} was expected and the log {what}: cut, emptied or replaced."
             self.find(Fault.EXPECTED, self._expect.seq, text)
+        for checkpoint in reversed(self._checkpoints):
+            had = f"{checkpoint.size} record{'s' if checkpoint.size != 1 else ''}"
+            gone = _span(self.records + 1, checkpoint.size).lower()
+            text = f"The checkpoint has {had}, the log has {self.records or 'none'}: {gone} gone."
+            self.find(Fault.CHECKPOINT, self.records + 1, text)
         if self._findings:
             status = VerifyStatus.BROKEN
         else:
             status = VerifyStatus.VERIFIED if self.records else VerifyStatus.NOTHING
-        head = Head(last, self._previous) if self._previous is not None else None
         return VerifyReport(
-            status, self._log_id.hex(), self.records, head, tuple(self._findings), self._left_out
+            status,
+            self._log_id.hex(),
+            self.records,
+            Head(last, self._previous) if self._previous is not None else None,
+            tuple(self._findings),
+            self._left_out,
+            self._tree.root() if self._tree is not None and self.records else None,
         )
 
     def _compare_claim(self, last: int) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from zt_agents.cli import proofs as _proofs  # noqa: F401 - its commands join those of audit
 from zt_agents.cli.audit import audit_app
 from zt_agents.cli.check import check
 from zt_agents.cli.demo import demo

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,10 +23,12 @@ from zt_agents._internal.clock import as_datetime
 from zt_agents._internal.display import visible
 from zt_agents.audit.calls import Call, Selection, newest_calls
 from zt_agents.audit.chain import Head
+from zt_agents.audit.checkpoints import Checkpoint
 from zt_agents.audit.sink import Snapshot
 from zt_agents.audit.verify import Fault, Finding, VerifyReport, VerifyStatus, verify
+from zt_agents.cli.checkpoints import checkpoints_to_hold
 from zt_agents.cli.moments import moment_option
-from zt_agents.errors import AuditIntegrityError, StoreError
+from zt_agents.errors import AuditIntegrityError, ZeroTrustError
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 VERIFIED, BROKEN, CANNOT_OPEN, NOTHING_TO_VERIFY = range(4)
@@ -87,26 +89,38 @@ def verify_log(
     expect: Annotated[
         str | None, typer.Option(metavar="SEQ:HASH", help="A head that was noted elsewhere.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A checkpoint that was kept elsewhere.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="VKEY", help="Who must have signed it; otherwise the key beside the log."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
 ) -> None:
     """Prove the log. Exit code 0: verified, 1: broken, 2: it cannot be opened, 3: there is nothing to verify.
 
-    Without --expect, a log that was rewritten as a whole, or put back to an older state, still verifies.
+    Without --expect or --checkpoint, a log that was rewritten as a whole, or put back to an older state, still
+    verifies.
     """
     try:
         head = Head.parse(expect) if expect is not None else None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--expect") from error
+    if key is not None and checkpoint is None:
+        raise typer.BadParameter("a key is of use with a checkpoint only", param_hint="--key")
     with _or_exit():
+        held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else None
         if log.exists() and (not log.is_file() or log.stat().st_size):
             with _progress() as progress:
-                report = verify(SqliteAuditSink(log, create=False), expect=head, progress=progress)
+                source = SqliteAuditSink(log, create=False)
+                report = verify(source, expect=head, checkpoints=held, progress=progress)
         else:
-            report = _report_without_log(head)
+            report = _report_without_log(head, held or ())
     if as_json:
         _print_json(_report_as_dict(report))
     else:
-        _print_report(report, log, head)
+        _print_report(report, log, head, held or ())
     raise typer.Exit(
         {
             VerifyStatus.VERIFIED: VERIFIED,
@@ -197,7 +211,9 @@ def _print_json(document: object) -> None:
     typer.echo(line.replace("\x7f", "\\u007f"))  # the one control character that JSON lets through
 
 
-def _print_report(report: VerifyReport, log: Path, expect: Head | None) -> None:
+def _print_report(
+    report: VerifyReport, log: Path, expect: Head | None, held: Sequence[Checkpoint] = ()
+) -> None:
     console = _console()
 
     def say(text: str, style: str = "") -> None:
@@ -216,11 +232,16 @@ def _print_report(report: VerifyReport, log: Path, expect: Head | None) -> None:
         return
     say(f"VERIFIED: {log}, {records}.", "bold green")
     say(f"Head {report.head}")
-    if expect is None:
+    for checkpoint in held:
+        newer = report.records - checkpoint.size
+        say(f"It continues the checkpoint of {checkpoint.size} records. Newer than that: {newer}.")
+    if len(held) > 1:
+        say(f"The given checkpoint is old: one of {held[-1].size} records was signed later.", "yellow")
+    if expect is None and not held:
         say(
             "A log rewritten as a whole verifies too: note this head elsewhere, and --expect it next time."
         )
-    else:
+    elif expect is not None:
         say(f"It contains the expected record {expect.seq}, unchanged.")
 
 
@@ -230,6 +251,7 @@ def _report_as_dict(report: VerifyReport) -> dict[str, Any]:
         "log_id": report.log_id,
         "records": report.records,
         "head": str(report.head) if report.head else None,
+        "root": report.root.hex() if report.root else None,
         "findings": [{"fault": f.fault, "seq": f.seq, "text": f.text} for f in report.findings],
         "findings_left_out": report.findings_left_out,
     }
@@ -240,28 +262,39 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
-def _report_without_log(expect: Head | None) -> VerifyReport:
-    if expect is None:
-        return VerifyReport(VerifyStatus.NOTHING, "", 0, None, ())
-    gone = Finding(Fault.EXPECTED, expect.seq, f"Record {expect.seq} was expected; there is no log.")
-    return VerifyReport(VerifyStatus.BROKEN, "", 0, None, (gone,))
+def _report_without_log(expect: Head | None, held: Sequence[Checkpoint]) -> VerifyReport:
+    gone = []
+    if expect is not None:
+        gone.append(Finding(Fault.EXPECTED, expect.seq, f"Record {expect.seq} was expected; there is no log."))
+    for checkpoint in held:
+        text = f"The checkpoint has {checkpoint.size} records; there is no log."
+        gone.append(Finding(Fault.CHECKPOINT, None, text))
+    return VerifyReport(VerifyStatus.BROKEN if gone else VerifyStatus.NOTHING, "", 0, None, tuple(gone))
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda done, of: bar.update(task, completed=done, total=of, visible=of >= _LONG)
+    bar = Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    task = bar.add_task("", total=None)
+
+    def show_progress(done: int, of: int) -> None:
+        if of >= _LONG:
+            bar.start()  # only now: a bar that is started and not shown leaves an empty line behind
+            bar.update(task, completed=done, total=of)
+
+    try:
+        yield show_progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 @contextmanager
 def _or_exit() -> Iterator[None]:
     try:
         yield
-    except (StoreError, AuditIntegrityError) as error:
+    except ZeroTrustError as error:
         console = _console(stderr=True)
         console.print(Text(visible(f"error: {error}"), style="red"), soft_wrap=True)
-        raise typer.Exit(CANNOT_OPEN if isinstance(error, StoreError) else BROKEN) from error
+        raise typer.Exit(BROKEN if isinstance(error, AuditIntegrityError) else CANNOT_OPEN) from error
