@@ -41,13 +41,13 @@ _COLOURS = {"allow": "green", "deny": "red", "require_approval": "yellow", "erro
 
 audit_app = typer.Typer(name="audit", help="Read the audit log, and prove it.", no_args_is_help=True)
 
-_Log = Annotated[Path, typer.Option("--log", envvar="ZT_AGENTS_AUDIT", help="The audit log.")]
-_DEFAULT_LOG = Path("zt-agents-audit.db")
+LogOption = Annotated[Path, typer.Option("--log", envvar="ZT_AGENTS_AUDIT", help="The audit log.")]
+DEFAULT_LOG = Path("zt-agents-audit.db")
 
 
 @audit_app.command()
 def show(
-    log: _Log = _DEFAULT_LOG,
+    log: LogOption = DEFAULT_LOG,
     agent: Annotated[str | None, typer.Option(help="Only calls by this agent.")] = None,
     user: Annotated[str | None, typer.Option(help="Only calls for this user.")] = None,
     tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
@@ -69,7 +69,7 @@ def show(
         "since": moment_option(since, "--since"),
         "until": moment_option(until, "--until"),
     }
-    with _or_exit(), SqliteAuditSink(log, create=False).snapshot() as snapshot:
+    with or_exit(), SqliteAuditSink(log, create=False).snapshot() as snapshot:
         calls = list(_newest_calls(snapshot, filters, outcome, limit))[::-1]
         head = snapshot.head
     if as_json:
@@ -85,7 +85,7 @@ def show(
 
 @audit_app.command("verify")
 def verify_log(
-    log: _Log = _DEFAULT_LOG,
+    log: LogOption = DEFAULT_LOG,
     expect: Annotated[
         str | None, typer.Option(metavar="SEQ:HASH", help="A head that was noted elsewhere.")
     ] = None,
@@ -109,10 +109,10 @@ def verify_log(
         raise typer.BadParameter(str(error), param_hint="--expect") from error
     if key is not None and checkpoint is None:
         raise typer.BadParameter("a key is of use with a checkpoint only", param_hint="--key")
-    with _or_exit():
+    with or_exit():
         held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else None
         if log.exists() and (not log.is_file() or log.stat().st_size):
-            with _progress() as progress:
+            with verify_progress() as progress:
                 source = SqliteAuditSink(log, create=False)
                 report = verify(source, expect=head, checkpoints=held, progress=progress)
         else:
@@ -120,7 +120,7 @@ def verify_log(
     if as_json:
         _print_json(_report_as_dict(report))
     else:
-        _print_report(report, log, head, held or ())
+        print_report(report, log, head, held or ())
     raise typer.Exit(
         {
             VerifyStatus.VERIFIED: VERIFIED,
@@ -211,7 +211,7 @@ def _print_json(document: object) -> None:
     typer.echo(line.replace("\x7f", "\\u007f"))  # the one control character that JSON lets through
 
 
-def _print_report(
+def print_report(
     report: VerifyReport, log: Path, expect: Head | None, held: Sequence[Checkpoint] = ()
 ) -> None:
     console = _console()
@@ -273,7 +273,7 @@ def _report_without_log(expect: Head | None, held: Sequence[Checkpoint]) -> Veri
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def verify_progress() -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     task = bar.add_task("", total=None)
@@ -291,7 +291,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def _or_exit() -> Iterator[None]:
+def or_exit() -> Iterator[None]:
     try:
         yield
     except ZeroTrustError as error:

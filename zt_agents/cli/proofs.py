@@ -12,14 +12,14 @@ from zt_agents.audit.checkpoints import Checkpoint, origin, sign_checkpoint
 from zt_agents.audit.proofs import InclusionProof, parse_proof, prove_consistency, prove_inclusion
 from zt_agents.audit.verify import VerifyStatus, verify
 from zt_agents.cli.audit import (
-    _DEFAULT_LOG,
     BROKEN,
+    DEFAULT_LOG,
     NOTHING_TO_VERIFY,
-    _Log,
-    _or_exit,
-    _print_report,
-    _progress,
+    LogOption,
     audit_app,
+    or_exit,
+    print_report,
+    verify_progress,
 )
 from zt_agents.cli.checkpoints import checkpoint_from, pinned_key
 from zt_agents.cli.display import say
@@ -36,7 +36,7 @@ _Key = Annotated[
 
 @audit_app.command("checkpoint")
 def checkpoint_log(
-    log: _Log = _DEFAULT_LOG,
+    log: LogOption = DEFAULT_LOG,
     key: Annotated[
         Path | None, typer.Option(help="The signing key; otherwise the one beside the log, made on first use.")
     ] = None,
@@ -46,7 +46,7 @@ def checkpoint_log(
 
     Every earlier checkpoint at hand must hold: two histories are never signed. Exit codes as for verify.
     """
-    with _or_exit():
+    with or_exit():
         key_path = key_beside(log) if key is None else key
         if to is not None and Path(to).absolute() == key_path.absolute():
             raise typer.BadParameter("this is where the signing key belongs", param_hint="--to")
@@ -56,10 +56,10 @@ def checkpoint_log(
             if earlier:
                 raise AuditIntegrityError(f"A checkpoint was signed for {log}, and the log is gone.")
             _nothing(log)
-        with _progress() as progress:
+        with verify_progress() as progress:
             report = verify(SqliteAuditSink(log, create=False), checkpoints=earlier, progress=progress)
         if report.status is VerifyStatus.BROKEN:
-            _print_report(report, log, None)
+            print_report(report, log, None)
             say("Nothing was signed.", style="bold red")
             raise typer.Exit(BROKEN)
         if report.root is None:
@@ -88,7 +88,7 @@ def prove(
     record: Annotated[
         str | None, typer.Argument(metavar="SEQ|DECISION_ID", help="A record, or all records of a decision.")
     ] = None,
-    log: _Log = _DEFAULT_LOG,
+    log: LogOption = DEFAULT_LOG,
     checkpoint: Annotated[
         Path | None, typer.Option(help="What to prove it for; otherwise the last one that was signed.")
     ] = None,
@@ -101,7 +101,7 @@ def prove(
     """Prove to someone who has a checkpoint, and not the log, that a record is in it."""
     if (record is None) == (since is None):
         raise typer.BadParameter("give a record's number, a decision's id, or --since", param_hint="prove")
-    with _or_exit():
+    with or_exit():
         path = last_beside(log) if checkpoint is None else checkpoint
         if checkpoint is None and not path.exists():
             raise StoreError(f"No checkpoint was signed for {log}.", hint="Run: zt-agents audit checkpoint")
@@ -142,7 +142,7 @@ def check_proof(
     since: Annotated[Path | None, typer.Option(help="The earlier checkpoint of a consistency proof.")] = None,
 ) -> None:
     """Check proofs without the log. Exit code 0: proven, 1: not so, 2: cannot be read, 3: there is none."""
-    with _or_exit():
+    with or_exit():
         pinned = pinned_key(file, key)
         held = checkpoint_from(checkpoint, pinned)
         earlier = checkpoint_from(since, pinned) if since is not None else None
