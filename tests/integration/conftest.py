@@ -1,7 +1,7 @@
-"""A real Jaeger on loopback: started on free ports, stopped at the end, built from its Go module where that is asked for.
+"""A real Jaeger on loopback: started on free ports, stopped at the end, built from its Go module if asked for.
 
-``ZT_AGENTS_JAEGER`` names a binary. ``ZT_AGENTS_SERVERS=1`` lets the tests build one with Go into the user's cache folder
-(once; about five minutes on two cores). Without either, the tests are skipped and say so.
+``ZT_AGENTS_JAEGER`` names a binary. ``ZT_AGENTS_SERVERS=1`` lets the tests build one with Go into the user's cache
+folder (once; about five minutes on two cores). Without either, the tests are skipped and say so.
 """
 
 from __future__ import annotations

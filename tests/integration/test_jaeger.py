@@ -20,8 +20,9 @@ def played(jaeger: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     """Play the demonstration with its spans going to Jaeger; return its own summary."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     folder = tmp_path_factory.mktemp("demo") / "desk"
+    start = "from zt_agents.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", "from zt_agents.cli import main; main()", "demo", "--yes", "--json", "--dir", str(folder)],
+        [sys.executable, "-c", start, "demo", "--yes", "--json", "--dir", str(folder)],
         env={
             **clean,
             "OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp,
