@@ -1002,6 +1002,15 @@ def test_20_tools_that_a_provider_runs_are_refused_unless_accepted_by_name(make_
     path = write_policy(tmp_path, HEAD + tools + rules, [function_tool([]), search])
     with Guard.from_config(path) as accepting:
         assert accepting.protect([function_tool([]), search])[1] is search
+        with pytest.raises(ConfigurationError, match="not the one that was accepted"):
+            accepting.protect([function_tool([]), {**search, "allowed_domains": ["evil.example"]}])
+
+
+def test_20_a_function_that_only_the_provider_knows_goes_by_its_own_name(make_world: Any) -> None:
+    world = make_world(function_tool([]))
+    for tool in ({"type": "function", "function": {"name": "transfer"}}, {"type": "function", "name": "transfer"}):
+        with pytest.raises(ConfigurationError, match="'transfer' is run by the model's provider"):
+            world.guard.protect([function_tool([]), tool])
 
 
 class Binds(AgentMiddleware):

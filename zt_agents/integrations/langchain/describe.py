@@ -64,7 +64,7 @@ def describe_all(source: object) -> list[ToolDescription]:
     """
     described: dict[str, ToolDescription] = {}
     for tool in collect(source):
-        description = describe(tool) if isinstance(tool, BaseTool) else _describe_provider_tool(tool)
+        description = describe(tool) if isinstance(tool, BaseTool) else describe_provider_tool(tool)
         if described.setdefault(description.name, description) != description:
             raise ConfigurationError(
                 f"Two different tools are named {description.name!r}: a rule for one holds for the other.",
@@ -171,9 +171,12 @@ def _is_provider_tool(source: object) -> bool:
     return len(source) == 1 and all(isinstance(value, Mapping) for value in source.values())
 
 
-def _describe_provider_tool(tool: ProviderTool) -> ToolDescription:
-    kind = tool.get("type") or next(iter(tool))
-    label = tool.get("name") or tool.get("server_label") or kind
+def describe_provider_tool(tool: ProviderTool) -> ToolDescription:
+    """Return what is recorded of a tool its provider runs: kind, name, and settings that are no secrets."""
+    kind = tool.get("type") or next(iter(tool), "unknown")
+    function = tool.get("function")
+    own = function.get("name") if isinstance(function, Mapping) else None
+    label = tool.get("name") or own or tool.get("server_label") or kind
     settings = {key: tool[key] for key in _PROVIDER_FIELDS if key in tool}
     if "server_url" in settings:
         url = urlsplit(str(settings["server_url"]))

@@ -26,12 +26,13 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool, BaseToolkit, StructuredTool, Tool
 from langchain_core.utils.pydantic import get_fields
 
+from zt_agents.catalog.catalog import Standing
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import ConfigurationError, SealError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import tripwire
 from zt_agents.integrations.langchain.carriers import Entry, entry_var, leave
-from zt_agents.integrations.langchain.describe import describe
+from zt_agents.integrations.langchain.describe import describe, describe_provider_tool
 from zt_agents.integrations.langchain.gates import Arrival, Depth, Seal, gate, method_gate, refuse, sealing_lock
 from zt_agents.integrations.langchain.injection import called_by_tool_node, forged, forgery, unwrap
 from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults
@@ -70,12 +71,18 @@ def protect(guard: Guard, tools: Any) -> Any:
 
 def check_unmediated(guard: Guard, tool: Mapping[str, Any]) -> None:
     """Refuse a tool that the model's provider runs on its own servers, unless the policy accepts it by name."""
-    name = str(tool.get("name") or tool.get("type") or "?")
-    spec = guard.catalog.get(name)
+    description = describe_provider_tool(tool)
+    spec = guard.catalog.get(description.name)
     if spec is None or not spec.unmediated:
         raise ConfigurationError(
-            f"The tool {name!r} is run by the model's provider and never passes the guard.",
+            f"The tool {description.name!r} is run by the model's provider and never passes the guard.",
             hint="Remove it, or accept it by name in the policy file with 'unmediated: true'.",
+        )
+    standing = guard.catalog.compare(description)
+    if standing is not Standing.ACCEPTED:
+        raise ConfigurationError(
+            f"The provider's tool {description.name!r} is not the one that was accepted ({standing}).",
+            hint="Review it and run: zt-agents check --accept",
         )
 
 
