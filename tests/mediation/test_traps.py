@@ -1008,9 +1008,9 @@ def test_20_tools_that_a_provider_runs_are_refused_unless_accepted_by_name(make_
 
 def test_20_a_function_that_only_the_provider_knows_goes_by_its_own_name(make_world: Any) -> None:
     world = make_world(function_tool([]))
-    for tool in ({"type": "function", "function": {"name": "transfer"}}, {"type": "function", "name": "transfer"}):
+    for known in ({"type": "function", "function": {"name": "transfer"}}, {"type": "function", "name": "transfer"}):
         with pytest.raises(ConfigurationError, match="'transfer' is run by the model's provider"):
-            world.guard.protect([function_tool([]), tool])
+            world.guard.protect([function_tool([]), known])
 
 
 class Binds(AgentMiddleware):
