@@ -152,7 +152,7 @@ class Permit:
         except AuditError as error:
             self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - whatever breaks while deciding, the body does not run
-            self._fault(error)
+            self.fault(error)
         if earlier is not None:  # a replayed denial: final, and counted once
             raise earlier
         if self.decision.outcome is Outcome.DENY:
@@ -281,11 +281,13 @@ class Permit:
         assert self._span is not None
         assert self.request is not None
         self._span.attach()
-        span = self._guard.tracing.start(names.SPAN_APPROVAL, {names.APPROVAL_ID: self.request.id})
         try:
-            yield
+            span = self._guard.tracing.start(names.SPAN_APPROVAL, {names.APPROVAL_ID: self.request.id})
+            try:
+                yield
+            finally:
+                span.end()
         finally:
-            span.end()
             self._span.detach()
 
     def answered(self, answer: Answer | None, failure: Exception | None = None) -> None:
@@ -308,7 +310,7 @@ class Permit:
                 elif again.outcome is Outcome.DENY:
                     refusal = again.reasons[0]._replace(text=f"No longer allowed. {again.reasons[0].text}")
         except Exception as error:  # noqa: BLE001 - see decide()
-            self._fault(error)
+            self.fault(error)
         decision = self.decision._replace(approval_id=request.id, approved_by=answer.approver if answer else None)
         if refusal is not None:
             self.decision = decision._replace(outcome=Outcome.DENY, reasons=(refusal, *decision.reasons))
@@ -351,7 +353,7 @@ class Permit:
         except AuditError as error:
             self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - see decide()
-            self._fault(error)
+            self.fault(error)
         if self.decision.tier is not Tier.LOW:
             self.receipt = receipt
             self._waited = True
@@ -372,7 +374,7 @@ class Permit:
         """Begin the body: this permit and its span become current."""
         spec = self.tool.spec
         if not self.decision.allowed or spec is None:  # checked at each step above; stated here once for all
-            self._fault(TypeError("a body was reached without an explicit ALLOW"))
+            self.fault(TypeError("a body was reached without an explicit ALLOW"))
         refusal = self._overtaken() if self._waited else None
         if refusal is not None:
             self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
@@ -472,7 +474,7 @@ class Permit:
 
     # -- denial ---------------------------------------------------------------------------------------------------
 
-    def _fault(self, error: Exception) -> NoReturn:
+    def fault(self, error: Exception) -> NoReturn:
         """Fail closed on a fault of our own."""
         reason = Reason(ReasonCode.FAULT, f"The guard failed ({type(error).__name__}) and so denies.")
         self.decision = self._refused(reason)
@@ -537,14 +539,3 @@ class Permit:
             call_id=self._call_id,
             args_hash=self._args_hash,
         )
-
-
-def as_denial(error: Exception, invocation: Invocation) -> AccessDeniedError:
-    """Return *error* as a denial of *invocation*: the last line, for faults outside any step."""
-    if isinstance(error, AccessDeniedError):
-        return error
-    reason = Reason(ReasonCode.FAULT, f"The guard failed ({type(error).__name__}) and so denies.")
-    decision = Decision(new_decision_id(), Outcome.DENY, invocation.tool.name, Tier.HIGH, (reason,))
-    return EnforcementUnavailableError(decision)
-
-

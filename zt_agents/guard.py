@@ -27,9 +27,9 @@ from zt_agents.audit import AuditLog
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
-from zt_agents.errors import AuditError
+from zt_agents.errors import AccessDeniedError, AuditError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
-from zt_agents.funnel import Permit, Replayed, as_denial, current_call
+from zt_agents.funnel import Permit, Replayed, current_call
 from zt_agents.identity import AgentRegistry, SigningKey, TokenIssuer, User
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
@@ -260,9 +260,12 @@ class Guard:
             permit.enter()
         except Replayed as replay:
             return replay.result
+        except AccessDeniedError:
+            permit.pause()
+            raise
         except Exception as error:  # noqa: BLE001 - fails closed: whatever broke, the body has not run
             permit.pause()
-            raise as_denial(error, invocation) from error.__cause__
+            permit.fault(error)
         except BaseException as error:
             permit.pause()
             permit.cancelled(error)
@@ -291,9 +294,12 @@ class Guard:
             permit.enter()
         except Replayed as replay:
             return replay.result
+        except AccessDeniedError:
+            permit.pause()
+            raise
         except Exception as error:  # noqa: BLE001 - see run()
             permit.pause()
-            raise as_denial(error, invocation) from error.__cause__
+            permit.fault(error)
         except BaseException as error:
             permit.pause()
             permit.cancelled(error)
