@@ -224,14 +224,17 @@ class Guard:
 
     def _remember(self, session: Session) -> Session:
         """Return the one session with this id: two threads may have read the same token."""
-        session.repeated = repeated_attributes(session, self.tracing)
-        session.described = session_attributes(session, self.tracing, self.policy)
+        self._describe(session)
         with self._lock:
             if len(self._sessions) >= self._purge_at:
                 now = self.clock()
                 self._sessions = {key: old for key, old in self._sessions.items() if old.claims.expires_at > now}
                 self._purge_at = max(_PURGED, 2 * len(self._sessions))
             return self._sessions.setdefault(session.id, session)
+
+    def _describe(self, session: Session) -> None:
+        session.repeated = repeated_attributes(session, self.tracing)
+        session.described = session_attributes(session, self.tracing, self.policy)
 
     def revoke(self, session: Session) -> None:
         """End *session*: from now on each of its calls is denied."""
@@ -356,7 +359,11 @@ class Guard:
     def begin(self, session: Session) -> CallSpan:
         """Note in whose call *session* is entered, and start the ``invoke_agent`` span that its calls hang below."""
         permit = current_call()
-        session.within = permit.session if permit is not None else None
+        caller = permit.session if permit is not None else None
+        session.within = caller
+        if caller is not None:
+            session.delegation = ((session.agent.id, session.user.id), *caller.delegation)
+            self._describe(session)
         attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
         attributes.update(session.described)
         return self.tracing.start(f"{names.SPAN_INVOKE_AGENT} {session.agent.name}", attributes)
