@@ -27,7 +27,7 @@ from zt_agents.audit import AuditLog
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
-from zt_agents.errors import AccessDeniedError, AuditError
+from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
 from zt_agents.identity import AgentRegistry, SigningKey, TokenIssuer, User
@@ -357,9 +357,18 @@ class Guard:
     # -- evidence -------------------------------------------------------------------------------------------------
 
     def begin(self, session: Session) -> CallSpan:
-        """Note in whose call *session* is entered, and start the ``invoke_agent`` span that its calls hang below."""
+        """Note in whose call *session* is entered, and start the ``invoke_agent`` span that its calls hang below.
+
+        Raises:
+            ConfigurationError: it is entered in a call of its own, or of a sub-agent of its own.
+        """
         permit = current_call()
-        caller = permit.session if permit is not None else None
+        caller = outer = permit.session if permit is not None else None
+        while outer is not None:
+            if outer is session:
+                text = "A session cannot be entered within itself."
+                raise ConfigurationError(text, hint="Open one session per task.")
+            outer = outer.within
         session.within = caller
         if caller is not None:
             session.delegation = ((session.agent.id, session.user.id), *caller.delegation)

@@ -95,8 +95,8 @@ class Session:
     def __enter__(self) -> Self:
         if self._reset is not None:
             raise ConfigurationError("This session is already entered.", hint="Open one session per task.")
-        self._reset = _current.set(self)
         self.span = self.guard.begin(self)
+        self._reset = _current.set(self)
         self.span.attach()
         return self
 

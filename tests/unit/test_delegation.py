@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.tools import BaseTool, tool
+from langchain_core.tools import tool
 
-from zt_agents import AccessDeniedError, Guard
+from zt_agents import AccessDeniedError, ConfigurationError, Guard, current_session
 from zt_agents.integrations.langchain import ZeroTrustCallback
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import SpanRecorder, write_policy
@@ -182,3 +180,19 @@ def test_a_carried_callers_chain_is_known(desk: Desk) -> None:
     desk.ask.invoke({"n": 1}, config={"callbacks": [ZeroTrustCallback(desk.guard, session)]})
     (inner,) = desk.attributes("invoke_agent researcher")
     assert inner[CHAIN] == (RESEARCHER, HELPDESK)
+
+
+def test_a_session_is_not_entered_within_itself(desk: Desk) -> None:
+    outer = desk.guard.session(agent="helpdesk", on_behalf_of="alice")  # carried, so it could still be entered
+
+    def enter_the_callers() -> None:
+        inner = current_session()
+        with pytest.raises(ConfigurationError, match="within itself"), outer:
+            pass
+        assert current_session() is inner
+        desk.look.invoke({"n": 1})
+
+    desk.bodies[9] = lambda: desk.delegate(("researcher", "alice"), ("archivist", "alice"), end=enter_the_callers)
+    desk.ask.invoke({"n": 9}, config={"callbacks": [ZeroTrustCallback(desk.guard, outer)]})
+    (look,) = desk.attributes("execute_tool look")
+    assert look[CHAIN] == (ARCHIVIST, RESEARCHER, HELPDESK)
