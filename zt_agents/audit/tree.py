@@ -16,21 +16,21 @@ the log. No tree is stored: appending stays as cheap as it was, and nothing stor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
+from hashlib import sha256 as _sha256
 
 HASH_SIZE = 32
-EMPTY_ROOT = hashlib.sha256().digest()
+EMPTY_ROOT = _sha256().digest()
 
 
 def leaf_hash(body: bytes) -> bytes:
     """Return the hash of a record with this *body*."""
-    return hashlib.sha256(b"\x00" + body).digest()
+    return _sha256(b"\x00" + body).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash of the tree whose two halves have these hashes."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return _sha256(b"\x01" + left + right).digest()
 
 
 class Tree:
@@ -48,7 +48,7 @@ class Tree:
         """Add a leaf by its hash."""
         parts, size = self._parts, self.size
         while size & 1:
-            leaf = hashlib.sha256(b"\x01" + parts.pop() + leaf).digest()
+            leaf = _sha256(b"\x01" + parts.pop() + leaf).digest()
             size >>= 1
         parts.append(leaf)
         self.size += 1

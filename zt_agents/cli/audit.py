@@ -110,17 +110,17 @@ def verify_log(
     if key is not None and checkpoint is None:
         raise typer.BadParameter("a key is of use with a checkpoint only", param_hint="--key")
     with or_exit():
-        held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else None
+        held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else []
         if log.exists() and (not log.is_file() or log.stat().st_size):
             with verify_progress() as progress:
                 source = SqliteAuditSink(log, create=False)
                 report = verify(source, expect=head, checkpoints=held, progress=progress)
         else:
-            report = _report_without_log(head, held or ())
+            report = _report_without_log(head, held)
     if as_json:
         _print_json(_report_as_dict(report))
     else:
-        print_report(report, log, head, held or ())
+        print_report(report, log, head, held)
     raise typer.Exit(
         {
             VerifyStatus.VERIFIED: VERIFIED,

@@ -9,8 +9,9 @@ Rules:
    noted elsewhere helps. An attacker who can write the file can rewrite all of it.
 3. A running sink remembers where it left the log. A log that is gone, replaced, shorter or different
    refuses writes.
-4. Columns and indexes serve searching only. Nothing is proven from them, and a schema that is not exactly
-   ours, say with a trigger that drops records, is refused.
+4. Columns and indexes serve searching only. They hold checksums of 31 bits, so that a search reads few records
+   that do not match, and goes by the body in the end. Nothing is proven from them, and a schema that is not
+   exactly ours, say with a trigger that drops records, is refused.
 
 SQLite before 3.51.3 can, in rare moments, lose pages when one process writes while another checkpoints
 (https://sqlite.org/wal.html#walresetbug): have a newer one where several processes share a log.
@@ -23,22 +24,26 @@ ms beside one busy thread; one statement for many takes 16 ms.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import floor, inf
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
-import orjson
-
-from zt_agents.audit.chain import Columns, Head, encode, genesis, link
+from zt_agents.audit.chain import Head, decode, encode, genesis, link
 from zt_agents.audit.records import AuditRecord
-from zt_agents.audit.sink import StoredRecord
+from zt_agents.audit.sink import Filed, StoredRecord
+from zt_agents.audit.tree import leaf_hash
 from zt_agents.errors import AuditIntegrityError, AuditWriteError, StoreError
 
 _APPLICATION_ID = 0x7A744155  # "ztAU"
+_VERSION = 2
+_PAGE = 8192  # of 4096 bytes, a sixth would stay empty with two or three records to each
 _SCHEMA = {
     "head": (
         "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), "
@@ -46,15 +51,16 @@ _SCHEMA = {
     ),
     "record": (
         "CREATE TABLE record (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL, "
-        "time REAL, agent TEXT, user TEXT, tool TEXT, decision_id TEXT)"
+        "time INTEGER, agent INTEGER, user INTEGER, decision INTEGER)"
     ),
     "record_time": "CREATE INDEX record_time ON record (time)",
-    "record_decision": "CREATE INDEX record_decision ON record (decision_id)",
+    "record_decision": "CREATE INDEX record_decision ON record (decision)",
     "record_agent": "CREATE INDEX record_agent ON record (agent)",
     "record_user": "CREATE INDEX record_user ON record (user)",
 }
-_WIDTH = 8
+_WIDTH = 7
 _MAX_ROWS = 512
+_FAR = 2**62  # seconds, beyond which a column need not tell times apart
 _CANNOT_REACH = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_CANTOPEN,
@@ -70,9 +76,7 @@ _CANNOT_REACH = {
 class SqliteAuditSink:
     """Implements :class:`zt_agents.audit.sink.AuditSink`."""
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, create: bool = True, busy_timeout: float = 10.0
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = True, busy_timeout: float = 10.0) -> None:
         """Open the log at *path*.
 
         Args:
@@ -133,7 +137,7 @@ class SqliteAuditSink:
             connection = _connect(self.path, "ro", self._busy_timeout)
             try:
                 connection.execute("BEGIN")
-                snapshot = SqliteSnapshot(connection, self.path)
+                snapshot = SqliteSnapshot(connection, self.path, self._busy_timeout)
             except BaseException:
                 connection.close()
                 raise
@@ -142,16 +146,16 @@ class SqliteAuditSink:
         finally:
             connection.close()
 
-    def _append(self, encoded: Sequence[tuple[Columns, bytes]]) -> range:
+    def _append(self, encoded: Sequence[tuple[dict[str, Any], bytes]]) -> range:
         connection = self._open()
         connection.execute("BEGIN IMMEDIATE")
         log_id, head = self._continue_from(connection)
         seq, digest = head.seq, head.hash
         values: list[Any] = []
-        for columns, body in encoded:
+        for said, body in encoded:
             seq += 1
-            digest = link(digest, body)
-            values += (seq, body, digest, *columns)
+            digest = link(digest, leaf_hash(body))
+            values += (seq, body, digest, *_filing(said))
         start = 0
         for count in _portions(len(encoded)):
             stop = start + count * _WIDTH
@@ -215,15 +219,13 @@ class SqliteAuditSink:
 class SqliteSnapshot:
     """Implements :class:`zt_agents.audit.sink.Snapshot`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, busy_timeout: float) -> None:
         self._connection = connection
         self._path = path
-        if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-            raise StoreError(f"{path} is not an audit log.")
+        self._busy_timeout = busy_timeout
+        _require_format(connection, path)
         self._schema_faults = list(_schema_faults(connection))
-        known = {
-            name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        }
+        known = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         self.log_id: Any = None
         self.head: Head | None = None
         if "head" in known:
@@ -232,19 +234,26 @@ class SqliteSnapshot:
     def faults(self) -> Iterator[str]:
         yield from self._schema_faults
         with _reading(self._path):
-            for (text,) in self._connection.execute("PRAGMA integrity_check(10)"):
-                if text != "ok":
-                    yield f"SQLite finds: {text}."
+            connection = _connect(self._path, "ro", self._busy_timeout)
+            try:
+                for (text,) in connection.execute("PRAGMA integrity_check(10)"):
+                    if text != "ok":
+                        yield f"SQLite finds: {text}."
+            finally:
+                connection.close()
 
     def stored(self) -> Iterator[StoredRecord]:
-        sql = "SELECT seq, body, hash, time, agent, user, tool, decision_id FROM record ORDER BY seq"
+        sql = "SELECT seq, body, hash, time, agent, user, decision FROM record ORDER BY seq"
+        no_record, right, wrong = Filed.NO_RECORD, Filed.RIGHT, Filed.WRONG
         with _reading(self._path):
-            for seq, body, digest, *columns in self._connection.execute(sql):
-                yield StoredRecord(seq, body, digest, tuple(columns))
+            for seq, body, digest, *filing in self._connection.execute(sql):
+                said = decode(body)
+                yield seq, body, digest, no_record if said is None else right if _filing(said) == filing else wrong
 
     def read(
         self,
         *,
+        after: int = 0,
         since: float | None = None,
         until: float | None = None,
         agent: str | None = None,
@@ -254,31 +263,70 @@ class SqliteSnapshot:
         limit: int | None = None,
         newest_first: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        tests = {
-            "time >= ?": since,
-            "time < ?": until,
-            "agent = ?": agent,
-            "user = ?": user,
-            "tool = ?": tool,
-            "decision_id = ?": decision_id,
+        narrowing = {
+            "seq > ?": after or None,
+            "time >= ?": _second(since),
+            "time <= ?": _second(until),
+            "agent = ?": _checksum(agent),
+            "user = ?": _checksum(user),
+            "decision = ?": _checksum(decision_id),
         }
-        given = {test: value for test, value in tests.items() if value is not None}
+        given = {test: value for test, value in narrowing.items() if value is not None}
+        names = {"agent": agent, "user_id": user, "tool": tool, "decision_id": decision_id}
+        wanted = {name: value for name, value in names.items() if value is not None}
         where = f"WHERE {' AND '.join(given)} " if given else ""
         order = "DESC" if newest_first else "ASC"
-        sql = f"SELECT seq, body, hash FROM record {where}ORDER BY seq {order} LIMIT ?"  # noqa: S608 - constants only
+        sql = f"SELECT seq, body, hash FROM record {where}ORDER BY seq {order}"  # noqa: S608 - constants only
         with _reading(self._path):
-            for seq, body, digest in self._connection.execute(
-                sql, [*given.values(), -1 if limit is None else limit]
-            ):
-                yield {**_values(body), "seq": seq, "hash": digest.hex() if isinstance(digest, bytes) else ""}
+            rows = self._connection.execute(sql, list(given.values()))
+            found = (record for row in rows if _matches(record := _record(row), wanted, since, until))
+            yield from itertools.islice(found, limit)
 
 
-def _values(body: object) -> dict[str, Any]:
-    try:
-        values = orjson.loads(body) if isinstance(body, bytes) else None
-    except orjson.JSONDecodeError:
-        values = None
-    return values if isinstance(values, dict) else {"unreadable": True}
+def _record(row: tuple[Any, Any, Any]) -> dict[str, Any]:
+    seq, body, digest = row
+    values = decode(body)
+    return {
+        **({"unreadable": True} if values is None else values),
+        "seq": seq,
+        "hash": digest.hex() if isinstance(digest, bytes) else "",
+    }
+
+
+def _matches(record: dict[str, Any], wanted: dict[str, str], since: float | None, until: float | None) -> bool:
+    for name, value in wanted.items():
+        if record.get(name) != value:
+            return False
+    if since is None and until is None:
+        return True
+    time = record.get("time")
+    return (
+        isinstance(time, int | float)
+        and not isinstance(time, bool)
+        and (since is None or time >= since)
+        and (until is None or time < until)
+    )
+
+
+def _filing(said: dict[str, Any]) -> list[int | None]:
+    """Return what the columns hold for a record that says this: time, agent, user, decision."""
+    time, agent, user, decision = map(said.get, ("time", "agent", "user_id", "decision_id"))
+    return [
+        floor(time) if type(time) is float and -_FAR < time < _FAR else _second(time),
+        crc32(agent.encode()) >> 1 if isinstance(agent, str) else None,  # 31 bits take 4 bytes, 32 take 6
+        crc32(user.encode()) >> 1 if isinstance(user, str) else None,
+        crc32(decision.encode()) >> 1 if isinstance(decision, str) else None,
+    ]
+
+
+def _checksum(text: str | None) -> int | None:
+    return None if text is None else crc32(text.encode()) >> 1
+
+
+def _second(time: object) -> int | None:
+    if isinstance(time, bool) or not isinstance(time, int | float) or not -inf < time < inf:
+        return None
+    return floor(max(-_FAR, min(time, _FAR)))
 
 
 def _connect(path: Path, mode: str, busy_timeout: float) -> sqlite3.Connection:
@@ -312,6 +360,8 @@ def _create(path: Path, busy_timeout: float) -> None:
         raise StoreError(f"The audit log {path} could not be created: {error.strerror}.") from error
     connection = _connect(path, "rw", busy_timeout)
     try:
+        connection.execute(f"PRAGMA page_size = {_PAGE}")  # these two are no more than wishes for a file that
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # is still empty
         connection.execute("BEGIN IMMEDIATE")
         (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -321,8 +371,9 @@ def _create(path: Path, busy_timeout: float) -> None:
                 connection.execute(sql)
             connection.execute("INSERT INTO head VALUES (1, ?, 0, ?)", (log_id, genesis(log_id)))
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        elif application_id != _APPLICATION_ID:
-            raise StoreError(f"{path} is not an audit log.")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        else:
+            _require_format(connection, path)
         connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
@@ -331,10 +382,19 @@ def _create(path: Path, busy_timeout: float) -> None:
         connection.close()
 
 
+def _require_format(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise StoreError(f"{path} is not an audit log.")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != _VERSION:
+        raise StoreError(
+            f"{path} is an audit log of format {version or 1}, and this version of zt_agents reads format {_VERSION}.",
+            hint="Begin a new log, and read the old one with the version that wrote it.",
+        )
+
+
 def _schema_faults(connection: sqlite3.Connection) -> Iterator[str]:
-    found = dict(
-        connection.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
-    )
+    found = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"))
     for name, sql in _SCHEMA.items():
         if name not in found:
             yield f"{name!r} is missing from the schema."
