@@ -31,10 +31,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zt_agents.audit.chain import Head
 from zt_agents.audit.records import AuditRecord
+
+if TYPE_CHECKING:
+    from zt_agents.audit.segments import Mark, Sealing
 
 
 class Filed(Enum):
@@ -60,6 +63,14 @@ class Snapshot(Protocol):
     @property
     def head(self) -> Head | None:
         """What the log itself says its last record is, or None when it does not say."""
+
+    @property
+    def sealed(self) -> Sequence[Sealing]:
+        """What was taken out of the log, oldest first, as the store has noted it."""
+
+    @property
+    def begin(self) -> Mark:
+        """Where :meth:`stored` begins: at the start, or where the last segment ended."""
 
     def faults(self) -> Iterator[str]:
         """Yield what is wrong with the store's own structures, one sentence each.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +39,8 @@ class VerifyStatus(StrEnum):
     VERIFIED = "verified"
     BROKEN = "broken"
     NOTHING = "nothing to verify"
+    NOT_VERIFIED = "not verified"
+    """Nothing is wrong with what was looked at, and what was asked about lies in segments that were not."""
 
 
 class Fault(StrEnum):
@@ -52,6 +55,8 @@ class Fault(StrEnum):
     """The log contradicts the head that was noted elsewhere."""
     CHECKPOINT = "checkpoint"
     """The log does not continue a checkpoint that was signed for it."""
+    SEGMENT = "segment"
+    """What is noted of sealed records contradicts itself, or the record that says so."""
     DAMAGED = "damaged"
     """The store itself is damaged or was rebuilt."""
 
@@ -74,6 +79,7 @@ class VerifyReport:
     log_id: str
     """Hex, empty when it is gone."""
     records: int
+    """All there are since the first, those in segments included."""
     head: Head | None
     """The last record as found: note it elsewhere, and expect it next time."""
     findings: tuple[Finding, ...]
@@ -81,6 +87,10 @@ class VerifyReport:
     findings_left_out: int = 0
     root: bytes | None = None
     """Root of the Merkle tree over the records; None where there are none."""
+    not_looked_at: int = 0
+    """So many of the records, the oldest ones, lie in segments that were not at hand."""
+    not_compared: tuple[str, ...] = ()
+    """What could not be compared because of that, one sentence each."""
 
     def __bool__(self) -> bool:
         raise TypeError("compare the status of a VerifyReport; 'nothing to verify' is neither true nor false")
@@ -125,7 +135,24 @@ def _verify(
                 walk.find(Fault.DAMAGED, None, text)
         except AuditIntegrityError as error:
             walk.find(Fault.DAMAGED, None, error.message)
+    with suppress(AuditIntegrityError):  # what keeps it from being read was found above
+        for seq, text in _segment_faults(snapshot):
+            walk.find(Fault.SEGMENT, seq, text)
     return walk.report()
+
+
+def _segment_faults(snapshot: Snapshot) -> Iterator[tuple[int, str]]:
+    """Yield what contradicts the notes of what was sealed: the notes themselves, and the records that confirm them."""
+    due = 1
+    for number, sealing in enumerate(snapshot.sealed, 1):
+        last = number == len(snapshot.sealed)
+        if sealing.first != due or not sealing.end.sound or sealing.end.seq < due:
+            yield due, f"Records from {due} on should be in the next segment: {sealing.name} has {sealing.span}."
+        due = sealing.end.seq + 1
+        if sealing.noted >= snapshot.sealed[-1].end.seq + 1 or last:
+            record = next(snapshot.read(after=max(sealing.noted, 1) - 1, limit=1), {})
+            if record.get("seq") != sealing.noted or not sealing.confirmed_by(record):
+                yield sealing.first, f"No record confirms that {sealing.span} were sealed into {sealing.name}."
 
 
 class _Walk:
@@ -133,21 +160,35 @@ class _Walk:
         self._log_id = snapshot.log_id if isinstance(snapshot.log_id, bytes) else b""
         self._claim = snapshot.head
         self._expect = expect
-        self._tree = Tree()
+        self._not_compared: list[str] = []
         self._checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.size, reverse=True)
         """Those still ahead, the nearest last."""
         self._findings: list[Finding] = []
         self._left_out = 0
-        self.records = 0
-        self.due = 1
-        self._previous: bytes | None = genesis(self._log_id) if self._log_id else None
+        begin, at_hand = snapshot.begin, snapshot.begin.sound and bool(self._log_id)
+        self._tree = begin.tree() if at_hand else Tree()
+        self.not_looked_at = begin.seq if at_hand else 0
+        self.records = self.not_looked_at
+        self.due = self.records + 1
+        self._previous: bytes | None = begin.hash if at_hand else None
         """Hash of the record before, or None when there is none to go by."""
-        if expect is not None and expect.seq == 0 and expect.hash != self._previous:
+        if self._log_id and not begin.sound:
+            self.find(Fault.SEGMENT, None, "What is noted of the last segment is damaged: nothing can follow from it.")
+        if expect is not None and expect.seq == 0 and (not self._log_id or expect.hash != genesis(self._log_id)):
             self.find(Fault.EXPECTED, None, "This is another log than the expected one.")
+        elif expect is not None and 0 < expect.seq < self.not_looked_at:
+            self._not_compared.append(f"Record {expect.seq}, which is expected, lies in a segment.")
+        elif expect is not None and expect.seq == self.not_looked_at > 0 and expect.hash != self._previous:
+            text = f"Record {expect.seq} is not the expected one: the log was rewritten or replaced."
+            self.find(Fault.EXPECTED, expect.seq, text)
         for checkpoint in self._checkpoints:
             if self._log_id and checkpoint.origin != (name := origin(self._log_id)):
                 text = f"The checkpoint is of the log {checkpoint.origin}; this is {name}."
                 self.find(Fault.CHECKPOINT, None, text)
+        while self._checkpoints and self._checkpoints[-1].size < self.not_looked_at:
+            size = self._checkpoints.pop().size
+            self._not_compared.append(f"The checkpoint of {size} records ends within a segment.")
+        self._compare_checkpoints()
 
     def find(self, fault: Fault, seq: int | None, text: str) -> None:
         if len(self._findings) < _MAX_FINDINGS:
@@ -183,7 +224,7 @@ class _Walk:
     def _next_stop(self) -> int:
         """Return the number of the next record at which there is more to do than to go on."""
         stops = [self.due + -self.due % 1000]
-        if self._expect is not None:
+        if self._expect is not None and self._expect.seq >= self.due:
             stops.append(self._expect.seq)
         if self._checkpoints:
             stops.append(self.due + self._checkpoints[-1].size - self._tree.size - 1)
@@ -220,6 +261,9 @@ class _Walk:
 
     def _grow(self, leaf: bytes) -> None:
         self._tree.append(leaf)
+        self._compare_checkpoints()
+
+    def _compare_checkpoints(self) -> None:
         while self._checkpoints and self._checkpoints[-1].size <= self._tree.size:
             if self._checkpoints.pop().root != self._tree.root():
                 text = f"{_span(1, self._tree.size)} not what the checkpoint says: changed, rewritten or replaced."
@@ -239,6 +283,8 @@ class _Walk:
             self.find(Fault.CHECKPOINT, self.records + 1, text)
         if self._findings:
             status = VerifyStatus.BROKEN
+        elif self._not_compared:
+            status = VerifyStatus.NOT_VERIFIED
         else:
             status = VerifyStatus.VERIFIED if self.records else VerifyStatus.NOTHING
         return VerifyReport(
@@ -249,6 +295,8 @@ class _Walk:
             tuple(self._findings),
             self._left_out,
             self._tree.root() if self.records else None,
+            self.not_looked_at,
+            tuple(self._not_compared),
         )
 
     def _compare_claim(self, last: int) -> None:

@@ -28,8 +28,9 @@ import itertools
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from math import floor, inf
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ from zlib import crc32
 
 from zt_agents.audit.chain import Head, decode, encode, genesis, link
 from zt_agents.audit.records import AuditRecord
-from zt_agents.audit.sink import Filed, StoredRecord
-from zt_agents.audit.tree import leaf_hash
+from zt_agents.audit.segments import Mark, Sealing
+from zt_agents.audit.sink import AuditSource, Filed, StoredRecord
+from zt_agents.audit.tree import HASH_SIZE, leaf_hash
 from zt_agents.errors import AuditIntegrityError, AuditWriteError, StoreError
 
 _APPLICATION_ID = 0x7A744155  # "ztAU"
@@ -53,6 +55,10 @@ _SCHEMA = {
         "CREATE TABLE record (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL, "
         "time INTEGER, agent INTEGER, user INTEGER, decision INTEGER)"
     ),
+    "segment": (
+        "CREATE TABLE segment (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, hash BLOB NOT NULL, "
+        "frontier BLOB NOT NULL, name TEXT NOT NULL, sha256 BLOB NOT NULL, noted INTEGER NOT NULL)"
+    ),
     "record_time": "CREATE INDEX record_time ON record (time)",
     "record_decision": "CREATE INDEX record_decision ON record (decision)",
     "record_agent": "CREATE INDEX record_agent ON record (agent)",
@@ -60,6 +66,7 @@ _SCHEMA = {
 }
 _WIDTH = 7
 _MAX_ROWS = 512
+_VACUUM_STEP = 1000  # pages
 _FAR = 2**62  # seconds, beyond which a column need not tell times apart
 _CANNOT_REACH = {
     sqlite3.SQLITE_BUSY,
@@ -130,6 +137,24 @@ class SqliteAuditSink:
 
     close = release
 
+    @classmethod
+    def copy_of(cls, source: AuditSource, path: Path) -> SqliteAuditSink:
+        """Return a new log at *path* with the records of *source* under their numbers, to search in."""
+        sink = cls(path)
+        with source.snapshot() as snapshot, closing(_connect(path, "rw", sink._busy_timeout)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("BEGIN")
+            rows = (
+                (seq, body, digest, *_filing(decode(body) or {})) for seq, body, digest, _ in snapshot.stored()
+            )
+            connection.executemany(_insert(1), rows)
+            if snapshot.head is not None:
+                head = (snapshot.log_id, snapshot.head.seq, snapshot.head.hash)
+                connection.execute("UPDATE head SET log_id = ?, seq = ?, hash = ?", head)
+            connection.execute("COMMIT")
+        sink.close()
+        return sink
+
     @contextmanager
     def snapshot(self) -> Iterator[SqliteSnapshot]:
         """Open the log as it is now, for reading only."""
@@ -145,6 +170,32 @@ class SqliteAuditSink:
             yield snapshot
         finally:
             connection.close()
+
+    def seal(self, sealing: Sealing, time: float, place: Callable[[], None]) -> Sealing:
+        """Take what *sealing* says out of the log, once *place* has put the segment where it belongs.
+
+        All in one transaction, in which *place* is called: whoever seals at the same time comes too late.
+
+        Raises:
+            AuditIntegrityError: the log no longer holds those records.
+            AuditWriteError: nothing was sealed.
+        """
+        with self._mutex:
+            try:
+                return self._seal(sealing, time, place)
+            except sqlite3.Error as error:
+                self._close()
+                raise AuditWriteError(f"The audit log {self.path} could not be sealed: {error}.") from error
+            except BaseException:
+                self._close()
+                raise
+
+    def give_back_space(self) -> None:
+        """Give the disk back what sealed records took, in small steps, as far as others let it."""
+        with closing(_connect(self.path, "rw", self._busy_timeout)) as connection, suppress(sqlite3.Error):
+            while connection.execute("PRAGMA freelist_count").fetchone()[0]:
+                connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_STEP})").fetchall()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _append(self, encoded: Sequence[tuple[dict[str, Any], bytes]]) -> range:
         connection = self._open()
@@ -165,6 +216,29 @@ class SqliteAuditSink:
         connection.execute("COMMIT")
         self._left_at = (log_id, Head(seq, digest))
         return range(head.seq + 1, seq + 1)
+
+    def _seal(self, sealing: Sealing, time: float, place: Callable[[], None]) -> Sealing:
+        connection = self._open()
+        connection.execute("BEGIN IMMEDIATE")
+        log_id, head = self._continue_from(connection)
+        known = _sealed(connection)
+        begin = known[-1].end if known else Mark.start(log_id)
+        at_end = connection.execute("SELECT hash FROM record WHERE seq = ?", (sealing.end.seq,)).fetchone()
+        if begin.seq + 1 != sealing.first or at_end != (sealing.end.hash,):
+            raise AuditIntegrityError(f"The log no longer holds {sealing.span} as they were to be sealed.")
+        noted = replace(sealing, noted=head.seq + 1)
+        end, frontier = noted.end, b"".join(noted.end.frontier)
+        body = noted.body(time)
+        digest = link(head.hash, leaf_hash(body))
+        connection.execute(_insert(1), (noted.noted, body, digest, *_filing({"time": time})))
+        row = (noted.first, end.seq, end.hash, frontier, noted.name, noted.sha256, noted.noted)
+        connection.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("DELETE FROM record WHERE seq <= ?", (end.seq,))
+        connection.execute("UPDATE head SET seq = ?, hash = ?", (noted.noted, digest))
+        place()
+        connection.execute("COMMIT")
+        self._left_at = (log_id, Head(noted.noted, digest))
+        return noted
 
     def _open(self) -> sqlite3.Connection:
         """Return the connection, once it is certain that it leads to the file at :attr:`path`."""
@@ -230,6 +304,9 @@ class SqliteSnapshot:
         self.head: Head | None = None
         if "head" in known:
             self.log_id, self.head = _head(connection)
+        self.sealed = _sealed(connection) if "segment" in known else []
+        log_id = self.log_id if isinstance(self.log_id, bytes) else b""
+        self.begin = self.sealed[-1].end if self.sealed else Mark.start(log_id)
 
     def faults(self) -> Iterator[str]:
         yield from self._schema_faults
@@ -409,6 +486,21 @@ def _head(connection: sqlite3.Connection) -> tuple[Any, Head | None]:
     if row is None or not (isinstance(row[1], int) and isinstance(row[2], bytes)):
         return None, None
     return row[0], Head(row[1], row[2])
+
+
+def _sealed(connection: sqlite3.Connection) -> list[Sealing]:
+    """Return what was noted, values of a wrong kind replaced by such as are never sound."""
+    found = []
+    sql = "SELECT first, last, hash, frontier, name, sha256, noted FROM segment ORDER BY first"
+    for first, last, digest, frontier, name, sha256, noted in connection.execute(sql):
+        parts = frontier if isinstance(frontier, bytes) else b"?"
+        hashes = tuple(parts[at : at + HASH_SIZE] for at in range(0, len(parts), HASH_SIZE))
+        end = Mark(
+            last if isinstance(last, int) else -1, digest if isinstance(digest, bytes) else b"", hashes
+        )
+        known = sha256 if isinstance(sha256, bytes) else b""
+        found.append(Sealing(first, end, str(name), known, noted if isinstance(noted, int) else 0))
+    return found
 
 
 def _portions(count: int) -> Iterator[int]:
