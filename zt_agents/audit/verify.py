@@ -130,6 +130,7 @@ def _verify(
             walk.over(snapshot.stored(), progress, snapshot.head.seq if snapshot.head else 0)
         except AuditIntegrityError as error:
             walk.find(Fault.DAMAGED, walk.due, f"Reading stops before record {walk.due}. {error.message}")
+            walk.stopped = True
         try:
             for text in faults.result():
                 walk.find(Fault.DAMAGED, None, text)
@@ -161,6 +162,8 @@ class _Walk:
         self._claim = snapshot.head
         self._expect = expect
         self._not_compared: list[str] = []
+        self.stopped = False
+        """Reading came to no end: what comes later is not missing, but unknown."""
         self._checkpoints = sorted(checkpoints, key=lambda checkpoint: checkpoint.size, reverse=True)
         """Those still ahead, the nearest last."""
         self._findings: list[Finding] = []
@@ -271,16 +274,8 @@ class _Walk:
 
     def report(self) -> VerifyReport:
         last = self.due - 1
-        self._compare_claim(last)
-        if self._expect is not None and self._expect.seq > last:
-            what = f"ends at record {last}" if self.records else "has no records"
-            text = f"Record {self._expect.seq} was expected and the log {what}: cut, emptied or replaced."
-            self.find(Fault.EXPECTED, self._expect.seq, text)
-        for checkpoint in reversed(self._checkpoints):
-            had = f"{checkpoint.size} record{'s' if checkpoint.size != 1 else ''}"
-            gone = _span(self.records + 1, checkpoint.size).lower()
-            text = f"The checkpoint has {had}, the log has {self.records or 'none'}: {gone} gone."
-            self.find(Fault.CHECKPOINT, self.records + 1, text)
+        if not self.stopped:
+            self._compare_end(last)
         if self._findings:
             status = VerifyStatus.BROKEN
         elif self._not_compared:
@@ -298,6 +293,18 @@ class _Walk:
             self.not_looked_at,
             tuple(self._not_compared),
         )
+
+    def _compare_end(self, last: int) -> None:
+        self._compare_claim(last)
+        if self._expect is not None and self._expect.seq > last:
+            what = f"ends at record {last}" if self.records else "has no records"
+            text = f"Record {self._expect.seq} was expected and the log {what}: cut, emptied or replaced."
+            self.find(Fault.EXPECTED, self._expect.seq, text)
+        for checkpoint in reversed(self._checkpoints):
+            had = f"{checkpoint.size} record{'s' if checkpoint.size != 1 else ''}"
+            gone = _span(self.records + 1, checkpoint.size).lower()
+            text = f"The checkpoint has {had}, the log has {self.records or 'none'}: {gone} gone."
+            self.find(Fault.CHECKPOINT, self.records + 1, text)
 
     def _compare_claim(self, last: int) -> None:
         claim = self._claim
