@@ -45,7 +45,6 @@ from zt_agents.errors import AuditIntegrityError, AuditWriteError, StoreError
 
 _APPLICATION_ID = 0x7A744155  # "ztAU"
 _VERSION = 2
-_PAGE = 8192  # of 4096 bytes, a sixth would stay empty with two or three records to each
 _SCHEMA = {
     "head": (
         "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), "
@@ -67,6 +66,7 @@ _SCHEMA = {
 _WIDTH = 7
 _MAX_ROWS = 512
 _VACUUM_STEP = 1000  # pages
+_CHECK_CACHE = 65_536  # KiB: it looks each record up in each index, in no order
 _FAR = 2**62  # seconds, beyond which a column need not tell times apart
 _CANNOT_REACH = {
     sqlite3.SQLITE_BUSY,
@@ -313,6 +313,7 @@ class SqliteSnapshot:
         with _reading(self._path):
             connection = _connect(self._path, "ro", self._busy_timeout)
             try:
+                connection.execute(f"PRAGMA cache_size = -{_CHECK_CACHE}")
                 for (text,) in connection.execute("PRAGMA integrity_check(10)"):
                     if text != "ok":
                         yield f"SQLite finds: {text}."
@@ -437,8 +438,7 @@ def _create(path: Path, busy_timeout: float) -> None:
         raise StoreError(f"The audit log {path} could not be created: {error.strerror}.") from error
     connection = _connect(path, "rw", busy_timeout)
     try:
-        connection.execute(f"PRAGMA page_size = {_PAGE}")  # these two are no more than wishes for a file that
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # is still empty
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a file that is still empty only
         connection.execute("BEGIN IMMEDIATE")
         (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -83,7 +82,8 @@ def test_what_is_older_than_a_moment_is_sealed(ten, folder) -> None:
 
 
 def test_a_human_is_asked_and_no_is_no(ten, folder) -> None:
-    done = CliRunner().invoke(app, ["audit", "seal", "--log", str(ten), "--upto", "4", "--to", str(folder)], input="n\n")
+    asked = ["audit", "seal", "--log", str(ten), "--upto", "4", "--to", str(folder)]
+    done = CliRunner().invoke(app, asked, input="n\n")
     assert "Move records 1 to 4 of 10" in done.output
     assert done.exit_code == 2
     assert not list(folder.iterdir())
@@ -336,4 +336,4 @@ def test_a_segment_is_json_lines_that_are_the_records(sealed, folder) -> None:
     first, *bodies, last = map(json.loads, lines)
     assert (first["first"], first["last"], last["records"], len(bodies)) == (1, 4, 4, 4)
     assert bodies[0]["decision_id"] == "d-1"
-    assert os.stat(names(folder)[0]).st_mode & 0o077 == 0
+    assert names(folder)[0].stat().st_mode & 0o077 == 0
