@@ -251,7 +251,7 @@ class Log:
                     assert len(written[caller]) == int(lines[0]), f"{caller} ended, and its log leaves records out"
                     seen["ended with all written"] += 1
                 continue
-            acknowledged = dict((int(seq), name) for seq, name in (line.split() for line in lines))
+            acknowledged = {int(seq): name for seq, name in (line.split() for line in lines)}
             assert acknowledged.items() <= rows.items(), f"an acknowledged record of {file.name} is lost"
             assert len(written[file.name]) <= len(acknowledged) + 1, f"{file.name} left more than one unasked"
             seen["acknowledged"] += len(acknowledged)

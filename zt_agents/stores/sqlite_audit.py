@@ -8,7 +8,8 @@ Rules:
    row was changed to match, or the file was put back to an older state as a whole: against that only a head
    noted elsewhere helps. An attacker who can write the file can rewrite all of it.
 3. A running sink remembers where it left the log. A log that is gone, replaced, shorter or different
-   refuses writes.
+   refuses writes. So does one whose write-ahead log or its index was removed: a commit to a file without a
+   name would be acknowledged, and lost in a crash. Letting go of it brings what it holds into the log.
 4. Columns and indexes serve searching only. Nothing is proven from them, and a schema that is not exactly
    ours, say with a trigger that drops records, is refused.
 
@@ -93,6 +94,8 @@ class SqliteAuditSink:
         self._file: tuple[int, int] | None = None
         """Device and inode of the log. A file that takes its place is never accepted, whatever it holds:
         SQLite would mix the old file's write-ahead log into it."""
+        self._beside: dict[Path, tuple[int, int] | None] = {}
+        """The write-ahead log and its index, likewise. SQLite keeps both while anybody has the log open."""
         self._left_at: tuple[bytes, Head] | None = None
         """Log id and head as this process last saw them."""
         if create:
@@ -158,6 +161,7 @@ class SqliteAuditSink:
             connection.execute(_insert(count), values[start:stop])
             start = stop
         connection.execute("UPDATE head SET seq = ?, hash = ?", (seq, digest))
+        self._require_beside()
         connection.execute("COMMIT")
         self._left_at = (log_id, Head(seq, digest))
         return range(head.seq + 1, seq + 1)
@@ -185,7 +189,16 @@ class SqliteAuditSink:
                 raise
             self._connection, self._process = connection, os.getpid()
             self._file = (status.st_dev, status.st_ino)
+            self._beside = {place: _identity(place) for place in _beside(self.path)}
         return self._connection
+
+    def _require_beside(self) -> None:
+        for place, known in self._beside.items():
+            if known is None or _identity(place) != known:
+                raise AuditWriteError(
+                    f"The file {place} was removed or replaced while the audit log was in use.",
+                    hint="Leave it alone; the log is opened anew by itself.",
+                )
 
     def _require_schema(self, connection: sqlite3.Connection) -> None:
         if fault := next(_schema_faults(connection), None):
@@ -366,6 +379,18 @@ def _portions(count: int) -> Iterator[int]:
 def _insert(rows: int) -> str:
     one = f"({', '.join('?' * _WIDTH)})"
     return f"INSERT INTO record VALUES {', '.join([one] * rows)}"  # noqa: S608 - placeholders only
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
