@@ -56,6 +56,8 @@ _SCHEMA = {
 }
 _WIDTH = 8
 _MAX_ROWS = 512
+_AGAIN = "it is tried again by itself."
+_PUT_BACK = f"Calls are denied until it is put back; {_AGAIN}"
 _CANNOT_REACH = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_CANTOPEN,
@@ -114,8 +116,8 @@ class SqliteAuditSink:
             except sqlite3.Error as error:
                 self._close()
                 raise AuditWriteError(
-                    f"The audit log {self.path} could not be written: {error}.",
-                    hint="Calls are denied until it can be; it is tried again by itself.",
+                    f"The audit log {self.path} could not be written: {error}{_cause(self.path)}.",
+                    hint=f"Calls are denied until it can be; {_AGAIN}",
                     details={"sqlite": getattr(error, "sqlite_errorname", "")},
                 ) from error
             except BaseException:
@@ -171,9 +173,9 @@ class SqliteAuditSink:
         try:
             status = self.path.stat()
         except OSError as error:
-            raise AuditWriteError(f"The audit log {self.path} is gone.") from error
+            raise AuditWriteError(f"The audit log {self.path} is gone.", hint=_PUT_BACK) from error
         if self._file not in (None, (status.st_dev, status.st_ino)):
-            raise AuditIntegrityError(f"The audit log {self.path} was replaced by another file.")
+            raise AuditIntegrityError(f"The audit log {self.path} was replaced by another file.", hint=_PUT_BACK)
         if self._connection is not None and self._process != os.getpid():
             raise AuditWriteError(
                 f"The audit log {self.path} was carried across a fork.", hint="Open it in the child process."
@@ -197,7 +199,7 @@ class SqliteAuditSink:
             if known is None or _identity(place) != known:
                 raise AuditWriteError(
                     f"The file {place} was removed or replaced while the audit log was in use.",
-                    hint="Leave it alone; the log is opened anew by itself.",
+                    hint=f"Leave it alone. The log is opened anew, and {_AGAIN}",
                 )
 
     def _require_schema(self, connection: sqlite3.Connection) -> None:
@@ -211,10 +213,11 @@ class SqliteAuditSink:
         if self._left_at is not None:
             known_id, known = self._left_at
             if log_id != known_id:
-                raise AuditIntegrityError(f"The audit log {self.path} was replaced by another log.")
+                raise AuditIntegrityError(f"The audit log {self.path} was replaced by another log.", hint=_PUT_BACK)
             if head.seq < known.seq or (head.seq == known.seq and head.hash != known.hash):
                 raise AuditIntegrityError(
-                    f"The audit log {self.path} was cut or changed: it ended at {known}, now at {head}."
+                    f"The audit log {self.path} was cut or changed: it ended at {known}, now at {head}.",
+                    hint=_PUT_BACK,
                 )
         self._left_at = (log_id, head)
         return log_id, head
@@ -379,6 +382,21 @@ def _portions(count: int) -> Iterator[int]:
 def _insert(rows: int) -> str:
     one = f"({', '.join('?' * _WIDTH)})"
     return f"INSERT INTO record VALUES {', '.join([one] * rows)}"  # noqa: S608 - placeholders only
+
+
+def _cause(path: Path) -> str:
+    """Return what the system says is wrong with the place of *path*: SQLite often only says that it cannot open it."""
+    try:
+        disk = os.statvfs(path.parent)
+    except (AttributeError, OSError):  # Windows has no statvfs
+        return ""
+    if disk.f_flag & os.ST_RDONLY:
+        return " (its disk is read-only)"
+    if not disk.f_bavail:
+        return " (its disk is full)"
+    places = [place for place in (path.parent, path, *_beside(path)) if place.exists()]
+    denied = [place for place in places if not os.access(place, os.W_OK)]
+    return f" (this process may not write to {denied[0]})" if denied else ""
 
 
 def _beside(path: Path) -> tuple[Path, Path]:
