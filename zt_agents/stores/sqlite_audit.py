@@ -28,7 +28,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,7 @@ class SqliteAuditSink:
                 f"The audit log {self.path} was carried across a fork.", hint="Open it in the child process."
             )
         if self._connection is None:
+            _require_writable(self.path)
             connection = _connect(self.path, "rw", self._busy_timeout)
             try:
                 self._require_schema(connection)
@@ -382,6 +383,23 @@ def _portions(count: int) -> Iterator[int]:
 def _insert(rows: int) -> str:
     one = f"({', '.join('?' * _WIDTH)})"
     return f"INSERT INTO record VALUES {', '.join([one] * rows)}"  # noqa: S608 - placeholders only
+
+
+def _require_writable(path: Path) -> None:
+    """Refuse a log that SQLite would open for reading only, and undo what such an opening has left behind.
+
+    SQLite gives the files beside the log the log's own permissions. One made while the log was read-only stays so,
+    and nothing could be written when the log itself may be again.
+    """
+    if not os.access(path, os.W_OK):
+        raise AuditWriteError(
+            f"The audit log {path} could not be written{_cause(path)}.",
+            hint=f"Calls are denied until it can be; {_AGAIN}",
+        )
+    for place in _beside(path):
+        if place.is_file() and not place.is_symlink() and not os.access(place, os.W_OK):
+            with suppress(OSError):
+                place.chmod(path.stat().st_mode & 0o777)
 
 
 def _cause(path: Path) -> str:
