@@ -1,6 +1,6 @@
 """Processes that append to one log are killed at random moments. What was acknowledged is there, and the log goes on.
 
-``ZT_AGENTS_SEED`` repeats a run, ``ZT_AGENTS_ROUNDS`` makes it longer; without it the moment of a kill differs from
+``ZT_AGENTS_SEED`` repeats a run, ``ZT_AGENTS_ROUNDS`` makes it longer; without a seed the moment of a kill differs from
 run to run, and the seed is in the message of a failure.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("kill_rounds.py")
-ROUNDS = int(os.environ.get("ZT_AGENTS_ROUNDS") or (200 if os.environ.get("ZT_AGENTS_SERVERS") == "1" else 60))
+ROUNDS = int(os.environ.get("ZT_AGENTS_ROUNDS") or 200)
 SEED = int(os.environ.get("ZT_AGENTS_SEED") or random.randrange(10**6))
 
 
