@@ -117,6 +117,7 @@ def test_killed_while_the_signing_key_is_made_the_next_checkpoint_is_signed(tmp_
     inject = f"inject={call}:signal=KILL:when=1"
     killed = traced("-qq", "-P", f"{path}.checkpoint-key", "-e", inject, path=path, program=SIGNING)
     assert killed.returncode != 0, "nothing was killed, so nothing was shown"
-    done = subprocess.run([sys.executable, "-c", SIGNING, str(path)], capture_output=True, text=True, cwd=ROOT, check=False)
+    command = [sys.executable, "-c", SIGNING, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert Path(f"{path}.kept").stat().st_size
