@@ -130,9 +130,17 @@ class Governed:
                 return f"[{denial}]"
 
     def written(self) -> list[tuple[str, str, str]]:
-        """Return kind, tool and outcome of each record."""
+        """Return kind and tool of each record, and what was decided or how the body ended."""
+        tools: dict[str, str] = {}  # by decision id: the second record of a call need not repeat the first
         with SqliteAuditSink(self.path, create=False).snapshot() as snapshot:
-            return [(row["kind"], row["tool"], row["outcome"]) for row in snapshot.read()]
+            return [
+                (
+                    row["kind"],
+                    tools.setdefault(row["decision_id"], row.get("tool", "")),
+                    row["outcome"] if row["kind"] == "decision" else row["status"],
+                )
+                for row in snapshot.read()
+            ]
 
     def fails(self) -> None:
         """Return once the log knows that it cannot be written; what is queued then has been tried."""
@@ -191,7 +199,7 @@ def goes_through(
     governed.world.guard.audit.flush(10)
     new = governed.written()[len(before) :]
     asks = ("decision", "pay", "require_approval")
-    allowed = [[("decision", name, "allow"), ("outcome", name, "allow")] for name in TIERS]
+    allowed = [[("decision", name, "allow"), ("outcome", name, "ok")] for name in TIERS]
     denied = [("decision", name, "deny") for name in TIERS]
     look, change, pay = allowed
     assert new == [*look, *denied[:2], asks, denied[2], *look, *change, asks, *pay]
