@@ -8,7 +8,8 @@ Rules:
    row was changed to match, or the file was put back to an older state as a whole: against that only a head
    noted elsewhere helps. An attacker who can write the file can rewrite all of it.
 3. A running sink remembers where it left the log. A log that is gone, replaced, shorter or different
-   refuses writes.
+   refuses writes. So does one whose write-ahead log or its index was removed: a commit to a file without a
+   name would be acknowledged, and lost in a crash. Letting go of it brings what it holds into the log.
 4. Columns and indexes serve searching only. They hold checksums of 31 bits, so that a search reads few records
    that do not match, and goes by the body in the end. Nothing is proven from them, and a schema that is not
    exactly ours, say with a trigger that drops records, is refused.
@@ -68,6 +69,8 @@ _MAX_ROWS = 512
 _VACUUM_STEP = 1000  # pages
 _CHECK_CACHE = 65_536  # KiB: it looks each record up in each index, in no order
 _FAR = 2**62  # seconds, beyond which a column need not tell times apart
+_AGAIN = "it is tried again by itself."
+_PUT_BACK = f"Calls are denied until it is put back; {_AGAIN}"
 _CANNOT_REACH = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_CANTOPEN,
@@ -104,6 +107,8 @@ class SqliteAuditSink:
         self._file: tuple[int, int] | None = None
         """Device and inode of the log. A file that takes its place is never accepted, whatever it holds:
         SQLite would mix the old file's write-ahead log into it."""
+        self._beside: dict[Path, tuple[int, int] | None] = {}
+        """The write-ahead log and its index, likewise. SQLite keeps both while anybody has the log open."""
         self._left_at: tuple[bytes, Head] | None = None
         """Log id and head as this process last saw them."""
         if create:
@@ -122,8 +127,8 @@ class SqliteAuditSink:
             except sqlite3.Error as error:
                 self._close()
                 raise AuditWriteError(
-                    f"The audit log {self.path} could not be written: {error}.",
-                    hint="Calls are denied until it can be; it is tried again by itself.",
+                    f"The audit log {self.path} could not be written: {error}{_cause(self.path)}.",
+                    hint=f"Calls are denied until it can be; {_AGAIN}",
                     details={"sqlite": getattr(error, "sqlite_errorname", "")},
                 ) from error
             except BaseException:
@@ -213,6 +218,7 @@ class SqliteAuditSink:
             connection.execute(_insert(count), values[start:stop])
             start = stop
         connection.execute("UPDATE head SET seq = ?, hash = ?", (seq, digest))
+        self._require_beside()
         connection.execute("COMMIT")
         self._left_at = (log_id, Head(seq, digest))
         return range(head.seq + 1, seq + 1)
@@ -236,6 +242,7 @@ class SqliteAuditSink:
         connection.execute("DELETE FROM record WHERE seq <= ?", (end.seq,))
         connection.execute("UPDATE head SET seq = ?, hash = ?", (noted.noted, digest))
         place()
+        self._require_beside()
         connection.execute("COMMIT")
         self._left_at = (log_id, Head(noted.noted, digest))
         return noted
@@ -245,14 +252,15 @@ class SqliteAuditSink:
         try:
             status = self.path.stat()
         except OSError as error:
-            raise AuditWriteError(f"The audit log {self.path} is gone.") from error
+            raise AuditWriteError(f"The audit log {self.path} is gone.", hint=_PUT_BACK) from error
         if self._file not in (None, (status.st_dev, status.st_ino)):
-            raise AuditIntegrityError(f"The audit log {self.path} was replaced by another file.")
+            raise AuditIntegrityError(f"The audit log {self.path} was replaced by another file.", hint=_PUT_BACK)
         if self._connection is not None and self._process != os.getpid():
             raise AuditWriteError(
                 f"The audit log {self.path} was carried across a fork.", hint="Open it in the child process."
             )
         if self._connection is None:
+            _require_writable(self.path)
             connection = _connect(self.path, "rw", self._busy_timeout)
             try:
                 self._require_schema(connection)
@@ -263,7 +271,16 @@ class SqliteAuditSink:
                 raise
             self._connection, self._process = connection, os.getpid()
             self._file = (status.st_dev, status.st_ino)
+            self._beside = {place: _identity(place) for place in _beside(self.path)}
         return self._connection
+
+    def _require_beside(self) -> None:
+        for place, known in self._beside.items():
+            if known is None or _identity(place) != known:
+                raise AuditWriteError(
+                    f"The file {place} was removed or replaced while the audit log was in use.",
+                    hint=f"Leave it alone. The log is opened anew, and {_AGAIN}",
+                )
 
     def _require_schema(self, connection: sqlite3.Connection) -> None:
         if fault := next(_schema_faults(connection), None):
@@ -276,10 +293,11 @@ class SqliteAuditSink:
         if self._left_at is not None:
             known_id, known = self._left_at
             if log_id != known_id:
-                raise AuditIntegrityError(f"The audit log {self.path} was replaced by another log.")
+                raise AuditIntegrityError(f"The audit log {self.path} was replaced by another log.", hint=_PUT_BACK)
             if head.seq < known.seq or (head.seq == known.seq and head.hash != known.hash):
                 raise AuditIntegrityError(
-                    f"The audit log {self.path} was cut or changed: it ended at {known}, now at {head}."
+                    f"The audit log {self.path} was cut or changed: it ended at {known}, now at {head}.",
+                    hint=_PUT_BACK,
                 )
         self._left_at = (log_id, head)
         return log_id, head
@@ -518,6 +536,50 @@ def _portions(count: int) -> Iterator[int]:
 def _insert(rows: int) -> str:
     one = f"({', '.join('?' * _WIDTH)})"
     return f"INSERT INTO record VALUES {', '.join([one] * rows)}"  # noqa: S608 - placeholders only
+
+
+def _require_writable(path: Path) -> None:
+    """Refuse a log that SQLite would open for reading only, and undo what such an opening has left behind.
+
+    SQLite gives the files beside the log the log's own permissions. One made while the log was read-only stays so,
+    and nothing could be written when the log itself may be again.
+    """
+    if not os.access(path, os.W_OK):
+        raise AuditWriteError(
+            f"The audit log {path} could not be written{_cause(path)}.",
+            hint=f"Calls are denied until it can be; {_AGAIN}",
+        )
+    for place in _beside(path):
+        if place.is_file() and not place.is_symlink() and not os.access(place, os.W_OK):
+            with suppress(OSError):
+                place.chmod(path.stat().st_mode & 0o777)
+
+
+def _cause(path: Path) -> str:
+    """Return what the system says is wrong with the place of *path*: SQLite often only says that it cannot open it."""
+    try:
+        disk = os.statvfs(path.parent)
+    except (AttributeError, OSError):  # Windows has no statvfs
+        return ""
+    if disk.f_flag & os.ST_RDONLY:
+        return " (its disk is read-only)"
+    if not disk.f_bavail:
+        return " (its disk is full)"
+    places = [place for place in (path.parent, path, *_beside(path)) if place.exists()]
+    denied = [place for place in places if not os.access(place, os.W_OK)]
+    return f" (this process may not write to {denied[0]})" if denied else ""
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
