@@ -22,9 +22,10 @@ from zt_agents.errors import ConfigurationError
 from zt_agents.identity import SigningKey, TokenIssuer
 from zt_agents.policy import load_policy
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
-from zt_agents.telemetry import Tracing, export_from_environment
+from zt_agents.telemetry import Meters, Tracing, export_from_environment
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
 _KEY_BYTES = 32
@@ -36,6 +37,7 @@ def parts_from_file(
     audit_path: Path | None = None,
     signing_key: SigningKey | None = None,
     tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
 ) -> dict[str, Any]:
     """Return the parts of a guard as :meth:`Guard.from_config` needs them."""
     lock = ToolLock.read(lock_path(path))
@@ -56,6 +58,7 @@ def parts_from_file(
         "issuer": issuer,
         "audit": AuditLog(SqliteAuditSink(log)),
         "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(key)),
+        "meters": Meters(meter_provider),
         "hash_key": key,
     }
 
