@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_jaeger() -> None:
-    (service,) = yaml.safe_load((ROOT / "examples/jaeger/compose.yaml").read_text(encoding="utf-8"))["services"].values()
+    composed = yaml.safe_load((ROOT / "examples/jaeger/compose.yaml").read_text(encoding="utf-8"))
+    (service,) = composed["services"].values()
     assert service["image"].startswith("jaegertracing/jaeger:")
     ports = [port.split(":") for port in service["ports"]]
     assert all(address == "127.0.0.1" and outside == inside for address, outside, inside in ports)

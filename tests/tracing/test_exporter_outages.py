@@ -1,4 +1,4 @@
-"""A collector that is down, slow or failing holds up neither calls nor the interpreter's exit; what is lost is counted."""
+"""A collector that is down, slow or failing holds up neither calls nor the exit; what is lost is counted."""
 
 from __future__ import annotations
 

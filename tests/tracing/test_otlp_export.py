@@ -104,7 +104,6 @@ def test_export_can_be_switched_off(
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}, "http://"),
         ({"OTEL_BSP_MAX_QUEUE_SIZE": "many"}, "many"),
         ({"OTEL_BSP_MAX_QUEUE_SIZE": "0"}, "max_queue_size"),
-        ({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}, "soon"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(

@@ -42,7 +42,7 @@ with Guard.from_config(path) as guard:
     where = guard.policy.audit_path
 sink = SqliteAuditSink(where)
 with sink.snapshot() as snapshot:
-    print(json.dumps([[r["kind"], r["trace_id"], r["span_id"]] for r in snapshot.read()]))
+    print(json.dumps([[r["kind"], r.get("trace_id", ""), r.get("span_id", "")] for r in snapshot.read()]))
 sink.close()
 """
 

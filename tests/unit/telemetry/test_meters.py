@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, tool
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from world import World
@@ -18,12 +19,16 @@ MakeWorld = Callable[..., World]
 Points = dict[str, list[Any]]
 
 
-@tool
-def act(n: int) -> str:
-    """Act."""
-    if n == 7:
-        raise OSError("disk")
-    return "done"
+@pytest.fixture
+def act() -> BaseTool:
+    @tool
+    def act(n: int) -> str:
+        """Act."""
+        if n == 7:
+            raise OSError("disk")
+        return "done"
+
+    return act
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def points(reader: InMemoryMetricReader) -> Points:
     return {metric.name: list(metric.data.data_points) for metric in found}
 
 
-def attempt(world: World, n: int) -> None:
+def attempt(world: World, act: BaseTool, n: int) -> None:
     with world.session():
         try:
             act.invoke({"n": n})
@@ -51,11 +56,11 @@ def attempt(world: World, n: int) -> None:
 
 
 def test_calls_are_timed_and_decisions_counted(
-    make_world: MakeWorld, reader: InMemoryMetricReader, parts: dict[str, Any]
+    make_world: MakeWorld, act: BaseTool, reader: InMemoryMetricReader, parts: dict[str, Any]
 ) -> None:
     world = make_world(act, when="args.n < 100", **parts)
     for n in (1, 2, 7, 500):
-        attempt(world, n)
+        attempt(world, act, n)
     found = points(reader)
     assert {point.attributes.get("error.type"): point.count for point in found["gen_ai.execute_tool.duration"]} == {
         None: 2,
@@ -72,10 +77,10 @@ def test_calls_are_timed_and_decisions_counted(
 
 
 def test_neither_users_nor_arguments_nor_resources_are_attributes(
-    make_world: MakeWorld, reader: InMemoryMetricReader, parts: dict[str, Any]
+    make_world: MakeWorld, act: BaseTool, reader: InMemoryMetricReader, parts: dict[str, Any]
 ) -> None:
     world = make_world(act, tier="high", channel=AnsweringChannel(approve=True), **parts)
-    attempt(world, 987654)
+    attempt(world, act, 987654)
     seen = {key for each in points(reader).values() for point in each for key in point.attributes}
     assert seen == {
         "gen_ai.operation.name",
@@ -89,16 +94,14 @@ def test_neither_users_nor_arguments_nor_resources_are_attributes(
 
 @pytest.mark.parametrize(("approve", "status"), [(True, "approved"), (False, "denied")])
 def test_the_wait_for_a_human_is_timed_apart(
-    make_world: MakeWorld, reader: InMemoryMetricReader, parts: dict[str, Any], approve: bool, status: str
+    make_world: MakeWorld, act: BaseTool, reader: InMemoryMetricReader, parts: dict[str, Any], approve: bool, status: str
 ) -> None:
-    import time
-
     def think(_: object) -> bool:
         time.sleep(0.3)
         return approve
 
     world = make_world(act, tier="high", channel=AnsweringChannel(approve=think), **parts)
-    attempt(world, 1)
+    attempt(world, act, 1)
     found = points(reader)
     (wait,) = found["zt_agents.approval.wait"]
     assert (wait.attributes["zt_agents.approval.status"], wait.count) == (status, 1)
@@ -108,11 +111,11 @@ def test_the_wait_for_a_human_is_timed_apart(
 
 
 def test_a_channel_that_fails_is_no_answer(
-    make_world: MakeWorld, reader: InMemoryMetricReader, parts: dict[str, Any]
+    make_world: MakeWorld, act: BaseTool, reader: InMemoryMetricReader, parts: dict[str, Any]
 ) -> None:
     def fail(_: object) -> bool:
         raise OSError("no line")
 
-    attempt(make_world(act, tier="high", channel=AnsweringChannel(approve=fail), **parts), 1)
+    attempt(make_world(act, tier="high", channel=AnsweringChannel(approve=fail), **parts), act, 1)
     (wait,) = points(reader)["zt_agents.approval.wait"]
     assert wait.attributes["zt_agents.approval.status"] == "failed"
