@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -135,9 +136,9 @@ invoke_agent helpdesk
 
 def blocks(lines: list[str]) -> list[str]:
     """Return an outline with siblings in the order of their text: calls side by side start in any order."""
-    starts = [i for i, line in enumerate(lines) if not line.startswith(" ")]
+    edges = [*(i for i, line in enumerate(lines) if not line.startswith(" ")), len(lines)]
     found = []
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise(edges):
         below = blocks([line[2:] for line in lines[start + 1 : end]])
         found.append("\n".join([lines[start], *(f"  {line}" for block in below for line in block.split("\n"))]))
     return sorted(found)
