@@ -94,7 +94,12 @@ def test_neither_users_nor_arguments_nor_resources_are_attributes(
 
 @pytest.mark.parametrize(("approve", "status"), [(True, "approved"), (False, "denied")])
 def test_the_wait_for_a_human_is_timed_apart(
-    make_world: MakeWorld, act: BaseTool, reader: InMemoryMetricReader, parts: dict[str, Any], approve: bool, status: str
+    make_world: MakeWorld,
+    act: BaseTool,
+    reader: InMemoryMetricReader,
+    parts: dict[str, Any],
+    approve: bool,
+    status: str,
 ) -> None:
     def think(_: object) -> bool:
         time.sleep(0.3)
