@@ -54,16 +54,17 @@ class Losses:
         return self._failed + self._pushed_out
 
     def ended(self) -> bool:
-        """Count a span on its way into the queue. Returns whether the queue is full."""
+        """Count a span on its way into the queue. Returns whether the queue has ever been full."""
         with self._lock:
             self._ended += 1
-            # What was pushed out is never taken, so this is exact each time that the queue is full.
+            # What was pushed out is never taken. A batch between the queue and the exporter looks like a loss, so that
+            # this may be too many by one batch.
             lost = self._ended - self._taken - self._capacity
             full = lost > self._pushed_out
             self._pushed_out = max(self._pushed_out, lost)
         if full:
             self._warn("the queue is full")
-        return full
+        return self._pushed_out > 0
 
     def taken(self, spans: int) -> None:
         """Count spans taken out of the queue."""
