@@ -66,6 +66,7 @@ class Permit:
 
     __slots__ = (
         "_args_hash",
+        "_asked",
         "_body_started",
         "_call_id",
         "_encoded",
@@ -111,6 +112,8 @@ class Permit:
         """Somebody else had time to change the arguments."""
         self._span: CallSpan | None = None
         self._reset: Token[Permit | None] | None = None
+        self._asked = 0.0
+        """Seconds that a human was waited for."""
         self._started = time.time_ns()
         self._body_started = 0
 
@@ -146,7 +149,7 @@ class Permit:
                 timeout = self._guard.policy.approval_timeout
                 self.request = request_approval(self.call, self.decision, timeout=timeout)
                 self._open_span()
-                self._guard.audit.append(self._decision_record())
+                self._append_decision()
         except Replayed:
             raise
         except AuditError as error:
@@ -267,7 +270,7 @@ class Permit:
             self.decision = self.decision._replace(
                 reasons=(Reason(ReasonCode.REPLAY, "It already ran: its recorded result was returned."),),
             )
-            self._guard.audit.append(self._decision_record())
+            self._append_decision()
             raise Replayed(before.result)
         why = {CallState.RUNNING: "is running", CallState.FAILED: "already ran and failed"}
         text = f"A call with this id and these arguments {why.get(before.state, 'already ran')}."
@@ -283,9 +286,14 @@ class Permit:
         self._span.attach()
         try:
             span = self._guard.tracing.start(names.SPAN_APPROVAL, {names.APPROVAL_ID: self.request.id})
+            began = time.perf_counter()
             try:
                 yield
+            except BaseException:
+                self._guard.meters.waited(time.perf_counter() - began, "cancelled")
+                raise
             finally:
+                self._asked = time.perf_counter() - began
                 span.end()
         finally:
             self._span.detach()
@@ -300,6 +308,8 @@ class Permit:
         assert request is not None
         try:
             refusal = self._not_approved(request, answer, failure)
+            if self._guard.has_channel:
+                self._guard.meters.waited(self._asked, self._status(request, answer, failure))
             if refusal is None and answer is not None:
                 identity = self._identify(self._guard.clock())[1]
                 seen = self.session.label if self.session is not None else self.call.label
@@ -338,6 +348,15 @@ class Permit:
             return Reason(ReasonCode.NOT_APPROVED, f"{answer.approver} did not approve it.")
         return None
 
+    def _status(self, request: ApprovalRequest, answer: Answer | None, failure: Exception | None) -> str:
+        if answer is None:
+            return "failed" if failure is not None and not isinstance(failure, TimeoutError) else "expired"
+        if self._guard.clock() >= request.expires_at:
+            return "expired"
+        if answer.binding_hash != request.binding_hash:
+            return "failed"
+        return "approved" if answer.approved is True else "denied"
+
     # -- record ---------------------------------------------------------------------------------------------------
 
     def record(self) -> None:
@@ -349,7 +368,7 @@ class Permit:
         try:
             self._open_span()
             self._guard.audit.check()
-            receipt = self._guard.audit.append(self._decision_record())
+            receipt = self._append_decision()
         except AuditError as error:
             self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - see decide()
@@ -423,7 +442,7 @@ class Permit:
         if refusal is not None:
             self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
             self._open_span()
-            self._guard.audit.append(self._decision_record())
+            self._append_decision()
             raise AccessDeniedError(self.decision)
 
     def finished(self, result: Any, *, streamed: bool = False) -> None:
@@ -469,6 +488,7 @@ class Permit:
         # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
         with suppress(AuditError):
             self._guard.audit.append(record)
+        self._time_call(error_type)
         if self._span is not None:
             self._span.end(error_type=error_type)
 
@@ -500,9 +520,10 @@ class Permit:
         failure = None
         try:
             self._open_span()
-            self._guard.audit.append(self._decision_record())
+            self._append_decision()
         except Exception as error:  # noqa: BLE001 - a denial that cannot be recorded is still a denial
             failure = error
+        self._time_call("access_denied")
         if self._span is not None:
             self._span.end(error_type="access_denied", description=str(self.decision.reasons[0].code))
         return failure
@@ -527,6 +548,15 @@ class Permit:
         )
         if tracing.captures_content:
             self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
+
+    def _append_decision(self) -> Receipt:
+        receipt = self._guard.audit.append(self._decision_record())
+        self._guard.meters.decided(self.decision.outcome.value, self.decision.tier.value)
+        return receipt
+
+    def _time_call(self, error_type: str) -> None:
+        seconds = (time.time_ns() - self._started) / 1e9 - self._asked
+        self._guard.meters.executed(self.tool.name, seconds, error_type)
 
     def _decision_record(self) -> AuditRecord:
         return decision_record(
