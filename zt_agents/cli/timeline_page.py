@@ -18,7 +18,7 @@ from zt_agents._internal.display import visible
 from zt_agents.audit.calls import Call, CallState, text
 from zt_agents.cli.timeline import LOOKS, Story, data, duration, took, who, why
 
-_LANE, _TOP, _LEFT, _RIGHT = 46, 34, 24, 60
+_LANE, _TOP, _LEFT, _RIGHT = 46, 34, 24, 170
 """Pixels: height of a lane, and the margins of the picture."""
 _STEP, _FURTHER, _FURTHEST = 20.0, 9.0, 150.0
 _TICK_LETTER = 7.0
