@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 from langchain_core.tools import tool
+from typer.testing import CliRunner
 
 from zt_agents import AccessDeniedError, ConfigurationError, Guard, current_session
+from zt_agents.audit.calls import Call
+from zt_agents.cli import app
 from zt_agents.integrations.langchain import ZeroTrustCallback
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import SpanRecorder, write_policy
@@ -152,6 +156,30 @@ def test_users_of_a_chain_are_hashed_where_ids_stay_off_spans(monkeypatch: pytes
     shown = repr(desk.recorder.spans())
     assert "alice" not in shown
     assert "mallory" not in shown
+
+
+def test_whoever_reads_the_log_is_told_on_whose_word_a_sub_agent_acted(desk: Desk) -> None:
+    desk.delegate(
+        ("helpdesk", "alice"), ("researcher", "alice"), ("archivist", "bob"), end=lambda: desk.look.invoke({"n": 1})
+    )
+    desk.guard.audit.flush(5)
+    log = ["--log", str(desk.guard.policy.audit_path)]
+
+    shown = CliRunner().invoke(app, ["audit", "show", "--tool", "look", *log]).stdout
+    story = CliRunner().invoke(app, ["audit", "timeline", "--tool", "look", *log]).stdout
+    event = json.loads(CliRunner().invoke(app, ["audit", "export", "--tool", "look", "--format", "ocsf", *log]).stdout)
+
+    assert "helpdesk > researcher > archivist" in shown
+    assert "archivist 1 for bob, on the word of researcher for alice, on the word of helpdesk for alice" in story
+    assert event["unmapped"]["delegation"] == [
+        {"agent_id": RESEARCHER, "user_id": "alice"},
+        {"agent_id": HELPDESK, "user_id": "alice"},
+    ]
+
+
+@pytest.mark.parametrize("given", [None, 7, "x", ["x"], [["x"]], [[1, 2, 3]], [[], []]])
+def test_a_delegation_that_is_none_is_read_as_none(given: Any) -> None:
+    assert Call(decision={"delegation": given}).delegators == []
 
 
 def test_two_sessions_side_by_side_are_no_delegation(desk: Desk) -> None:

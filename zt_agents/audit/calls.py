@@ -58,6 +58,11 @@ def number(record: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
+def short(agent_id: str) -> str:
+    """Return the last part of an agent's id: records name delegating agents by their ids alone."""
+    return agent_id.rpartition("/")[2] or "an unknown agent"
+
+
 @dataclass(slots=True)
 class Call:
     """What the log holds of one governed call."""
@@ -126,6 +131,13 @@ class Call:
         given = (self.decision or {}).get("reasons")
         found = [reason for reason in given if isinstance(reason, list)] if isinstance(given, list) else []
         return [(str(r[0]), str(r[1]), str(r[2] or "")) for r in found if len(r) == 3]
+
+    @property
+    def delegators(self) -> list[tuple[str, str]]:
+        """(agent id, user id) of each on whose word a sub-agent acts, the nearest first; it is not among them."""
+        given = (self.decision or {}).get("delegation")
+        found = [pair for pair in given if isinstance(pair, list)] if isinstance(given, list) else []
+        return [(str(pair[0]), str(pair[1])) for pair in found if len(pair) == 2][1:]
 
     @property
     def effects(self) -> list[str]:

@@ -179,6 +179,7 @@ def _unmapped(call: Call, log_id: str) -> dict[str, Any]:
         "record_hashes": {str(part["seq"]): text(part, "hash") for part in parts if part and "seq" in part},
         "effects": call.effects,
         "reason_codes": [code for code, _, _ in call.reasons],
+        "delegation": [{"agent_id": agent_id, "user_id": user_id} for agent_id, user_id in call.delegators],
         "body_status": text(call.outcome or {}, "status"),
         "result_bytes": _integer(number(call.outcome or {}, "result_bytes")),
         "approval_wait_ms": _integer(None if call.waited is None else call.waited * 1000),

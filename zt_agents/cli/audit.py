@@ -21,7 +21,7 @@ from rich.text import Text
 
 from zt_agents._internal.clock import as_datetime
 from zt_agents._internal.display import visible
-from zt_agents.audit.calls import Call, Selection, newest_calls
+from zt_agents.audit.calls import Call, Selection, newest_calls, short, text
 from zt_agents.audit.chain import Head
 from zt_agents.audit.checkpoints import Checkpoint
 from zt_agents.audit.sink import Snapshot
@@ -171,7 +171,7 @@ def _cells(call: Call) -> dict[str, object]:
     duration = done.get("duration_ms")
     return {
         "time": _when(said.get("time")),
-        "agent": said.get("agent"),
+        "agent": " > ".join([*(short(agent_id) for agent_id, _ in reversed(call.delegators)), text(said, "agent")]),
         "for user": said.get("user_id"),
         "tool": said.get("tool"),
         "tier": said.get("tier"),

@@ -51,7 +51,7 @@ def seal(
     with or_exit():
         sink = SqliteAuditSink(log, create=False)
         if not to.is_dir():
-            raise StoreError(f"There is no folder {to} for the segments.")
+            raise StoreError(f"There is no folder {to} for the segments.", hint=f"Make it: mkdir -p {to}")
         with verify_progress() as progress:
             report = verify(sink, progress=progress)
         if report.status is VerifyStatus.BROKEN:

@@ -13,6 +13,7 @@ import typer
 from zt_agents.audit.segments import WholeLog
 from zt_agents.audit.sink import AuditSource
 from zt_agents.cli.display import say
+from zt_agents.errors import StoreError
 from zt_agents.stores.segment_files import SegmentFolder
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
@@ -24,7 +25,7 @@ SegmentsOption = Annotated[
 def whole(log: Path, segments: Path | None) -> AuditSource:
     """Return the log for proving, together with the folder *segments*."""
     sink = SqliteAuditSink(log, create=False)
-    return sink if segments is None else WholeLog(sink, SegmentFolder(segments))
+    return sink if segments is None else _together(sink, segments)
 
 
 @contextmanager
@@ -43,4 +44,10 @@ def searchable(log: Path, segments: Path | None) -> Iterator[SqliteAuditSink]:
         yield sink
         return
     with tempfile.TemporaryDirectory(prefix="zt-agents-") as folder:
-        yield SqliteAuditSink.copy_of(WholeLog(sink, SegmentFolder(segments)), Path(folder) / log.name)
+        yield SqliteAuditSink.copy_of(_together(sink, segments), Path(folder) / log.name)
+
+
+def _together(sink: SqliteAuditSink, segments: Path) -> WholeLog:
+    if not segments.is_dir():
+        raise StoreError(f"There is no folder {segments} with segments.")
+    return WholeLog(sink, SegmentFolder(segments))

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from zt_agents._internal.clock import as_datetime
 from zt_agents._internal.display import visible
-from zt_agents.audit.calls import Call, CallState, Selection, newest_calls, number, text
+from zt_agents.audit.calls import Call, CallState, Selection, newest_calls, number, short, text
 from zt_agents.cli.display import TIER_STYLES, console, say
 from zt_agents.cli.moments import day_option, moment_option
 from zt_agents.cli.sources import SegmentsOption, searchable
@@ -110,10 +110,11 @@ class Story:
 
 
 def who(call: Call) -> str:
-    """Return who acted, for whom, on which task, in which session."""
+    """Return who acted, for whom, on whose word, on which task, in which session."""
     said = call.said
     agent = " ".join(filter(None, (text(said, "agent"), text(said, "agent_version")))) or "an unknown agent"
     parts = [f"{agent} for {text(said, 'user_id') or 'nobody known'}"]
+    parts += [f"on the word of {short(other)} for {whom or 'nobody known'}" for other, whom in call.delegators]
     task, session = text(said, "task"), text(said, "session_id")
     parts += [f"task {task}"] if task and task != session else []
     parts += [f"session {session}"] if session else []

@@ -98,6 +98,15 @@ def test_a_missing_folder_is_an_error_and_nothing_is_sealed(ten, tmp_path) -> No
     assert verify(SqliteAuditSink(ten)).not_looked_at == 0
 
 
+@pytest.mark.parametrize("command", ["verify", "show", "timeline"])
+def test_readers_name_a_folder_that_is_missing(sealed, tmp_path, command) -> None:
+    done = run(command, "--log", sealed, "--segments", tmp_path / "nowhere")
+
+    assert done.exit_code == 2
+    assert "There is no folder" in done.stderr
+    assert "nowhere with segments" in done.stderr
+
+
 def test_a_broken_log_is_not_sealed(ten, folder) -> None:
     with closing(sqlite3.connect(ten)) as connection, connection:
         connection.execute("UPDATE record SET hash = zeroblob(32) WHERE seq = 9")
