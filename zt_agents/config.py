@@ -1,7 +1,7 @@
 """The composition root: from a policy file to the parts of a guard.
 
 Beside the policy file ``zt-agents.yaml`` lie ``zt-agents.lock.json`` (the tools as they were accepted) and, unless the
-policy says otherwise, the audit log with ``<log>.key``, which keys the hashes of arguments.
+policy says otherwise, the audit log with ``<log>.key``, which keys the hashes of arguments, and the store of approvals.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity import SigningKey, TokenIssuer
+from zt_agents.identity import ApprovalSigner, SigningKey, TokenIssuer
 from zt_agents.policy import load_policy
+from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.telemetry import Tracing, export_from_environment
 
@@ -41,22 +42,20 @@ def parts_from_file(
     lock = ToolLock.read(lock_path(path))
     policy = load_policy(path, parameters=lock.parameters)
     log = audit_path or policy.audit_path
-    issuer = TokenIssuer(
-        issuer=f"spiffe://{policy.trust_domain}/zt-agents",
-        audience=f"spiffe://{policy.trust_domain}/zt-agents/guard",
-        key=signing_key or SigningKey.generate(),
-    )
+    name, key = f"spiffe://{policy.trust_domain}/zt-agents", signing_key or SigningKey.generate()
     if tracer_provider is None:
         export_from_environment()
     show_users = os.environ.get("ZT_AGENTS_TRACE_USER_IDS", "true").lower() not in {"false", "0", "no", "off"}
-    key = hash_key(log.with_name(f"{log.name}.key"))
+    hashes = hash_key(log.with_name(f"{log.name}.key"))
     return {
         "policy": policy,
         "catalog": Catalog(policy.tools, lock),
-        "issuer": issuer,
+        "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
+        "approvals": SqliteApprovalStore(policy.approvals_path),
+        "signer": ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key),
         "audit": AuditLog(SqliteAuditSink(log)),
-        "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(key)),
-        "hash_key": key,
+        "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),
+        "hash_key": hashes,
     }
 
 

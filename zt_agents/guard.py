@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 from zt_agents._internal.adapters import adapter_for, adapter_module
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.clock import Clock, system_clock
-from zt_agents.approvals import Answer, ApprovalRequest, Channel
+from zt_agents.approval_desk import ApprovalDesk
+from zt_agents.approvals import ApprovalStore, Channel
 from zt_agents.audit import AuditLog
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
@@ -30,7 +31,7 @@ from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AccessDeniedError, AuditError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
-from zt_agents.identity import AgentRegistry, SigningKey, TokenIssuer, User
+from zt_agents.identity import AgentRegistry, ApprovalSigner, SigningKey, TokenIssuer, User
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
@@ -65,6 +66,8 @@ class Guard:
         issuer: TokenIssuer,
         audit: AuditLog,
         tracing: Tracing,
+        approvals: ApprovalStore,
+        signer: ApprovalSigner,
         hash_key: bytes,
         channel: Channel | None = None,
         clock: Clock = system_clock,
@@ -78,7 +81,9 @@ class Guard:
         self.keyed_hash = KeyedHash(hash_key)
         """Hashes arguments for logs and spans."""
         self.clock = clock
-        self._channel = channel
+        self.desk = ApprovalDesk(
+            store=approvals, signer=signer, channel=channel, clock=clock, retention=policy.approval_retention
+        )
         self._sessions: dict[str, Session] = {}
         """By id, until they end: what a session has seen and done must not depend on who holds on to it."""
         self._purge_at = _PURGED
@@ -252,8 +257,9 @@ class Guard:
             permit.decide()
             if permit.request is not None:
                 with permit.asking():
-                    answer, failure = self._ask(permit.request)
-                permit.answered(answer, failure)
+                    ruling = self.desk.ask(permit.request, permit.tool.suspends)
+                permit.answered(ruling)
+                permit.consumed(self.desk.consume(ruling.request))
             permit.record()
             if permit.receipt is not None:
                 self._settle(permit, permit.receipt.wait)
@@ -263,8 +269,11 @@ class Guard:
         except AccessDeniedError:
             permit.pause()
             raise
-        except Exception as error:  # noqa: BLE001 - fails closed: whatever broke, the body has not run
+        except Exception as error:
             permit.pause()
+            if permit.request is not None and permit.tool.suspends(error):
+                permit.suspended()
+                raise
             permit.fault(error)
         except BaseException as error:
             permit.pause()
@@ -286,8 +295,9 @@ class Guard:
             permit.decide()
             if permit.request is not None:
                 with permit.asking():
-                    answer, failure = await self._aask(permit.request)
-                permit.answered(answer, failure)
+                    ruling = await self.desk.aask(permit.request, permit.tool.suspends)
+                permit.answered(ruling)
+                permit.consumed(await asyncio.to_thread(self.desk.consume, ruling.request))
             permit.record()
             if permit.receipt is not None:
                 await self._asettle(permit, permit.receipt.await_durable)
@@ -297,8 +307,11 @@ class Guard:
         except AccessDeniedError:
             permit.pause()
             raise
-        except Exception as error:  # noqa: BLE001 - see run()
+        except Exception as error:
             permit.pause()
+            if permit.request is not None and permit.tool.suspends(error):
+                permit.suspended()
+                raise
             permit.fault(error)
         except BaseException as error:
             permit.pause()
@@ -312,28 +325,6 @@ class Guard:
             raise
         permit.pause()
         return conclude(permit, result)
-
-    @property
-    def has_channel(self) -> bool:
-        """Whether a human can be asked."""
-        return self._channel is not None
-
-    def _ask(self, request: ApprovalRequest) -> tuple[Answer | None, Exception | None]:
-        if self._channel is None:
-            return None, None
-        try:
-            return self._channel.ask(request), None
-        except Exception as error:  # noqa: BLE001 - a channel may fail in any way; each one means "not approved"
-            return None, error
-
-    async def _aask(self, request: ApprovalRequest) -> tuple[Answer | None, Exception | None]:
-        if self._channel is None:
-            return None, None
-        try:
-            async with asyncio.timeout(max(0.0, request.expires_at - self.clock())):
-                return await self._channel.aask(request), None
-        except Exception as error:  # noqa: BLE001 - see _ask()
-            return None, error
 
     @staticmethod
     def _settle(permit: Permit, wait: Callable[[float], int]) -> None:
@@ -350,6 +341,21 @@ class Guard:
         except AuditError as error:
             permit.unrecorded(error)
         permit.durable(seq)
+
+    # -- approvals ------------------------------------------------------------------------------------------------
+
+    def answer(self, asked: Mapping[str, Any], response: Mapping[str, Any], *, approver: User | str) -> dict[str, Any]:
+        """Return *response*, signed: who gave it, and to which question. Resume a graph with it.
+
+        Args:
+            asked: the question, which is the value of the graph's interrupt.
+            response: LangChain's response to it: ``{"decisions": [{"type": "approve"}]}``, or ``"reject"``.
+            approver: who gave it, authenticated by the application. Their groups count where the policy names groups.
+
+        Raises:
+            ValueError: *asked* is no question of this package, or *approver* is a word of the policy.
+        """
+        return self.desk.signed(asked, response, approver if isinstance(approver, User) else User(approver))
 
     # -- evidence -------------------------------------------------------------------------------------------------
 

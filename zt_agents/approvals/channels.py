@@ -16,7 +16,7 @@ import re
 import select
 import sys
 import threading
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.panel import Panel
@@ -25,6 +25,8 @@ from rich.text import Text
 
 from zt_agents._internal.display import visible
 from zt_agents.approvals.requests import Answer, ApprovalRequest
+from zt_agents.approvals.store import ApprovalStore
+from zt_agents.identity.attestations import ApprovalSigner
 
 _HEAD, _TAIL = 1500, 500
 """Characters of a value that a panel shows: its beginning and its end."""
@@ -44,6 +46,21 @@ class Channel(Protocol):
     def ask(self, request: ApprovalRequest) -> Answer | None: ...
 
     async def aask(self, request: ApprovalRequest) -> Answer | None: ...
+
+
+@runtime_checkable
+class DurableChannel(Channel, Protocol):
+    """A channel whose question outlives the process that asks it.
+
+    It may raise its framework's way to pause a program; the call then waits in the store and is made again later. It
+    is asked until the request is settled, and an answer it hands over may be about another request.
+    """
+
+    def bind(self, store: ApprovalStore, signer: ApprovalSigner) -> None:
+        """Told by the guard, once, where requests are kept and by whom answers are signed."""
+
+    def again(self, request: ApprovalRequest) -> None:
+        """Told that a call is made again whose request is settled, so that it need not be asked."""
 
 
 class TerminalChannel:

@@ -1,0 +1,285 @@
+"""Takes a held call from the question to a grant that was used: asks, files answers, rules, signs, consumes.
+
+Rules:
+
+1. A request is kept in the store before anybody is asked, and under its binding hash: the same call made again, by a
+   resumed graph, another worker or a replayed checkpoint, finds what was said about it.
+2. Every answer is filed signed, and only answers whose signature holds are ruled on. Who can write the store can take
+   an approval away, and cannot make one.
+3. A grant is verified and consumed before the body, once, whoever else holds it.
+4. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from zt_agents._internal.clock import Clock
+from zt_agents.approvals import (
+    SESSION_USER,
+    Answer,
+    ApprovalRequest,
+    ApprovalState,
+    ApprovalStore,
+    Channel,
+    DurableChannel,
+    StoredApproval,
+    objection,
+    person,
+    ruling,
+)
+from zt_agents.approvals.questions import ANSWER_KEY, REQUEST_KEY, approves
+from zt_agents.approvals.rulings import fold
+from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.errors import IdentityError, StoreError
+from zt_agents.identity import AnswerClaims, ApprovalSigner, GrantClaims, User
+
+Suspends = Callable[[BaseException], bool]
+
+
+class Ruling(NamedTuple):
+    """How a request ended."""
+
+    request: ApprovalRequest
+    """As it was first asked."""
+    refusal: Reason | None
+    approvers: tuple[str, ...] = ()
+    """Who said yes; or who said no."""
+
+
+class ApprovalDesk:
+    """The one place where a request becomes a grant. Safe to share between threads and processes."""
+
+    def __init__(
+        self,
+        *,
+        store: ApprovalStore,
+        signer: ApprovalSigner,
+        channel: Channel | None,
+        clock: Clock,
+        retention: float,
+    ) -> None:
+        self.store = store
+        self.signer = signer
+        self.channel = channel
+        self._clock = clock
+        self._retention = retention
+        if isinstance(channel, DurableChannel):
+            channel.bind(store, signer)
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def ask(self, request: ApprovalRequest, suspends: Suspends) -> Ruling:
+        """Ask until *request* is settled. Raises only what *suspends* recognises, and what ends the program."""
+        channel = self.channel
+        if channel is None:
+            return _no_channel(request)
+        steps = self._steps(request)
+        answer: Answer | None = None
+        failure: Exception | None = None
+        asked: ApprovalRequest | None = None
+        try:
+            asked = next(steps)
+            while True:
+                answer, failure = None, None
+                try:
+                    answer = channel.ask(asked)
+                except Exception as error:
+                    if suspends(error):
+                        raise
+                    failure = error
+                asked = steps.send((answer, failure))
+        except StopIteration as done:
+            return _ruling(done.value)
+        except StoreError as error:
+            return _unreachable(request, error)
+        except BaseException as error:
+            if asked is not None and not suspends(error):
+                self._withdraw(asked)
+            raise
+
+    async def aask(self, request: ApprovalRequest, suspends: Suspends) -> Ruling:
+        """The async twin of :meth:`ask`."""
+        channel = self.channel
+        if channel is None:
+            return _no_channel(request)
+        steps = self._steps(request)
+        asked: ApprovalRequest | None = None
+        said: tuple[Answer | None, Exception | None] | None = None
+        try:
+            while True:
+                asked, ruled = await asyncio.to_thread(_advance, steps, said)
+                if asked is None:
+                    assert ruled is not None
+                    return ruled
+                said = None, None
+                try:
+                    async with asyncio.timeout(max(0.0, asked.expires_at - self._clock())):
+                        said = await channel.aask(asked), None
+                except Exception as error:
+                    if suspends(error):
+                        raise
+                    said = None, error
+        except StoreError as error:
+            return _unreachable(request, error)
+        except BaseException as error:
+            if asked is not None and not suspends(error):
+                self._withdraw(asked)
+            raise
+
+    def _steps(
+        self, request: ApprovalRequest
+    ) -> Generator[ApprovalRequest, tuple[Answer | None, Exception | None], Ruling]:
+        """Yield the request each time somebody has to be asked; takes what came of it."""
+        durable = isinstance(self.channel, DurableChannel)
+        now = self._clock()
+        self.store.purge(before=now - self._retention)
+        stored = self._settled(self.store.put(request))
+        if stored.request is None:
+            refusal = Reason(ReasonCode.REPLAY, "It was decided long ago; what was decided is no longer kept.")
+            return Ruling(request, refusal)
+        first = stored.request
+        if stored.state is not ApprovalState.PENDING and isinstance(self.channel, DurableChannel):
+            self.channel.again(first)
+        why = "Nobody answered the request for approval."
+        while stored.state is ApprovalState.PENDING:
+            answer, failure = yield first
+            counted = False
+            if failure is not None:
+                why = f"Asking for approval failed ({type(failure).__name__})."
+            elif answer is not None:
+                objected = self.file(answer, asked=first)
+                counted = objected is None
+                why = objected or why
+            stored = self._settled(self.store.get(first.id) or stored)
+            # A durable channel says no by raising; another one has had its chance with the human it can reach.
+            if stored.state is ApprovalState.PENDING and not counted and not (durable and answer is not None):
+                stored = self.store.settle(first.id, ApprovalState.FAILED, now=self._clock())
+        return self._ruled(first, stored, why)
+
+    def file(self, answer: Answer, *, asked: ApprovalRequest) -> str | None:
+        """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
+        stored = self.store.find(answer.binding_hash)
+        if stored is None or stored.request is None:
+            return "The answer was given for another call."
+        if not isinstance(self.channel, DurableChannel) and stored.id != asked.id:
+            return "The answer was given for another call."
+        now = self._clock()
+        why = objection(stored.request, answer, now=now)
+        if why is not None:
+            return why
+        claims = AnswerClaims(
+            binding_hash=answer.binding_hash,
+            approver=answer.approver,
+            groups=answer.groups,
+            approved=answer.approved,
+            issued_at=int(now),
+        )
+        signed = answer if answer.proof else replace(answer, proof=self.signer.answer(claims))
+        new = self.store.file(stored.id, person(stored.request, signed), signed, now=now)
+        self._settled(self.store.get(stored.id) or stored)
+        return None if new else f"{answer.approver} has answered already, or the request is settled."
+
+    def _settled(self, stored: StoredApproval) -> StoredApproval:
+        """Settle *stored* if its answers, or the time, do."""
+        request, now = stored.request, self._clock()
+        if stored.state is not ApprovalState.PENDING or request is None:
+            return stored
+        answers = [answer for answer in stored.answers if self._proven(answer)]
+        state = ruling(request, answers, now=now)
+        if state is ApprovalState.PENDING:
+            return stored
+        grant = ""
+        if state is ApprovalState.APPROVED:
+            until = math.ceil(now + min(terms.timeout for terms in request.terms))
+            names = tuple(dict.fromkeys(answer.approver for answer in answers))
+            grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
+        return self.store.settle(request.id, state, now=now, grant=grant)
+
+    def _proven(self, answer: Answer) -> bool:
+        try:
+            claims = self.signer.verify_answer(answer.proof)
+        except IdentityError:
+            return False
+        return (claims.binding_hash, claims.approver, claims.groups, claims.approved) == (
+            answer.binding_hash,
+            answer.approver,
+            answer.groups,
+            answer.approved,
+        )
+
+    def _ruled(self, request: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
+        no = next((answer.approver for answer in stored.answers if not answer.approved), None)
+        if stored.state is ApprovalState.APPROVED:
+            try:
+                grant = self.signer.verify_grant(stored.grant, now=self._clock())
+            except IdentityError as error:
+                code = ReasonCode.REPLAY if stored.consumed_at is not None else ReasonCode.NOT_APPROVED
+                return Ruling(request, Reason(code, error.message))
+            if (grant.request_id, grant.binding_hash) != (request.id, request.binding_hash):
+                return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "The grant was given for another call."))
+            return Ruling(request, None, grant.approvers)
+        if stored.state is ApprovalState.DENIED:
+            return Ruling(
+                request,
+                Reason(ReasonCode.NOT_APPROVED, f"{no or 'An approver'} did not approve it."),
+                (no,) if no else (),
+            )
+        words = {
+            ApprovalState.EXPIRED: "The request for approval expired before it was answered.",
+            ApprovalState.CANCELLED: "The request for approval was withdrawn.",
+        }
+        return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)))
+
+    def _withdraw(self, request: ApprovalRequest) -> None:
+        """Whoever asked has gone: an answer that still comes is to no avail."""
+        try:
+            self.store.settle(request.id, ApprovalState.CANCELLED, now=self._clock())
+        except StoreError:
+            return  # it stays pending, and expires
+
+    # -- using a grant --------------------------------------------------------------------------------------------
+
+    def consume(self, request: ApprovalRequest) -> Reason | None:
+        """Use the grant of *request*. Returns why it cannot be used."""
+        try:
+            if self.store.consume(request.id, now=self._clock()):
+                return None
+        except StoreError as error:
+            return Reason(ReasonCode.NOT_APPROVED, error.message)
+        return Reason(ReasonCode.REPLAY, "It was approved once, and that approval has been used.")
+
+    def release(self, request: ApprovalRequest) -> None:
+        """Make a used grant usable again, for a body that paused itself; if that fails, it stays used."""
+        try:
+            self.store.release(request.id)
+        except StoreError:
+            return
+
+
+def _advance(
+    steps: Generator[ApprovalRequest, tuple[Answer | None, Exception | None], Ruling],
+    said: tuple[Answer | None, Exception | None] | None,
+) -> tuple[ApprovalRequest | None, Ruling | None]:
+    try:
+        return (next(steps) if said is None else steps.send(said)), None
+    except StopIteration as done:
+        return None, _ruling(done.value)
+
+
+def _ruling(value: object) -> Ruling:
+    assert isinstance(value, Ruling)
+    return value
+
+
+def _no_channel(request: ApprovalRequest) -> Ruling:
+    text = "A human must approve it and no approval channel is configured."
+    return Ruling(request, Reason(ReasonCode.NO_CHANNEL, text))
+
+
+def _unreachable(request: ApprovalRequest, error: StoreError) -> Ruling:
+    return Ruling(request, Reason(ReasonCode.NOT_APPROVED, error.message))
