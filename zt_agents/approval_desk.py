@@ -38,6 +38,8 @@ from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import IdentityError, StoreError
 from zt_agents.identity import AnswerClaims, ApprovalSigner, GrantClaims, User
 
+Said = tuple[Answer | None, Exception | None]
+"""What a channel answered, or how it failed."""
 Suspends = Callable[[BaseException], bool]
 
 
@@ -49,6 +51,9 @@ class Ruling(NamedTuple):
     refusal: Reason | None
     approvers: tuple[str, ...] = ()
     """Who said yes; or who said no."""
+
+
+Steps = Generator[ApprovalRequest, Said, Ruling]
 
 
 class ApprovalDesk:
@@ -79,28 +84,20 @@ class ApprovalDesk:
         if channel is None:
             return _no_channel(request)
         steps = self._steps(request)
-        answer: Answer | None = None
-        failure: Exception | None = None
-        asked: ApprovalRequest | None = None
+        said: Said | None = None
         try:
-            asked = next(steps)
             while True:
-                answer, failure = None, None
+                asked = _advance(steps, said)
+                if isinstance(asked, Ruling):
+                    return asked
                 try:
-                    answer = channel.ask(asked)
-                except Exception as error:
+                    said = channel.ask(asked), None
+                except Exception as error:  # a channel may fail in any way: each means "not approved"
                     if suspends(error):
                         raise
-                    failure = error
-                asked = steps.send((answer, failure))
-        except StopIteration as done:
-            return _ruling(done.value)
+                    said = None, error
         except StoreError as error:
             return _unreachable(request, error)
-        except BaseException as error:
-            if asked is not None and not suspends(error):
-                self._withdraw(asked)
-            raise
 
     async def aask(self, request: ApprovalRequest, suspends: Suspends) -> Ruling:
         """The async twin of :meth:`ask`."""
@@ -108,15 +105,12 @@ class ApprovalDesk:
         if channel is None:
             return _no_channel(request)
         steps = self._steps(request)
-        asked: ApprovalRequest | None = None
-        said: tuple[Answer | None, Exception | None] | None = None
+        said: Said | None = None
         try:
             while True:
-                asked, ruled = await asyncio.to_thread(_advance, steps, said)
-                if asked is None:
-                    assert ruled is not None
-                    return ruled
-                said = None, None
+                asked = await asyncio.to_thread(_advance, steps, said)
+                if isinstance(asked, Ruling):
+                    return asked
                 try:
                     async with asyncio.timeout(max(0.0, asked.expires_at - self._clock())):
                         said = await channel.aask(asked), None
@@ -126,14 +120,8 @@ class ApprovalDesk:
                     said = None, error
         except StoreError as error:
             return _unreachable(request, error)
-        except BaseException as error:
-            if asked is not None and not suspends(error):
-                self._withdraw(asked)
-            raise
 
-    def _steps(
-        self, request: ApprovalRequest
-    ) -> Generator[ApprovalRequest, tuple[Answer | None, Exception | None], Ruling]:
+    def _steps(self, request: ApprovalRequest) -> Steps:
         """Yield the request each time somebody has to be asked; takes what came of it."""
         durable = isinstance(self.channel, DurableChannel)
         now = self._clock()
@@ -235,12 +223,31 @@ class ApprovalDesk:
         }
         return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)))
 
-    def _withdraw(self, request: ApprovalRequest) -> None:
-        """Whoever asked has gone: an answer that still comes is to no avail."""
-        try:
-            self.store.settle(request.id, ApprovalState.CANCELLED, now=self._clock())
-        except StoreError:
-            return  # it stays pending, and expires
+    def signed(self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User) -> dict[str, Any]:
+        """Return *response* with a signed answer to the question *asked*; see :meth:`Guard.answer`."""
+        named = asked.get(REQUEST_KEY)
+        binding = named.get("binding_hash") if isinstance(named, Mapping) else None
+        if not isinstance(binding, str) or not binding:
+            raise ValueError("this is no question of zt_agents: pass the value of the interrupt")
+        if fold(approver.id) == SESSION_USER:
+            raise ValueError(f"{approver.id!r} is a word of the policy and nobody's id")
+        claims = AnswerClaims(
+            binding_hash=binding,
+            approver=approver.id,
+            groups=approver.groups,
+            approved=approves(response),
+            issued_at=int(self._clock()),
+        )
+        return {**response, ANSWER_KEY: self.signer.answer(claims)}
+
+    def withdraw(self, request_id: str) -> bool:
+        """Take a pending request back. Returns whether it was still pending."""
+        before = self.store.get(request_id)
+        if before is None or before.state is not ApprovalState.PENDING:
+            return False
+        return (
+            self.store.settle(request_id, ApprovalState.CANCELLED, now=self._clock()).state is ApprovalState.CANCELLED
+        )
 
     # -- using a grant --------------------------------------------------------------------------------------------
 
@@ -261,19 +268,12 @@ class ApprovalDesk:
             return
 
 
-def _advance(
-    steps: Generator[ApprovalRequest, tuple[Answer | None, Exception | None], Ruling],
-    said: tuple[Answer | None, Exception | None] | None,
-) -> tuple[ApprovalRequest | None, Ruling | None]:
+def _advance(steps: Steps, said: Said | None) -> ApprovalRequest | Ruling:
     try:
-        return (next(steps) if said is None else steps.send(said)), None
+        return next(steps) if said is None else steps.send(said)
     except StopIteration as done:
-        return None, _ruling(done.value)
-
-
-def _ruling(value: object) -> Ruling:
-    assert isinstance(value, Ruling)
-    return value
+        ruled: Ruling = done.value
+        return ruled
 
 
 def _no_channel(request: ApprovalRequest) -> Ruling:
