@@ -74,7 +74,7 @@ class ApprovalDesk:
         self._clock = clock
         self._retention = retention
         if isinstance(channel, DurableChannel):
-            channel.bind(store, signer)
+            channel.bind(store, signer, self.file)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -123,7 +123,6 @@ class ApprovalDesk:
 
     def _steps(self, request: ApprovalRequest) -> Steps:
         """Yield the request each time somebody has to be asked; takes what came of it."""
-        durable = isinstance(self.channel, DurableChannel)
         now = self._clock()
         self.store.purge(before=now - self._retention)
         stored = self._settled(self.store.put(request))
@@ -140,21 +139,19 @@ class ApprovalDesk:
             if failure is not None:
                 why = f"Asking for approval failed ({type(failure).__name__})."
             elif answer is not None:
-                objected = self.file(answer, asked=first)
+                asked = answer.binding_hash == first.binding_hash
+                objected = self.file(answer) if asked else "The answer was given for another call."
                 counted = objected is None
                 why = objected or why
             stored = self._settled(self.store.get(first.id) or stored)
-            # A durable channel says no by raising; another one has had its chance with the human it can reach.
-            if stored.state is ApprovalState.PENDING and not counted and not (durable and answer is not None):
+            if stored.state is ApprovalState.PENDING and not counted:
                 stored = self.store.settle(first.id, ApprovalState.FAILED, now=self._clock())
         return self._ruled(first, stored, why)
 
-    def file(self, answer: Answer, *, asked: ApprovalRequest) -> str | None:
+    def file(self, answer: Answer) -> str | None:
         """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
         stored = self.store.find(answer.binding_hash)
         if stored is None or stored.request is None:
-            return "The answer was given for another call."
-        if not isinstance(self.channel, DurableChannel) and stored.id != asked.id:
             return "The answer was given for another call."
         now = self._clock()
         why = objection(stored.request, answer, now=now)

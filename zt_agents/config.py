@@ -35,6 +35,7 @@ def parts_from_file(
     path: Path,
     *,
     audit_path: Path | None = None,
+    approvals_path: Path | None = None,
     signing_key: SigningKey | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> dict[str, Any]:
@@ -42,6 +43,8 @@ def parts_from_file(
     lock = ToolLock.read(lock_path(path))
     policy = load_policy(path, parameters=lock.parameters)
     log = audit_path or policy.audit_path
+    if approvals_path is None:  # who moves the log moves what lies beside it
+        approvals_path = log.with_name(policy.approvals_path.name) if audit_path else policy.approvals_path
     name, key = f"spiffe://{policy.trust_domain}/zt-agents", signing_key or SigningKey.generate()
     if tracer_provider is None:
         export_from_environment()
@@ -51,7 +54,7 @@ def parts_from_file(
         "policy": policy,
         "catalog": Catalog(policy.tools, lock),
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
-        "approvals": SqliteApprovalStore(policy.approvals_path),
+        "approvals": SqliteApprovalStore(approvals_path),
         "signer": ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key),
         "audit": AuditLog(SqliteAuditSink(log)),
         "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),

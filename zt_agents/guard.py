@@ -95,6 +95,7 @@ class Guard:
         path: str | Path,
         *,
         audit_path: str | Path | None = None,
+        approvals_path: str | Path | None = None,
         signing_key: SigningKey | None = None,
         channel: Channel | None = None,
         tracer_provider: TracerProvider | None = None,
@@ -105,6 +106,8 @@ class Guard:
         Args:
             path: the policy file.
             audit_path: the audit log; the policy's by default.
+            approvals_path: the store of approvals; the policy's by default, or beside *audit_path*. Processes that
+                resume each other's calls share one.
             signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
                 is made, and tokens are good in this process alone.
             channel: how a human is asked; None denies every call that needs one.
@@ -120,6 +123,7 @@ class Guard:
         parts = adapter_module("zt_agents.config").parts_from_file(
             Path(path),
             audit_path=Path(audit_path) if audit_path else None,
+            approvals_path=Path(approvals_path) if approvals_path else None,
             signing_key=signing_key,
             tracer_provider=tracer_provider,
         )

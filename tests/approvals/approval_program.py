@@ -7,7 +7,6 @@ It prints one JSON object: what the graph returned and what was traced. Each run
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sqlite3

@@ -139,7 +139,7 @@ def test_a_quorum_needs_different_people_and_a_double_click_is_one(paying: Make)
             assert ran == []
         app.invoke(say(world, questions(app)[0], approver=carol), CONFIG)
     assert ran == [1]
-    assert world.records()[-2]["approved_by"] == "bob, BOB, carol" or world.records()[-2]["approved_by"] == "bob, carol"
+    assert world.records()[-2]["approved_by"] == "bob, carol"
 
 
 def test_an_answer_signed_by_another_guard_is_no_answer(paying: Make) -> None:
@@ -153,7 +153,7 @@ def test_an_answer_signed_by_another_guard_is_no_answer(paying: Make) -> None:
     assert ran == []
 
 
-# -- which call ----------------------------------------------------------------------------------------------------------
+# -- which call ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -201,8 +201,9 @@ def test_a_signed_answer_moved_to_another_interrupt_stays_with_its_own_call(payi
         small = world.guard.answer(asked[1].value, APPROVE, approver="bob")
         app.invoke(Command(resume={asked[999].id: small}), CONFIG)
         assert 999 not in ran
+        assert [each.value["action_requests"][0]["args"]["amount"] for each in questions(app)] == [1, 999]
         app.invoke(Command(resume={asked[999].id: small, asked[1].id: small}), CONFIG)
-    assert ran == [1] or ran == []
+    assert ran == [1]
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -251,7 +252,7 @@ def test_what_is_not_an_approval_is_a_no(response: Any, paying: Make) -> None:
     assert ran == []
 
 
-# -- once ---------------------------------------------------------------------------------------------------------------
+# -- once ----------------------------------------------------------------------------------------------------
 
 
 def test_replaying_an_old_checkpoint_does_not_run_the_side_effect_again(paying: Make) -> None:
@@ -307,7 +308,7 @@ def test_a_body_that_interrupts_after_its_approval_gets_its_own_answer_and_ends_
     assert ran == [(1, "savings")]
 
 
-# -- ways -----------------------------------------------------------------------------------------------------------------
+# -- ways ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["invoke", "stream", "ainvoke", "astream"])

@@ -1,6 +1,6 @@
 """Asking a human: requests bound to one call, answers, who may give them, and the channels that carry them."""
 
-from zt_agents.approvals.channels import Channel, DurableChannel, TerminalChannel, approval_panel
+from zt_agents.approvals.channels import Channel, DurableChannel, Filing, TerminalChannel, approval_panel
 from zt_agents.approvals.requests import (
     SESSION_USER,
     Answer,
@@ -21,6 +21,7 @@ __all__ = [
     "ApprovalStore",
     "Channel",
     "DurableChannel",
+    "Filing",
     "StoredApproval",
     "TerminalChannel",
     "approval_panel",

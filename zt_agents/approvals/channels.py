@@ -16,6 +16,7 @@ import re
 import select
 import sys
 import threading
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
@@ -37,6 +38,10 @@ _terminal = threading.Lock()
 """A process has one terminal."""
 
 
+Filing = Callable[[Answer], str | None]
+"""Files an answer under the request it is about; returns why it does not count, in one sentence, or None."""
+
+
 class Channel(Protocol):
     """Asks a human and waits for the answer.
 
@@ -53,11 +58,11 @@ class DurableChannel(Channel, Protocol):
     """A channel whose question outlives the process that asks it.
 
     It may raise its framework's way to pause a program; the call then waits in the store and is made again later. It
-    is asked until the request is settled, and an answer it hands over may be about another request.
+    files answers itself, which may be about other requests too, and returns none when the request is settled.
     """
 
-    def bind(self, store: ApprovalStore, signer: ApprovalSigner) -> None:
-        """Told by the guard, once, where requests are kept and by whom answers are signed."""
+    def bind(self, store: ApprovalStore, signer: ApprovalSigner, file: Filing) -> None:
+        """Told by the guard, once, where requests are kept, who knows signed answers, and where to file them."""
 
     def again(self, request: ApprovalRequest) -> None:
         """Told that a call is made again whose request is settled, so that it need not be asked."""

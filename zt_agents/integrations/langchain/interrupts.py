@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.optional import require
-from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalStore, Channel
+from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, ApprovalStore, Channel, Filing
 from zt_agents.approvals.questions import ANSWER_KEY, approves, question
 from zt_agents.errors import IdentityError, StoreError
 from zt_agents.identity import ApprovalSigner
@@ -57,15 +57,16 @@ class InterruptChannel:
         self._otherwise = otherwise
         self._store: ApprovalStore | None = None
         self._signer: ApprovalSigner | None = None
+        self._file: Filing | None = None
         self._lock = threading.Lock()
         self._places: OrderedDict[str, tuple[object, int]] = OrderedDict()
         """Of each task: the run it is in, and how many of our questions that run has passed."""
 
-    def bind(self, store: ApprovalStore, signer: ApprovalSigner) -> None:
-        self._store, self._signer = store, signer
+    def bind(self, store: ApprovalStore, signer: ApprovalSigner, file: Filing) -> None:
+        self._store, self._signer, self._file = store, signer, file
 
     def ask(self, request: ApprovalRequest) -> Answer | None:
-        """Return the answer that the graph was resumed with.
+        """File what the graph was resumed with, until *request* is settled.
 
         Raises:
             GraphInterrupt: there is none yet.
@@ -73,11 +74,15 @@ class InterruptChannel:
         task = _task()
         if task is None or not request.call.call_id:  # a call without an id cannot be told from the next one
             return self._otherwise.ask(request) if self._otherwise is not None else None
+        if self._store is None or self._file is None:
+            raise StoreError("The channel belongs to no guard.")
+        # Filed before the next call of this task looks: it may be that one's answer.
         with self._lock:
-            while True:
+            while (stored := self._store.get(request.id)) is not None and stored.state is ApprovalState.PENDING:
                 answer = self._answer(*task, request)
                 if answer is not None:
-                    return answer
+                    self._file(answer)
+        return None
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
         if (_task() is None or not request.call.call_id) and self._otherwise is not None:
@@ -98,8 +103,8 @@ class InterruptChannel:
     def _answer(self, name: str, scratchpad: Any, request: ApprovalRequest) -> Answer | None:
         """Return what was said at the next place, or None if it has nothing to do with us."""
         store, signer = self._store, self._signer
-        if store is None or signer is None:
-            raise StoreError("The channel belongs to no guard.")
+        assert store is not None
+        assert signer is not None
         slot = self._slot(name, scratchpad)
         shown = store.surfaced(slot)
         stored = store.find(shown) if shown is not None else None
