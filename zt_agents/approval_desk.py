@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from zt_agents._internal.canonical import canonical
 from zt_agents._internal.clock import Clock
 from zt_agents.approvals import (
     SESSION_USER,
@@ -27,13 +28,16 @@ from zt_agents.approvals import (
     ApprovalStore,
     Channel,
     DurableChannel,
+    Edit,
     StoredApproval,
+    binding_hash,
     objection,
     person,
     ruling,
 )
-from zt_agents.approvals.questions import ANSWER_KEY, REQUEST_KEY, approves
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited
 from zt_agents.approvals.rulings import fold
+from zt_agents.catalog.resources import fill_resource
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import IdentityError, StoreError
 from zt_agents.identity import AnswerClaims, ApprovalSigner, GrantClaims, User
@@ -74,7 +78,7 @@ class ApprovalDesk:
         self._clock = clock
         self._retention = retention
         if isinstance(channel, DurableChannel):
-            channel.bind(store, signer, self.file)
+            channel.bind(self)
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -144,6 +148,7 @@ class ApprovalDesk:
                 counted = objected is None
                 why = objected or why
             stored = self._settled(self.store.get(first.id) or stored)
+            # A durable channel comes back when the request is settled, and any channel when nobody is left to ask.
             if stored.state is ApprovalState.PENDING and not counted:
                 stored = self.store.settle(first.id, ApprovalState.FAILED, now=self._clock())
         return self._ruled(first, stored, why)
@@ -168,6 +173,11 @@ class ApprovalDesk:
         new = self.store.file(stored.id, person(stored.request, signed), signed, now=now)
         self._settled(self.store.get(stored.id) or stored)
         return None if new else f"{answer.approver} has answered already, or the request is settled."
+
+    def look(self, request_id: str) -> ApprovalState:
+        """Return where a request stands by its answers and the time; one that is unknown has failed."""
+        stored = self.store.get(request_id)
+        return ApprovalState.FAILED if stored is None else self._settled(stored).state
 
     def _settled(self, stored: StoredApproval) -> StoredApproval:
         """Settle *stored* if its answers, or the time, do."""
@@ -198,7 +208,8 @@ class ApprovalDesk:
         )
 
     def _ruled(self, request: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
-        no = next((answer.approver for answer in stored.answers if not answer.approved), None)
+        denial = next((answer for answer in stored.answers if not answer.approved), None)
+        no = denial.approver if denial is not None else None
         if stored.state is ApprovalState.APPROVED:
             try:
                 grant = self.signer.verify_grant(stored.grant, now=self._clock())
@@ -207,11 +218,17 @@ class ApprovalDesk:
                 return Ruling(request, Reason(code, error.message))
             if (grant.request_id, grant.binding_hash) != (request.id, request.binding_hash):
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "The grant was given for another call."))
+            # Before the call is decided again: a grant is used up also by a call that is no longer allowed.
+            if not self.store.consume(request.id, now=self._clock()):
+                return Ruling(
+                    request, Reason(ReasonCode.REPLAY, "It was approved once, and that approval has been used.")
+                )
             return Ruling(request, None, grant.approvers)
         if stored.state is ApprovalState.DENIED:
+            verb = "wants other arguments, and did not approve" if denial and denial.edit else "did not approve"
             return Ruling(
                 request,
-                Reason(ReasonCode.NOT_APPROVED, f"{no or 'An approver'} did not approve it."),
+                Reason(ReasonCode.NOT_APPROVED, f"{no or 'An approver'} {verb} it."),
                 (no,) if no else (),
             )
         words = {
@@ -235,7 +252,23 @@ class ApprovalDesk:
             approved=approves(response),
             issued_at=int(self._clock()),
         )
-        return {**response, ANSWER_KEY: self.signer.answer(claims)}
+        signed = {**response, ANSWER_KEY: self.signer.answer(claims)}
+        stored = self.store.find(binding)
+        call = stored.request.call if stored is not None and stored.request is not None else None
+        arguments = edited(response, call.tool) if call is not None else None
+        if call is not None and arguments is not None:
+            wanted = canonical(arguments)
+            resource = fill_resource(call.spec.resource, wanted) if call.spec and call.spec.resource else ""
+            other = binding_hash(call._replace(arguments=wanted, resource=resource))
+            signed[EDIT_KEY] = self.signer.answer(replace(claims, binding_hash=other, approved=True))
+        return signed
+
+    def edit(self, request_id: str) -> Edit | None:
+        """Return what an approver wants to be called instead of the denied call *request_id*."""
+        stored = self.store.get(request_id)
+        if stored is None or stored.state is not ApprovalState.DENIED:
+            return None
+        return next((answer.edit for answer in stored.answers if not answer.approved), None)
 
     def withdraw(self, request_id: str) -> bool:
         """Take a pending request back. Returns whether it was still pending."""
@@ -245,17 +278,6 @@ class ApprovalDesk:
         return (
             self.store.settle(request_id, ApprovalState.CANCELLED, now=self._clock()).state is ApprovalState.CANCELLED
         )
-
-    # -- using a grant --------------------------------------------------------------------------------------------
-
-    def consume(self, request: ApprovalRequest) -> Reason | None:
-        """Use the grant of *request*. Returns why it cannot be used."""
-        try:
-            if self.store.consume(request.id, now=self._clock()):
-                return None
-        except StoreError as error:
-            return Reason(ReasonCode.NOT_APPROVED, error.message)
-        return Reason(ReasonCode.REPLAY, "It was approved once, and that approval has been used.")
 
     def release(self, request: ApprovalRequest) -> None:
         """Make a used grant usable again, for a body that paused itself; if that fails, it stays used."""

@@ -333,26 +333,13 @@ class Permit:
             self.fault(error)
         by = ", ".join(ruling.approvers)
         self.decision = self.decision._replace(approval_id=request.id, approved_by=by or None)
-        self.request = request
-        if refusal is not None:
-            self._turn(refusal)
-
-    def consumed(self, refusal: Reason | None) -> None:
-        """Take what came of using the grant.
-
-        Raises:
-            AccessDeniedError: somebody else has used it.
-        """
-        if refusal is not None:
-            self._turn(refusal)
-        approved = Reason(ReasonCode.APPROVED, f"Approved by {self.decision.approved_by}.")
-        self.decision = self.decision._replace(outcome=Outcome.ALLOW, reasons=(approved, *self.decision.reasons))
-        self._grant, self.request = self.request, None
-
-    def _turn(self, refusal: Reason) -> NoReturn:
         self.request = None
-        self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
-        self._deny()
+        if refusal is not None:
+            self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
+            self._deny()
+        approved = Reason(ReasonCode.APPROVED, f"Approved by {by}.")
+        self.decision = self.decision._replace(outcome=Outcome.ALLOW, reasons=(approved, *self.decision.reasons))
+        self._grant = request
 
     # -- record ---------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ What happens to a call is in ``funnel``; here is what it is made of, and the two
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -263,7 +262,6 @@ class Guard:
                 with permit.asking():
                     ruling = self.desk.ask(permit.request, permit.tool.suspends)
                 permit.answered(ruling)
-                permit.consumed(self.desk.consume(ruling.request))
             permit.record()
             if permit.receipt is not None:
                 self._settle(permit, permit.receipt.wait)
@@ -301,7 +299,6 @@ class Guard:
                 with permit.asking():
                     ruling = await self.desk.aask(permit.request, permit.tool.suspends)
                 permit.answered(ruling)
-                permit.consumed(await asyncio.to_thread(self.desk.consume, ruling.request))
             permit.record()
             if permit.receipt is not None:
                 await self._asettle(permit, permit.receipt.await_durable)

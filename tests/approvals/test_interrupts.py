@@ -200,9 +200,9 @@ def test_a_signed_answer_moved_to_another_interrupt_stays_with_its_own_call(payi
         asked = {each.value["action_requests"][0]["args"]["amount"]: each for each in questions(app)}
         small = world.guard.answer(asked[1].value, APPROVE, approver="bob")
         app.invoke(Command(resume={asked[999].id: small}), CONFIG)
-        assert 999 not in ran
-        assert [each.value["action_requests"][0]["args"]["amount"] for each in questions(app)] == [1, 999]
-        app.invoke(Command(resume={asked[999].id: small, asked[1].id: small}), CONFIG)
+        for _ in range(2):
+            assert 999 in [each.value["action_requests"][0]["args"]["amount"] for each in questions(app)]
+            app.invoke(Command(resume={each.id: small for each in questions(app)}), CONFIG)
     assert ran == [1]
 
 
@@ -387,4 +387,105 @@ def test_a_suspended_agent_stays_suspended_although_the_call_was_approved(paying
         world.guard.registry.suspend("helpdesk")
         with pytest.raises(AccessDeniedError):
             app.invoke(say(world, questions(app)[0]), CONFIG)
+    assert ran == []
+
+
+# -- edits -------------------------------------------------------------------------------------------------------------
+
+
+def edit(amount: object, name: str = "pay") -> dict[str, Any]:
+    return {"decisions": [{"type": "edit", "edited_action": {"name": name, "args": {"amount": amount}}}]}
+
+
+def agent(pay: BaseTool, world: World, *more: BaseTool) -> Any:
+    model = ScriptedChatModel(turns=[pays(1), AIMessage("done")])
+    middleware = [ZeroTrustMiddleware(world.guard)]
+    return create_agent(model, [pay, *more], middleware=middleware, checkpointer=InMemorySaver())
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_an_edit_is_another_call_which_its_editor_has_approved(use_async: bool, paying: Make) -> None:
+    ran: Ran = []
+    pay = payer(ran)
+    world = paying(pay)
+    app = agent(pay, world)
+    with world.session():
+        app.invoke(USER, CONFIG)
+        (asked,) = questions(app)
+        assert asked.value["review_configs"][0]["allowed_decisions"] == ["approve", "edit", "reject"]
+        resume = say(world, asked, edit(5))
+        result = asyncio.run(app.ainvoke(resume, CONFIG)) if use_async else app.invoke(resume, CONFIG)
+    assert ran == [5]
+    assert "a human changed the arguments" in result["messages"][-2].content
+    outcomes = [(outcome, reason) for outcome, reason in world.decisions() if outcome != "require_approval"]
+    assert outcomes == [("deny", "not_approved"), ("allow", "approved")]
+
+
+def test_an_edit_by_somebody_who_may_not_approve_is_asked_about(paying: Make) -> None:
+    ran: Ran = []
+    pay = payer(ran)
+    world = paying(pay)
+    app = agent(pay, world)
+    with world.session():
+        app.invoke(USER, CONFIG)
+        app.invoke(say(world, questions(app)[0], edit(5), "alice@acme.example"), CONFIG)
+        assert ran == []
+        (asked,) = questions(app)
+        assert asked.value["action_requests"][0]["args"] == {"amount": 5}
+        app.invoke(say(world, asked), CONFIG)
+    assert ran == [5]
+
+
+def test_an_edit_changed_on_its_way_is_asked_about(paying: Make) -> None:
+    ran: Ran = []
+    pay = payer(ran)
+    world = paying(pay)
+    app = agent(pay, world)
+    with world.session():
+        app.invoke(USER, CONFIG)
+        (asked,) = questions(app)
+        response = {**world.guard.answer(asked.value, edit(5), approver="bob"), **edit(5000)}
+        app.invoke(Command(resume={asked.id: response}), CONFIG)
+        assert ran == []
+        assert questions(app)[0].value["action_requests"][0]["args"] == {"amount": 5000}
+
+
+@pytest.mark.parametrize("response", [edit(1, name="wipe"), edit("much"), edit({"$": 1}), edit(-1)])
+def test_an_edit_to_another_tool_or_to_what_may_not_be_does_not_run(response: Any, tmp_path: Path) -> None:
+    """A cross-tool edit bypasses the target tool's own policy in LangChain's own."""
+    ran: Ran = []
+    pay = payer(ran)
+
+    @tool
+    def wipe(amount: int) -> str:
+        """Wipe."""
+        ran.append("wiped")
+        return "wiped"
+
+    text = (
+        f"{HEAD}tools:\n  pay: {{tier: high, effects: [money]}}\n  wipe: {{tier: low, effects: [delete]}}\nrules:\n"
+        "  - {id: pay, agents: [helpdesk], tools: [pay, wipe], outcome: allow}\n"
+        "  - {id: no, agents: [helpdesk], tools: [pay], outcome: deny, when: args.amount < 0, reason: No.}\n"
+    )
+    world = World(tmp_path, text, [pay, wipe], InterruptChannel())
+    app = agent(pay, world, wipe)
+    with world.session():
+        app.invoke(USER, CONFIG)
+        app.invoke(say(world, questions(app)[0], response), CONFIG)
+        assert not questions(app)
+    world.guard.close()
+    assert ran == []
+
+
+def test_where_nobody_can_make_an_edited_call_an_edit_is_a_no(paying: Make) -> None:
+    ran: Ran = []
+    pay = payer(ran)
+    world = paying(pay)
+    app = toolnode(pay, pays(1))
+    with world.session():
+        app.invoke(USER, CONFIG)
+        (asked,) = questions(app)
+        assert "edit" not in asked.value["review_configs"][0]["allowed_decisions"]
+        with pytest.raises(AccessDeniedError, match="wants other arguments"):
+            app.invoke(say(world, asked, edit(5)), CONFIG)
     assert ran == []

@@ -1,11 +1,12 @@
 """Asking a human: requests bound to one call, answers, who may give them, and the channels that carry them."""
 
-from zt_agents.approvals.channels import Channel, DurableChannel, Filing, TerminalChannel, approval_panel
+from zt_agents.approvals.channels import Channel, Desk, DurableChannel, TerminalChannel, approval_panel
 from zt_agents.approvals.requests import (
     SESSION_USER,
     Answer,
     ApprovalRequest,
     ApprovalState,
+    Edit,
     binding_hash,
     request_approval,
 )
@@ -20,8 +21,9 @@ __all__ = [
     "ApprovalState",
     "ApprovalStore",
     "Channel",
+    "Desk",
     "DurableChannel",
-    "Filing",
+    "Edit",
     "StoredApproval",
     "TerminalChannel",
     "approval_panel",

@@ -16,7 +16,6 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from rich.console import Console
@@ -25,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zt_agents._internal.display import visible
-from zt_agents.approvals.requests import Answer, ApprovalRequest
+from zt_agents.approvals.requests import Answer, ApprovalRequest, ApprovalState
 from zt_agents.approvals.store import ApprovalStore
 from zt_agents.identity.attestations import ApprovalSigner
 
@@ -38,8 +37,20 @@ _terminal = threading.Lock()
 """A process has one terminal."""
 
 
-Filing = Callable[[Answer], str | None]
-"""Files an answer under the request it is about; returns why it does not count, in one sentence, or None."""
+class Desk(Protocol):
+    """What a durable channel may use of the guard."""
+
+    @property
+    def store(self) -> ApprovalStore: ...
+
+    @property
+    def signer(self) -> ApprovalSigner: ...
+
+    def file(self, answer: Answer) -> str | None:
+        """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
+
+    def look(self, request_id: str) -> ApprovalState:
+        """Return where a request stands by its answers and the time; one that is unknown has failed."""
 
 
 class Channel(Protocol):
@@ -61,8 +72,8 @@ class DurableChannel(Channel, Protocol):
     files answers itself, which may be about other requests too, and returns none when the request is settled.
     """
 
-    def bind(self, store: ApprovalStore, signer: ApprovalSigner, file: Filing) -> None:
-        """Told by the guard, once, where requests are kept, who knows signed answers, and where to file them."""
+    def bind(self, desk: Desk) -> None:
+        """Told by the guard, once, where requests are kept and answers are filed."""
 
     def again(self, request: ApprovalRequest) -> None:
         """Told that a call is made again whose request is settled, so that it need not be asked."""

@@ -15,15 +15,17 @@ from zt_agents.approvals.requests import ApprovalRequest
 
 REQUEST_KEY = "zt_approval"
 ANSWER_KEY = "zt_answer"
-_ALLOWED = ("approve", "reject")
+EDIT_KEY = "zt_edit"
+"""In a response that edits: the signed yes to the edited call."""
 
 
-def question(request: ApprovalRequest) -> dict[str, Any]:
-    """Return *request* as LangChain's ``HITLRequest``."""
+def question(request: ApprovalRequest, *, editable: bool = False) -> dict[str, Any]:
+    """Return *request* as LangChain's ``HITLRequest``; *editable* says that somebody here can make an edited call."""
     call = request.call
+    allowed = ["approve", "edit", "reject"] if editable else ["approve", "reject"]
     return {
         "action_requests": [{"name": call.tool, "args": dict(call.arguments), "description": describe(request)}],
-        "review_configs": [{"action_name": call.tool, "allowed_decisions": list(_ALLOWED)}],
+        "review_configs": [{"action_name": call.tool, "allowed_decisions": allowed}],
         REQUEST_KEY: {
             "id": request.id,
             "binding_hash": request.binding_hash,
@@ -34,12 +36,26 @@ def question(request: ApprovalRequest) -> dict[str, Any]:
 
 def approves(response: object) -> bool:
     """Return whether *response* is LangChain's way to approve one call, and nothing else."""
+    return _decision(response).get("type") == "approve"
+
+
+def edited(response: object, tool: str) -> Mapping[str, Any] | None:
+    """Return the arguments that *response* wants *tool* to be called with; None also where it wants another tool."""
+    decision = _decision(response)
+    action = decision.get("edited_action") if decision.get("type") == "edit" else None
+    if not isinstance(action, Mapping) or action.get("name") != tool:
+        return None
+    arguments = action.get("args")
+    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
+        return None
+    return arguments
+
+
+def _decision(response: object) -> Mapping[str, Any]:
     if isinstance(response, Mapping) and "decisions" in response:
         decisions = response["decisions"]
-        if not isinstance(decisions, list | tuple) or len(decisions) != 1:
-            return False
-        response = decisions[0]
-    return isinstance(response, Mapping) and response.get("type") == "approve"
+        response = decisions[0] if isinstance(decisions, list | tuple) and len(decisions) == 1 else None
+    return response if isinstance(response, Mapping) else {}
 
 
 def describe(request: ApprovalRequest) -> str:

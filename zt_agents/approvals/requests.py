@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from zt_agents._internal.canonical import digest, encode
 from zt_agents.decisions import ApprovalTerms, Decision, ToolCall
@@ -51,6 +53,15 @@ class ApprovalRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """Other arguments that an approver wants: another call of the same tool, which is decided afresh."""
+
+    arguments: Mapping[str, Any]
+    proof: str = ""
+    """The approver's signed yes to that other call."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a human said. An answer that nobody gave cannot be made."""
 
@@ -63,6 +74,8 @@ class Answer:
     """Groups of the approver, as the channel knows them."""
     proof: str = ""
     """The answer as a signed token, where it has one already."""
+    edit: Edit | None = None
+    """What to call instead; only with a no."""
 
     def __post_init__(self) -> None:
         if type(self.approved) is not bool:

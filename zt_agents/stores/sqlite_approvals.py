@@ -21,7 +21,15 @@ from typing import Any
 
 import orjson
 
-from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, StoredApproval, read_request, write_request
+from zt_agents.approvals import (
+    Answer,
+    ApprovalRequest,
+    ApprovalState,
+    Edit,
+    StoredApproval,
+    read_request,
+    write_request,
+)
 from zt_agents.errors import StoreError
 
 _APPLICATION_ID = 0x7A744150  # "ztAP"
@@ -90,7 +98,8 @@ class SqliteApprovalStore:
             return [_stored(connection, row) for row in rows]
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
-        body = orjson.dumps([answer.approver, answer.groups, answer.comment, answer.proof])
+        edit = [dict(answer.edit.arguments), answer.edit.proof] if answer.edit is not None else None
+        body = orjson.dumps([answer.approver, answer.groups, answer.comment, answer.proof, edit])
         with self._writing() as connection:
             row = connection.execute("SELECT state, binding, expires_at FROM request WHERE id = ?", (request_id,))
             found = row.fetchone()
@@ -242,5 +251,5 @@ def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredAppro
 
 
 def _answer(binding: str, approved: bool, body: bytes) -> Answer:
-    approver, groups, comment, proof = orjson.loads(body)
-    return Answer(binding, approved, approver, comment, tuple(groups), proof)
+    approver, groups, comment, proof, edit = orjson.loads(body)
+    return Answer(binding, approved, approver, comment, tuple(groups), proof, Edit(*edit) if edit else None)

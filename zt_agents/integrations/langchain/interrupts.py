@@ -18,21 +18,25 @@ Rules:
    counts only where the policy lets ``session-user`` approve.
 3. A signed answer is about the call it names. A bare response is about the question that was shown at its place, which
    is noted before the graph stops: parallel calls are never matched by the order in which they arrive.
-4. A response that cannot be understood, or is not one of approve and reject, is a no.
+4. An edit is a no to this call, and another call of the same tool, decided afresh: :class:`ZeroTrustMiddleware` makes
+   it, and only there it is offered. The editor's yes counts for it if it becomes exactly what they wrote.
+5. A response that cannot be understood, or is none of these, is a no.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.optional import require
-from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, ApprovalStore, Channel, Filing
-from zt_agents.approvals.questions import ANSWER_KEY, approves, question
+from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, Channel, Desk, Edit
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, approves, edited, question
 from zt_agents.errors import IdentityError, StoreError
-from zt_agents.identity import ApprovalSigner
+from zt_agents.integrations.langchain.carriers import edits
 
 if TYPE_CHECKING:
     from langgraph.config import get_config
@@ -55,15 +59,13 @@ class InterruptChannel:
 
     def __init__(self, *, otherwise: Channel | None = None) -> None:
         self._otherwise = otherwise
-        self._store: ApprovalStore | None = None
-        self._signer: ApprovalSigner | None = None
-        self._file: Filing | None = None
+        self._desk: Desk | None = None
         self._lock = threading.Lock()
         self._places: OrderedDict[str, tuple[object, int]] = OrderedDict()
         """Of each task: the run it is in, and how many of our questions that run has passed."""
 
-    def bind(self, store: ApprovalStore, signer: ApprovalSigner, file: Filing) -> None:
-        self._store, self._signer, self._file = store, signer, file
+    def bind(self, desk: Desk) -> None:
+        self._desk = desk
 
     def ask(self, request: ApprovalRequest) -> Answer | None:
         """File what the graph was resumed with, until *request* is settled.
@@ -74,52 +76,55 @@ class InterruptChannel:
         task = _task()
         if task is None or not request.call.call_id:  # a call without an id cannot be told from the next one
             return self._otherwise.ask(request) if self._otherwise is not None else None
-        if self._store is None or self._file is None:
+        if (desk := self._desk) is None:
             raise StoreError("The channel belongs to no guard.")
+        for proof in edits.get() or ():  # whoever edited a call has said yes to what it became
+            self._file_proof(desk, proof, request)
         # Filed before the next call of this task looks: it may be that one's answer.
         with self._lock:
-            while (stored := self._store.get(request.id)) is not None and stored.state is ApprovalState.PENDING:
-                answer = self._answer(*task, request)
+            while desk.look(request.id) is ApprovalState.PENDING:
+                answer = self._answer(desk, *task, request)
                 if answer is not None:
-                    self._file(answer)
+                    desk.file(answer)
         return None
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
         if (_task() is None or not request.call.call_id) and self._otherwise is not None:
             return await self._otherwise.aask(request)
-        return self.ask(request)
+        return await asyncio.to_thread(self.ask, request)
 
     def again(self, request: ApprovalRequest) -> None:
         """Step over the questions that this call put before, so that its body's own interrupts keep their places."""
         task = _task()
-        if task is None or self._store is None:
+        if task is None or self._desk is None:
             return
-        with self._lock:
-            name, scratchpad = task
-            while _resumed(scratchpad) and self._store.surfaced(self._slot(name, scratchpad)) == request.binding_hash:
+        name, scratchpad = task
+        surfaced = self._desk.store.surfaced
+        with self._lock, suppress(GraphInterrupt):  # settled by other means, before its question had an answer
+            while _resumed(scratchpad) and surfaced(self._slot(name, scratchpad)) == request.binding_hash:
                 interrupt(None)
                 self._pass(name, scratchpad)
 
-    def _answer(self, name: str, scratchpad: Any, request: ApprovalRequest) -> Answer | None:
+    def _answer(self, desk: Desk, name: str, scratchpad: Any, request: ApprovalRequest) -> Answer | None:
         """Return what was said at the next place, or None if it has nothing to do with us."""
-        store, signer = self._store, self._signer
-        assert store is not None
-        assert signer is not None
+        store = desk.store
         slot = self._slot(name, scratchpad)
         shown = store.surfaced(slot)
         stored = store.find(shown) if shown is not None else None
         asked = stored.request if stored is not None and stored.request is not None else request
         try:
-            response = interrupt(question(asked))
+            response = interrupt(question(asked, editable=edits.get() is not None))
         except GraphInterrupt:
             if shown is None:
                 store.surface(slot, request.binding_hash)
             raise
         self._pass(name, scratchpad)
         token = response.get(ANSWER_KEY) if isinstance(response, Mapping) else None
+        arguments = edited(response, asked.call.tool)
+        edit = Edit(arguments, str(response.get(EDIT_KEY, ""))) if arguments is not None else None
         if token is not None:
             try:
-                claims = signer.verify_answer(token)
+                claims = desk.signer.verify_answer(token)
             except IdentityError:
                 return None
             approved = claims.approved and approves(response)
@@ -129,10 +134,20 @@ class InterruptChannel:
                 approver=claims.approver,
                 groups=claims.groups,
                 proof=token if approved == claims.approved else "",
+                edit=edit if claims.binding_hash == asked.binding_hash else None,
             )
         if shown is None:
             return None  # whatever was answered here, it was not this question
-        return Answer(binding_hash=shown, approved=approves(response), approver=SESSION_USER)
+        return Answer(binding_hash=shown, approved=approves(response), approver=SESSION_USER, edit=edit)
+
+    @staticmethod
+    def _file_proof(desk: Desk, proof: str, request: ApprovalRequest) -> None:
+        try:
+            claims = desk.signer.verify_answer(proof)
+        except IdentityError:
+            return
+        if claims.binding_hash == request.binding_hash and claims.approved:
+            desk.file(Answer(claims.binding_hash, True, claims.approver, groups=claims.groups, proof=proof))
 
     def _slot(self, name: str, scratchpad: Any) -> str:
         run, passed = self._places.get(name, (None, 0))
