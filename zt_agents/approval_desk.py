@@ -129,7 +129,7 @@ class ApprovalDesk:
         """Yield the request each time somebody has to be asked; takes what came of it."""
         now = self._clock()
         self.store.purge(before=now - self._retention)
-        stored = self._settled(self.store.put(request))
+        stored = self._settled(self.store.put(replace(request, signer=self.signer.id)))
         if stored.request is None:
             refusal = Reason(ReasonCode.REPLAY, "It was decided long ago; what was decided is no longer kept.")
             return Ruling(request, refusal)
@@ -158,6 +158,8 @@ class ApprovalDesk:
         stored = self.store.find(answer.binding_hash)
         if stored is None or stored.request is None:
             return "The answer was given for another call."
+        if stored.request.signer != self.signer.id:
+            return "This is not the signing key of the guard that asked."
         now = self._clock()
         why = objection(stored.request, answer, now=now)
         if why is not None:

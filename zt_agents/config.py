@@ -45,7 +45,7 @@ def parts_from_file(
     log = audit_path or policy.audit_path
     if approvals_path is None:  # who moves the log moves what lies beside it
         approvals_path = log.with_name(policy.approvals_path.name) if audit_path else policy.approvals_path
-    name, key = f"spiffe://{policy.trust_domain}/zt-agents", signing_key or SigningKey.generate()
+    name, key = _issuer(policy.trust_domain), signing_key or SigningKey.generate()
     if tracer_provider is None:
         export_from_environment()
     show_users = os.environ.get("ZT_AGENTS_TRACE_USER_IDS", "true").lower() not in {"false", "0", "no", "off"}
@@ -55,11 +55,21 @@ def parts_from_file(
         "catalog": Catalog(policy.tools, lock),
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
         "approvals": SqliteApprovalStore(approvals_path),
-        "signer": ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key),
+        "signer": approval_signer(policy.trust_domain, key),
         "audit": AuditLog(SqliteAuditSink(log)),
         "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),
         "hash_key": hashes,
     }
+
+
+def _issuer(trust_domain: str) -> str:
+    return f"spiffe://{trust_domain}/zt-agents"
+
+
+def approval_signer(trust_domain: str, key: SigningKey) -> ApprovalSigner:
+    """Return what signs answers and grants in *trust_domain*, in every process that has the signing *key*."""
+    name = _issuer(trust_domain)
+    return ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key)
 
 
 def hash_key(path: Path) -> bytes:

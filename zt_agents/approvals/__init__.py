@@ -12,6 +12,7 @@ from zt_agents.approvals.requests import (
 )
 from zt_agents.approvals.rulings import objection, person, ruling
 from zt_agents.approvals.store import ApprovalStore, StoredApproval
+from zt_agents.approvals.waiting import StoreChannel
 from zt_agents.approvals.written import read_request, write_request
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Desk",
     "DurableChannel",
     "Edit",
+    "StoreChannel",
     "StoredApproval",
     "TerminalChannel",
     "approval_panel",

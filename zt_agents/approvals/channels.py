@@ -103,7 +103,7 @@ class TerminalChannel:
         return Answer(
             binding_hash=request.binding_hash,
             approved=reply.strip().lower() in {"y", "yes"},
-            approver=f"os:{_login()}",
+            approver=f"os:{login()}",
         )
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
@@ -177,7 +177,7 @@ def _read_line(timeout: float) -> str:
     return sys.stdin.readline()
 
 
-def _login() -> str:
+def login() -> str:
     """Return the name of the user this process runs as; the environment has no say in it where that can be helped."""
     if sys.platform == "win32":
         return getpass.getuser()

@@ -50,6 +50,8 @@ class ApprovalRequest:
     """The trace in which it was asked: 32 hex digits, or an empty string."""
     span_id: str = ""
     """The span of the call that asked: 16 hex digits, or an empty string."""
+    signer: str = ""
+    """Thumbprint of the key by which its answers are signed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def write_request(request: ApprovalRequest) -> bytes:
             "terms": [[list(each.approvers), each.quorum, each.timeout] for each in request.terms],
             "trace_id": request.trace_id,
             "span_id": request.span_id,
+            "signer": request.signer,
             "call": {
                 "tool": call.tool,
                 "spec": None
@@ -89,6 +90,7 @@ def read_request(text: bytes) -> ApprovalRequest:
         terms=terms,
         trace_id=values["trace_id"],
         span_id=values["span_id"],
+        signer=values["signer"],
     )
 
 
