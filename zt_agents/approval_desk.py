@@ -35,7 +35,7 @@ from zt_agents.approvals import (
     person,
     ruling,
 )
-from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.decisions import Reason, ReasonCode
@@ -245,6 +245,11 @@ class ApprovalDesk:
         binding = named.get("binding_hash") if isinstance(named, Mapping) else None
         if not isinstance(binding, str) or not binding:
             raise ValueError("this is no question of zt_agents: pass the value of the interrupt")
+        stored = self.store.find(binding)
+        if stored is None or stored.request is None:
+            raise ValueError("no such question was asked here, or it was decided long ago")
+        if asked.get("action_requests") != question(stored.request)["action_requests"]:
+            raise ValueError("the question is not as it was asked: somebody has changed what the approver saw")
         if fold(approver.id) == SESSION_USER:
             raise ValueError(f"{approver.id!r} is a word of the policy and nobody's id")
         claims = AnswerClaims(
@@ -255,10 +260,9 @@ class ApprovalDesk:
             issued_at=int(self._clock()),
         )
         signed = {**response, ANSWER_KEY: self.signer.answer(claims)}
-        stored = self.store.find(binding)
-        call = stored.request.call if stored is not None and stored.request is not None else None
-        arguments = edited(response, call.tool) if call is not None else None
-        if call is not None and arguments is not None:
+        call = stored.request.call
+        arguments = edited(response, call.tool)
+        if arguments is not None:
             wanted = canonical(arguments)
             resource = fill_resource(call.spec.resource, wanted) if call.spec and call.spec.resource else ""
             other = binding_hash(call._replace(arguments=wanted, resource=resource))

@@ -106,7 +106,7 @@ class Guard:
             path: the policy file.
             audit_path: the audit log; the policy's by default.
             approvals_path: the store of approvals; the policy's by default, or beside *audit_path*. Processes that
-                resume each other's calls share one.
+                resume each other's calls share it.
             signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
                 is made, and tokens are good in this process alone.
             channel: how a human is asked; None denies every call that needs one.
@@ -354,7 +354,9 @@ class Guard:
             approver: who gave it, authenticated by the application. Their groups count where the policy names groups.
 
         Raises:
-            ValueError: *asked* is no question of this package, or *approver* is a word of the policy.
+            ValueError: *asked* is not the question as it was asked by a guard that shares the store; or *approver* is a
+                word of the policy.
+            StoreError: the store cannot be used.
         """
         return self.desk.signed(asked, response, approver if isinstance(approver, User) else User(approver))
 

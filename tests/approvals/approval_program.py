@@ -16,7 +16,6 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
-from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
@@ -89,6 +88,8 @@ def graph(shape: str, guard: Guard, saver: Any) -> Any:
 
 
 def main() -> None:
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
     action, shape = sys.argv[2:4]
     recorder = SpanRecorder()
     guard = Guard.from_config(

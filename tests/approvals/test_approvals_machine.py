@@ -19,10 +19,10 @@ from zt_agents.identity import ApprovalSigner, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
 KEY, FORGED = SigningKey.generate(), SigningKey.generate()
-PEOPLE = ["bob", "BOB ", "carol", "dave", "alice@acme.example", "session-user"]
+PEOPLE = ["bob", "carol", "BOB ", "alice@acme.example"]
 GROUPS = {"bob": ("finance",), "BOB ": ("finance",), "carol": ("finance",), "alice@acme.example": ("finance",)}
 TERMS = (ApprovalTerms(("group:finance",), 2, 60),)
-REQUESTS = [request(*TERMS, call_id=f"c{n}", arguments={"amount": amount}) for n in range(2) for amount in (1, 999)]
+REQUESTS = [request(*TERMS, arguments={"amount": amount}) for amount in (1, 999)]
 
 
 class Suspended(Exception):
@@ -73,7 +73,7 @@ class Approvals(RuleBasedStateMachine):
             if self.now >= REQUESTS[n].expires_at:
                 self.settled[n] = False
 
-    @rule(n=st.integers(0, 3), desk=st.integers(0, 1))
+    @rule(n=st.integers(0, 1), desk=st.integers(0, 1))
     def call(self, n: int, desk: int) -> None:
         """The call is made, or made again: by another worker, a resumed graph, a double click."""
         if n not in self.asked and self.now >= REQUESTS[n].expires_at:
@@ -94,7 +94,12 @@ class Approvals(RuleBasedStateMachine):
             late = n in self.approved_at and self.now >= self.approved_at[n] + 60
             assert self.settled.get(n) is False or self.ran[n] == 1 or late, ruling
 
-    @rule(n=st.integers(0, 3), person=st.sampled_from(PEOPLE), approved=st.booleans(), desk=st.integers(0, 1))
+    @rule(
+        n=st.integers(0, 1),
+        person=st.sampled_from(PEOPLE),
+        approved=st.sampled_from([True, True, True, True, False]),
+        desk=st.integers(0, 1),
+    )
     def answer(self, n: int, person: str, approved: bool, desk: int) -> None:
         self.desks[desk].file(answer(REQUESTS[n], person, approved, *GROUPS.get(person, ())))
         self.expire()
@@ -108,7 +113,7 @@ class Approvals(RuleBasedStateMachine):
                 self.settled[n] = True
                 self.approved_at[n] = self.now
 
-    @rule(n=st.integers(0, 3), person=st.sampled_from(["bob", "carol"]))
+    @rule(n=st.integers(0, 1), person=st.sampled_from(["bob", "carol"]))
     def forge(self, n: int, person: str) -> None:
         """Somebody who can write the store, and does not have the key, files a yes."""
         given = answer(REQUESTS[n], person, True, "finance")
@@ -117,7 +122,7 @@ class Approvals(RuleBasedStateMachine):
         stored = forger.store.get(REQUESTS[n].id)
         assert stored is None or n in self.asked
 
-    @rule(seconds=st.sampled_from([1, 30, 61]))
+    @rule(seconds=st.sampled_from([1, 1, 1, 61]))
     def wait(self, seconds: int) -> None:
         self.now += seconds
         self.expire()
@@ -142,4 +147,4 @@ class Approvals(RuleBasedStateMachine):
 
 
 TestApprovals = Approvals.TestCase
-TestApprovals.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestApprovals.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

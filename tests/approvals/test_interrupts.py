@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from langgraph.types import Command, interrupt
 from world import HEAD, World
 
 from zt_agents import AccessDeniedError, User
+from zt_agents.identity import AnswerClaims
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel
@@ -149,8 +151,37 @@ def test_an_answer_signed_by_another_guard_is_no_answer(paying: Make) -> None:
     app = toolnode(pay, pays(1))
     with world.session():
         app.invoke(USER, CONFIG)
-        app.invoke(say(forger, questions(app)[0]), CONFIG)
+        (asked,) = questions(app)
+        with pytest.raises(ValueError, match="no such question"):
+            forger.guard.answer(asked.value, APPROVE, approver="bob")
+        binding = asked.value["zt_approval"]["binding_hash"]
+        token = forger.guard.desk.signer.answer(AnswerClaims(binding, "bob", (), True, 1_800_000_000))
+        app.invoke(Command(resume={asked.id: {**APPROVE, "zt_answer": token}}), CONFIG)
+        assert questions(app), "it is asked again"
     assert ran == []
+
+
+@pytest.mark.parametrize("approver", ["session-user", "SESSION-USER "])
+def test_nobody_is_called_like_a_word_of_the_policy(approver: str, paying: Make) -> None:
+    pay = payer([])
+    world = paying(pay)
+    app = toolnode(pay, pays(1))
+    with world.session():
+        app.invoke(USER, CONFIG)
+        with pytest.raises(ValueError, match="word of the policy"):
+            world.guard.answer(questions(app)[0].value, APPROVE, approver=approver)
+
+
+def test_what_the_approver_saw_must_be_what_was_asked(paying: Make) -> None:
+    pay = payer([])
+    world = paying(pay)
+    app = toolnode(pay, pays(999))
+    with world.session():
+        app.invoke(USER, CONFIG)
+        shown = copy.deepcopy(questions(app)[0].value)
+        shown["action_requests"][0]["args"] = {"amount": 1}
+        with pytest.raises(ValueError, match="somebody has changed"):
+            world.guard.answer(shown, APPROVE, approver="bob")
 
 
 # -- which call ----------------------------------------------------------------------------------------------------
@@ -450,7 +481,7 @@ def test_an_edit_changed_on_its_way_is_asked_about(paying: Make) -> None:
         assert questions(app)[0].value["action_requests"][0]["args"] == {"amount": 5000}
 
 
-@pytest.mark.parametrize("response", [edit(1, name="wipe"), edit("much"), edit({"$": 1}), edit(-1)])
+@pytest.mark.parametrize("response", [edit(5, name="wipe"), edit("much"), edit({"$": 1}), edit(-1)])
 def test_an_edit_to_another_tool_or_to_what_may_not_be_does_not_run(response: Any, tmp_path: Path) -> None:
     """A cross-tool edit bypasses the target tool's own policy in LangChain's own."""
     ran: Ran = []
@@ -488,4 +519,19 @@ def test_where_nobody_can_make_an_edited_call_an_edit_is_a_no(paying: Make) -> N
         assert "edit" not in asked.value["review_configs"][0]["allowed_decisions"]
         with pytest.raises(AccessDeniedError, match="wants other arguments"):
             app.invoke(say(world, asked, edit(5)), CONFIG)
+    assert ran == []
+
+
+def test_the_policy_that_resumes_must_still_be_content_with_the_approvers(paying: Make) -> None:
+    ran: Ran = []
+    pay = payer(ran)
+    world = paying(pay)
+    app = toolnode(pay, pays(1))
+    with world.session():
+        app.invoke(USER, CONFIG)
+        (asked,) = questions(app)
+        stricter = paying(payer(ran), ", approvers: [owner]").guard.policy.engine
+        object.__setattr__(world.guard.policy, "engine", stricter)
+        with pytest.raises(AccessDeniedError, match="now asks for other approvers"):
+            app.invoke(say(world, asked), CONFIG)
     assert ran == []

@@ -50,6 +50,8 @@ class ApprovalRequest:
     """The trace in which it was asked: 32 hex digits, or an empty string."""
     span_id: str = ""
     """The span of the call that asked: 16 hex digits, or an empty string."""
+    nonce: str = ""
+    """Part of the binding of a call without an id, so that no two such calls are one."""
     signer: str = ""
     """Thumbprint of the key by which its answers are signed."""
 
@@ -94,13 +96,15 @@ def request_approval(call: ToolCall, decision: Decision, *, timeout: float) -> A
     """
     terms = decision.terms or (ApprovalTerms(timeout=int(timeout)),)
     request_id = uuid.uuid4().hex
+    nonce = "" if call.call_id else request_id
     return ApprovalRequest(
         id=request_id,
-        binding_hash=binding_hash(call, nonce="" if call.call_id else request_id),
+        binding_hash=binding_hash(call, nonce=nonce),
         call=call,
         decision=decision,
         expires_at=call.time + min(timeout, *(each.timeout for each in terms)),
         terms=terms,
+        nonce=nonce,
     )
 
 

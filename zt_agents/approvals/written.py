@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from zt_agents.approvals.requests import ApprovalRequest
+from zt_agents.approvals.requests import ApprovalRequest, binding_hash
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Decision, Outcome, Reason, ReasonCode, ToolCall
 from zt_agents.identity.principals import Agent, User
@@ -29,6 +29,7 @@ def write_request(request: ApprovalRequest) -> bytes:
             "terms": [[list(each.approvers), each.quorum, each.timeout] for each in request.terms],
             "trace_id": request.trace_id,
             "span_id": request.span_id,
+            "nonce": request.nonce,
             "signer": request.signer,
             "call": {
                 "tool": call.tool,
@@ -68,11 +69,14 @@ def write_request(request: ApprovalRequest) -> bytes:
 
 
 def read_request(text: bytes) -> ApprovalRequest:
-    """Return the request in *text*; raise ValueError, KeyError or TypeError when it is none."""
+    """Return the request in *text*; raise ValueError, KeyError or TypeError when it is none.
+
+    A request that shows one call and is bound to another is none.
+    """
     values = orjson.loads(text)
     call, decision = values["call"], values["decision"]
     terms = tuple(ApprovalTerms(tuple(words), quorum, timeout) for words, quorum, timeout in values["terms"])
-    return ApprovalRequest(
+    request = ApprovalRequest(
         id=values["id"],
         binding_hash=values["binding_hash"],
         call=_call(call),
@@ -90,8 +94,12 @@ def read_request(text: bytes) -> ApprovalRequest:
         terms=terms,
         trace_id=values["trace_id"],
         span_id=values["span_id"],
+        nonce=values["nonce"],
         signer=values["signer"],
     )
+    if binding_hash(request.call, nonce=request.nonce) != request.binding_hash:
+        raise ValueError("the call is not the one that the request is bound to")
+    return request
 
 
 def _call(values: dict[str, Any]) -> ToolCall:

@@ -30,7 +30,7 @@ from zt_agents.approvals import (
     read_request,
     write_request,
 )
-from zt_agents.errors import StoreError
+from zt_agents.errors import ArgumentsError, StoreError
 
 _APPLICATION_ID = 0x7A744150  # "ztAP"
 _REMEMBERED = 86_400.0
@@ -193,7 +193,7 @@ class SqliteApprovalStore:
                 yield connection
             finally:
                 connection.close()
-        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, ArgumentsError) as error:
             raise StoreError(
                 f"The store of approvals {self.path} could not be used ({type(error).__name__}).",
                 hint="Calls that need a human are denied until it can be.",
