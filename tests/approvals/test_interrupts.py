@@ -18,7 +18,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
 from world import HEAD, World
 
-from zt_agents import AccessDeniedError, User
+from zt_agents import AccessDeniedError, Answer, ConfigurationError, StoreChannel, User
 from zt_agents.identity import AnswerClaims
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
@@ -99,6 +99,7 @@ def test_a_bare_answer_has_no_approver_and_does_not_count(paying: Make) -> None:
         app.invoke(Command(resume=APPROVE), CONFIG)
         assert ran == []
         (asked,) = questions(app)
+        assert "Nobody vouched" in asked.value["zt_approval"]["not_counted"]
         app.invoke(say(world, asked), CONFIG)
     assert ran == [1]
 
@@ -535,3 +536,26 @@ def test_the_policy_that_resumes_must_still_be_content_with_the_approvers(paying
         with pytest.raises(AccessDeniedError, match="now asks for other approvers"):
             app.invoke(say(world, asked), CONFIG)
     assert ran == []
+
+
+def test_answered_by_other_means_the_graph_goes_on_when_it_is_run_again(paying: Make) -> None:
+    ran: Ran = []
+    pay = payer(ran)
+    world = paying(pay)
+    app = toolnode(pay, pays(1))
+    with world.session():
+        app.invoke(USER, CONFIG)
+        (asked,) = questions(app)
+        app.invoke(None, CONFIG)
+        assert ran == []
+        assert world.guard.desk.file(Answer(asked.value["zt_approval"]["binding_hash"], True, "bob")) is None
+        app.invoke(None, CONFIG)
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("channel", [InterruptChannel, StoreChannel])
+def test_a_channel_serves_one_guard(channel: Any, paying: Make) -> None:
+    one = channel()
+    paying(payer([]), channel=one)
+    with pytest.raises(ConfigurationError, match="another guard"):
+        paying(payer([]), channel=one)

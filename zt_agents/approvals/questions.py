@@ -19,8 +19,11 @@ EDIT_KEY = "zt_edit"
 """In a response that edits: the signed yes to the edited call."""
 
 
-def question(request: ApprovalRequest, *, editable: bool = False) -> dict[str, Any]:
-    """Return *request* as LangChain's ``HITLRequest``; *editable* says that somebody here can make an edited call."""
+def question(request: ApprovalRequest, *, editable: bool = False, objection: str | None = None) -> dict[str, Any]:
+    """Return *request* as LangChain's ``HITLRequest``; *editable* says that somebody here can make an edited call.
+
+    An *objection* says why the last answer to it did not count.
+    """
     call = request.call
     allowed = ["approve", "edit", "reject"] if editable else ["approve", "reject"]
     return {
@@ -30,6 +33,7 @@ def question(request: ApprovalRequest, *, editable: bool = False) -> dict[str, A
             "id": request.id,
             "binding_hash": request.binding_hash,
             "expires_at": request.expires_at,
+            **({"not_counted": objection} if objection else {}),
         },
     }
 

@@ -24,6 +24,8 @@ class StoreChannel:
         self._desk: Desk | None = None
 
     def bind(self, desk: Desk) -> None:
+        if self._desk not in (None, desk):
+            raise ConfigurationError("The channel belongs to another guard.", hint="Make one for each guard.")
         self._desk = desk
 
     def ask(self, request: ApprovalRequest) -> Answer | None:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from zt_agents._internal.optional import require
 from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, Channel, Desk, Edit
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, approves, edited, question
-from zt_agents.errors import IdentityError, StoreError
+from zt_agents.errors import ConfigurationError, IdentityError, StoreError
 from zt_agents.integrations.langchain.carriers import edits
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class InterruptChannel:
         """Of each task: the run it is in, and how many of our questions that run has passed."""
 
     def bind(self, desk: Desk) -> None:
+        if self._desk not in (None, desk):
+            raise ConfigurationError("The channel belongs to another guard.", hint="Make one for each guard.")
         self._desk = desk
 
     def ask(self, request: ApprovalRequest) -> Answer | None:
@@ -82,10 +84,10 @@ class InterruptChannel:
             self._file_proof(desk, proof, request)
         # Filed before the next call of this task looks: it may be that one's answer.
         with self._lock:
+            why: str | None = None
             while desk.look(request.id) is ApprovalState.PENDING:
-                answer = self._answer(desk, *task, request)
-                if answer is not None:
-                    desk.file(answer)
+                answer = self._answer(desk, *task, request, why)
+                why = desk.file(answer) if answer is not None else None
         return None
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
@@ -105,7 +107,9 @@ class InterruptChannel:
                 interrupt(None)
                 self._pass(name, scratchpad)
 
-    def _answer(self, desk: Desk, name: str, scratchpad: Any, request: ApprovalRequest) -> Answer | None:
+    def _answer(
+        self, desk: Desk, name: str, scratchpad: Any, request: ApprovalRequest, why: str | None
+    ) -> Answer | None:
         """Return what was said at the next place, or None if it has nothing to do with us."""
         store = desk.store
         slot = self._slot(name, scratchpad)
@@ -113,7 +117,7 @@ class InterruptChannel:
         stored = store.find(shown) if shown is not None else None
         asked = stored.request if stored is not None and stored.request is not None else request
         try:
-            response = interrupt(question(asked, editable=edits.get() is not None))
+            response = interrupt(question(asked, editable=edits.get() is not None, objection=why))
         except GraphInterrupt:
             if shown is None:
                 store.surface(slot, request.binding_hash)
