@@ -210,7 +210,7 @@ class ApprovalDesk:
         )
 
     def _ruled(self, request: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
-        denial = next((answer for answer in stored.answers if not answer.approved), None)
+        denial = self._denial(stored)
         no = denial.approver if denial is not None else None
         if stored.state is ApprovalState.APPROVED:
             try:
@@ -274,7 +274,11 @@ class ApprovalDesk:
         stored = self.store.get(request_id)
         if stored is None or stored.state is not ApprovalState.DENIED:
             return None
-        return next((answer.edit for answer in stored.answers if not answer.approved), None)
+        denial = self._denial(stored)
+        return denial.edit if denial is not None else None
+
+    def _denial(self, stored: StoredApproval) -> Answer | None:
+        return next((each for each in stored.answers if not each.approved and self._proven(each)), None)
 
     def withdraw(self, request_id: str) -> bool:
         """Take a pending request back. Returns whether it was still pending."""

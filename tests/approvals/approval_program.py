@@ -21,6 +21,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
 from zt_agents import Guard, User
+from zt_agents.funnel import Permit
 from zt_agents.identity import SigningKey
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
@@ -91,6 +92,8 @@ def main() -> None:
     from langgraph.checkpoint.sqlite import SqliteSaver
 
     action, shape = sys.argv[2:4]
+    if os.environ.get("CRASH") == "before the body":
+        Permit.enter = lambda _: os._exit(9)  # type: ignore[method-assign, assignment]
     recorder = SpanRecorder()
     guard = Guard.from_config(
         FOLDER / "zt-agents.yaml",

@@ -173,3 +173,13 @@ def test_what_was_decided_long_ago_is_refused(tmp_path: Path) -> None:
     refusal = ask(later, asked).refusal
     assert refusal is not None
     assert refusal.code is ReasonCode.REPLAY
+
+
+def test_nobody_is_named_for_a_no_they_did_not_give(tmp_path: Path) -> None:
+    desk, asked = make(tmp_path), request()
+    desk.store.put(dataclasses.replace(asked, signer=desk.signer.id))
+    desk.store.file(asked.id, "carol", dataclasses.replace(answer(asked, "carol", False), proof="x"), now=NOW)
+    assert desk.look(asked.id) is ApprovalState.PENDING
+    assert desk.file(answer(asked, "bob", False)) is None
+    ruling = ask(desk, asked)
+    assert ruling.approvers == ("bob",)

@@ -87,15 +87,18 @@ def test_rejected_in_another_process_it_never_runs_nor_when_replayed(tmp_path: P
     assert ran(tmp_path) == []
 
 
-def test_a_crash_between_grant_and_end_of_the_body_does_not_run_it_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("crash", "runs"), [("before the body", []), ("body", ["1"])])
+def test_a_crash_between_grant_and_end_of_the_body_does_not_run_it_twice(
+    crash: str, runs: list[str], tmp_path: Path
+) -> None:
     prepare(tmp_path)
     run(tmp_path, "ask", "toolnode")
-    crashed = start(tmp_path, "resume", "toolnode", "approve", CRASH="body", **BOB)
+    crashed = start(tmp_path, "resume", "toolnode", "approve", CRASH=crash, **BOB)
     crashed.communicate(timeout=60)
     assert crashed.returncode == 9
     again = run(tmp_path, "resume", "toolnode", "approve", **BOB)
     assert "has been used" in again["error"]
-    assert ran(tmp_path) == ["1"]
+    assert ran(tmp_path) == runs
     decisions = [record["outcome"] for record in records(tmp_path) if record["kind"] == "decision"]
     assert decisions[-1] == "deny", "and the log shows an allowed call without an end, and the refused one"
     assert "allow" in decisions

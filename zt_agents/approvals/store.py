@@ -58,7 +58,7 @@ class ApprovalStore(Protocol):
         ...
 
     def consume(self, request_id: str, *, now: float) -> bool:
-        """Use the grant of an approved request. True for one caller, ever."""
+        """Use the grant of an approved request. True for one caller, ever, or until it is released."""
         ...
 
     def release(self, request_id: str) -> None:
