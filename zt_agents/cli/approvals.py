@@ -19,7 +19,6 @@ from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approvals import Answer, ApprovalState, StoredApproval, approval_panel
 from zt_agents.approvals.channels import login
 from zt_agents.cli.display import console, say
-from zt_agents.config import approval_signer
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -137,6 +136,8 @@ def _show(stored: StoredApproval) -> None:
 
 
 def _answer(store: SqliteApprovalStore, stored: StoredApproval, approved: bool, key: Path, trust_domain: str) -> None:
+    from zt_agents.config import approval_signer
+
     desk = ApprovalDesk(
         store=store,
         signer=approval_signer(trust_domain, SigningKey.from_file(key)),
