@@ -8,6 +8,7 @@ has no figures worth quoting. Durable paths are quoted as multiples of a bare
 from __future__ import annotations
 
 import os
+import queue
 import sqlite3
 import statistics
 import threading
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmarks.tables import Table
-from zt_agents.audit import AuditLog, AuditRecord, RecordKind
+from zt_agents.audit import AuditLog, AuditRecord, RecordKind, verify
+from zt_agents.audit.verify import VerifyStatus
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 RECORD = AuditRecord(
@@ -38,15 +40,37 @@ RECORD = AuditRecord(
     system="ticketing",
     resource="ticket/4711",
     data_class="internal",
+    tool_fingerprint="sha256:" + "0" * 64,
     args_hash="0" * 64,
     agent="helpdesk",
     agent_id="spiffe://corp.example/agent/helpdesk",
     agent_version="1.4.0",
     owner="dana@corp.example",
     user_id="kim@corp.example",
-    session_id="s-0123456789",
+    session_id="5f0c1d3e9a7b4c2d8e6f0a1b2c3d4e5f",
+    task="5f0c1d3e9a7b4c2d8e6f0a1b2c3d4e5f",
+    call_id="call_Zk3nq8Xw1Ty6Vb2Mc9Lp4Rs7",
+    token_jti="5f0c1d3e9a7b4c2d8e6f0a1b2c3d4e5f",
     trace_id="0" * 32,
     span_id="0" * 16,
+    risk_state="untrusted/internal",
+)
+OUTCOME = AuditRecord(
+    RecordKind.OUTCOME,
+    time=1_700_000_000.26,
+    decision_id=RECORD.decision_id,
+    tool=RECORD.tool,
+    outcome=RECORD.outcome,
+    tier=RECORD.tier,
+    agent=RECORD.agent,
+    user_id=RECORD.user_id,
+    session_id=RECORD.session_id,
+    call_id=RECORD.call_id,
+    trace_id=RECORD.trace_id,
+    span_id=RECORD.span_id,
+    status="ok",
+    duration_ms=12.345678,
+    result_bytes=421,
 )
 
 
@@ -187,9 +211,139 @@ def _watch(path: Path, count: int) -> list[float]:
     return seen
 
 
+_BLOB = b"x" * 570
+"""As large as a record is on average."""
+
+
+def against_raw_sqlite(folder: Path, *, seconds: float) -> Table:
+    """Durable appends beside the least that SQLite can do: plain INSERTs of blobs, in batches, in turns."""
+    text = "Records a second, best of 3 turns each. Target: 0.7. Raw: one thread inserts (seq, blob), nothing else."
+    table = Table("Durable appends against raw SQLite", ("", "ours", "raw", "ours / raw"), text)
+    for callers in (1, 8, 64):
+        turns = []
+        for turn in range(3):
+            where = folder / f"turn-{callers}-{turn}"
+            where.mkdir()
+            turns.append((_rate(where / "ours.db", callers, seconds, raw=False),
+                          _rate(where / "raw.db", callers, seconds, raw=True)))  # fmt: skip
+        ours, raw = (max(rates) for rates in zip(*turns, strict=True))
+        table.add(f"{callers} caller{'s' if callers > 1 else ''}", ours, raw, ours / raw)
+    turns = []
+    for turn in range(3):
+        where = folder / f"turn-processes-{turn}"
+        where.mkdir()
+        ours = _processes(where / "ours.db", seconds, raw=False)
+        turns.append((ours, _processes(where / "raw.db", seconds, raw=True)))
+    ours, raw = (max(rates) for rates in zip(*turns, strict=True))
+    table.add("4 processes of 8 callers", ours, raw, ours / raw)
+    return table
+
+
+def _processes(path: Path, seconds: float, *, raw: bool) -> float:
+    if raw:
+        _raw_connection(path).close()
+    else:
+        SqliteAuditSink(path).close()
+    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
+        return sum(pool.map(_rate, [path] * 4, [8] * 4, [seconds] * 4, [raw] * 4))
+
+
+def _rate(path: Path, callers: int, seconds: float, raw: bool) -> float:
+    """Return how many records a second *callers* threads get durable, each waiting for its own."""
+    if raw:
+        writer = _RawWriter(path)
+        close, write = writer.close, writer.write
+    else:
+        log = AuditLog(SqliteAuditSink(path))
+        close, write = log.close, lambda: log.append(RECORD).wait(60)
+    write()
+    counts: list[int] = []
+    gate = threading.Barrier(callers + 1)
+
+    def caller() -> None:
+        mine = 0
+        gate.wait()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            write()
+            mine += 1
+        counts.append(mine)
+
+    threads = [threading.Thread(target=caller) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    gate.wait()
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - begin
+    close()
+    return sum(counts) / elapsed
+
+
+def _raw_connection(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE IF NOT EXISTS record (seq INTEGER PRIMARY KEY, body BLOB)")
+    return connection
+
+
+class _RawWriter:
+    """Group commit and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = _raw_connection(path)
+        self._queue: queue.SimpleQueue[threading.Lock | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def write(self) -> None:
+        gate = threading.Lock()
+        gate.acquire()
+        self._queue.put(gate)
+        gate.acquire()
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while (gate := self._queue.get()) is not None:
+            batch = [gate]
+            while self._queue.qsize() and (more := self._queue.get()) is not None:
+                batch.append(more)
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT INTO record (body) VALUES (?)", [(_BLOB,)] * len(batch))
+            self._connection.execute("COMMIT")
+            for waiting in batch:
+                waiting.release()
+
+
+def size_and_proof(folder: Path, records: int) -> Table:
+    """What a record takes on disk, and how fast records are proven: columns, structure and Merkle tree."""
+    path, batch = folder / "proof.db", 1000
+    with closing(SqliteAuditSink(path)) as sink:
+        for first in range(0, records, batch):
+            ids = [f"9f2c61aa03de-{number:x}" for number in range(first // 2, (first + batch) // 2)]
+            sink.append([part._replace(decision_id=each) for each in ids for part in (RECORD, OUTCOME)])
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        report = verify(sink)
+        taken.append(time.perf_counter() - start)
+    assert report.status is VerifyStatus.VERIFIED
+    table = Table(f"{records:,} records, a decision and an outcome a call", ("", "", "target"))
+    table.add("bytes a record on disk", path.stat().st_size / records, "800")
+    table.add("records verified a second", records / min(taken), "200,000")
+    return table
+
+
 def tables(folder: Path, *, quick: bool) -> list[Table]:
     """Measure in *folder*."""
     table = Table("The audit log", ("", "p50 us", "p99 us", "records a second", "x fdatasync"))
     for row in rows(folder, seconds=0.3 if quick else 2.0):
         table.add(*row)
-    return [table]
+    raw = against_raw_sqlite(folder, seconds=0.3 if quick else 2.0)
+    return [table, raw, size_and_proof(folder, 20_000 if quick else 200_000)]

@@ -1,17 +1,20 @@
-"""What a session keeps in memory. What a rule keeps is in ``policy``."""
+"""What a session and a queued audit record keep in memory. What a rule keeps is in ``policy``."""
 
 from __future__ import annotations
 
 import gc
+import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
+from tests.benchmarks.audit import RECORD
 from tests.benchmarks.tables import Table
 from tests.benchmarks.worlds import ARGUMENTS, Governed
+from zt_agents.audit import AuditLog, AuditRecord
 
 _CALLS = 10
 
@@ -37,7 +40,58 @@ def tables(folder: Path, *, quick: bool) -> list[Table]:
         table.add("a session that has ended, until its token expires", _kept(lambda: _ended(world), count))
     finally:
         world.close()
-    return [table]
+    return [table, _queued(1_000 if quick else 100_000)]
+
+
+def _queued(count: int) -> Table:
+    """Keep *count* records waiting for a store that hangs, as a disk does."""
+    table = Table(f"Memory of a queued audit record, bytes each, over {count:,}", ("", "bytes"))
+    stalled = _StalledSink()
+    log = AuditLog(stalled, capacity=count + 10)
+    try:
+        log.append(RECORD)
+        stalled.reached.wait()  # the writer is in the store now, and takes no more
+        table.add("its receipt and place in the queue", _kept(lambda: log.append(RECORD), count))
+        stalled.let_go()
+        log.flush(60)
+        stalled.stall()
+        log.append(RECORD)
+        stalled.reached.wait()
+        fresh = _kept(lambda: log.append(_fresh()), count)
+        table.add("with a record of its own (none of its texts shared)", fresh)
+        stalled.let_go()
+        log.flush(60)
+    finally:
+        stalled.let_go()
+        log.close()
+    return table
+
+
+def _fresh() -> AuditRecord:
+    """Return a record that shares nothing with another, as after a decoding: the most one can take."""
+    return AuditRecord(*(f"{value}-"[:-1] if type(value) is str and value else value for value in RECORD))
+
+
+class _StalledSink:
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self.reached = threading.Event()
+
+    def stall(self) -> None:
+        self._open.clear()
+        self.reached.clear()
+
+    def let_go(self) -> None:
+        self._open.set()
+
+    def append(self, records: Sequence[AuditRecord]) -> range:
+        self.reached.set()
+        self._open.wait()
+        return range(1, len(records) + 1)
+
+    def release(self) -> None: ...
+
+    close = release
 
 
 def _session(world: Governed) -> Any:

@@ -12,9 +12,8 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from tests.benchmarks.audit import RECORD
+from tests.benchmarks.audit import OUTCOME, RECORD
 from tests.benchmarks.tables import Table
-from zt_agents.audit import RecordKind
 from zt_agents.audit.calls import Selection, newest_calls, records_after
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
@@ -39,7 +38,12 @@ def fill(path: Path, count: int) -> None:
                     agent=f"agent-{number // 2 % _AGENTS}",
                     user_id=f"user-{number // 2 * 7 % _USERS}@corp.example",
                 )
-                outcome = decision._replace(kind=RecordKind.OUTCOME, time=decision.time + 0.01, status="ok", reasons=())
+                outcome = OUTCOME._replace(
+                    time=decision.time + 0.01,
+                    decision_id=decision.decision_id,
+                    agent=decision.agent,
+                    user_id=decision.user_id,
+                )
                 batch += [decision, outcome]
             sink.append(batch)
 

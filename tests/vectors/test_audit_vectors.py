@@ -129,7 +129,7 @@ def case(tmp_path) -> dict[str, object]:
     sink.append([AuditRecord(RecordKind.DECISION, float(n), f"d-{n}", "wipe ⚠", "deny") for n in range(45)])
     sink.close()
     with sink.snapshot() as snapshot:
-        bodies = [stored.body for stored in snapshot.stored()]
+        bodies = [body for _, body, *_ in snapshot.stored()]
         key = CheckpointKey.generate(origin(snapshot.log_id))
     tree, checkpoints = Tree(), []
     for size, body in enumerate(bodies, 1):

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from zt_agents.audit.chain import complete
 from zt_agents.audit.records import BodyStatus, RecordKind
 from zt_agents.audit.sink import Snapshot
-from zt_agents.errors import AuditIntegrityError
-
-_FEW = 4096
-"""So many new records are read from the end of the log; for more, it is read from its start."""
+from zt_agents.errors import AuditIntegrityError, StoreError
 
 
 class CallState(StrEnum):
@@ -39,6 +37,11 @@ class CallState(StrEnum):
     DENIED = "denied"
     UNCLEAR = "unclear"
     """The log holds no readable decision."""
+
+
+def is_of_a_call(record: Mapping[str, Any]) -> bool:
+    """Return whether *record* is about a call, as all are but the notes of what was sealed."""
+    return record.get("kind") != RecordKind.SEALING
 
 
 def text(record: Mapping[str, Any], name: str) -> str:
@@ -68,7 +71,7 @@ class Call:
         if record.get("kind") == RecordKind.OUTCOME:
             replaced, self.outcome = self.outcome, record
         else:
-            replaced, self.decision = self.decision, record
+            replaced, self.decision = self.decision, complete(record)
         if replaced is not None:
             self.earlier.append(replaced)
 
@@ -160,7 +163,7 @@ def newest_calls(snapshot: Snapshot, selection: Selection) -> Iterator[Call]:
     seen: set[str] = set()
     for record in snapshot.read(**selection._asdict(), newest_first=True):
         decision_id = record.get("decision_id")
-        if not isinstance(decision_id, str) or decision_id not in seen:
+        if is_of_a_call(record) and (not isinstance(decision_id, str) or decision_id not in seen):
             if isinstance(decision_id, str):
                 seen.add(decision_id)
             yield _whole(snapshot, record)[0]
@@ -183,25 +186,20 @@ def records_after(
         raise AuditIntegrityError(
             f"The log was read up to record {after}, but {where}.", hint="Prove it: zt-agents audit verify."
         )
-    if after == 0:
-        for record in snapshot.read(**selection._asdict()):
-            yield record, True
-        return
-    if head.seq - after > _FEW:
-        for record in snapshot.read():
-            if record["seq"] > after:
-                yield record, selection.holds(record)
-            elif record["seq"] == after:
-                _require_same(record, known)
-        return
-    new: list[dict[str, Any]] = []
-    for record in snapshot.read(newest_first=True):
-        if record["seq"] <= after:
-            _require_same(record, known)
-            break
-        new.append(record)
-    while new:
-        record = new.pop()
+    if after:
+        if after < snapshot.begin.seq:
+            raise StoreError(
+                f"The log was read up to record {after}; since then, those up to {snapshot.begin.seq} were sealed.",
+                hint="Give the folder: --segments FOLDER.",
+            )
+        if after == snapshot.begin.seq:
+            last: dict[str, Any] | None = {"seq": after, "hash": snapshot.begin.hash.hex()}
+        else:
+            last = next(snapshot.read(after=after - 1, limit=1), None)
+        if last is None or last["seq"] != after:
+            raise AuditIntegrityError(f"Record {after} is gone.", hint="Prove it: zt-agents audit verify.")
+        _require_same(last, known)
+    for record in snapshot.read(after=after):
         yield record, selection.holds(record)
 
 

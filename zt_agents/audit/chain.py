@@ -2,13 +2,18 @@
 
 ::
 
-    hash(0) = SHA-256("zt-agents audit genesis v1\\0" || log id)
-    hash(n) = SHA-256("zt-agents audit record v1\\0" || hash(n-1) || body(n))
+    hash(0) = SHA-256("zt-agents audit genesis v2\\0" || log id)
+    leaf(n) = SHA-256(0x00 || body(n))
+    hash(n) = SHA-256("zt-agents audit record v2\\0" || hash(n-1) || leaf(n))
 
-The log id is 16 random bytes drawn when a log is created, so two logs never share a hash. The body is JSON
-with sorted keys. Every record has a body: text that is not valid Unicode is escaped and a value JSON cannot
-hold is replaced by the name of its type, because a record that could not be written would stop the log, and
-a model can choose a tool name.
+The leaf is the one of the Merkle tree (:mod:`zt_agents.audit.tree`): each body is hashed once for both. The log
+id is 16 random bytes drawn when a log is created, so two logs never share a hash.
+
+The body is JSON with sorted keys. It does not say twice what it says already: a session that is also the task
+and the token is named once, and an outcome leaves to its decision, whose id it names, what both would say.
+Every record has a body: text that is not valid Unicode is escaped and a value JSON cannot hold is replaced by
+the name of its type, because a record that could not be written would stop the log, and a model can choose a
+tool name.
 
 What a chain can prove: that nothing was changed, removed, inserted or moved *before a hash somebody else
 remembers*. Whoever can write the file can compute a whole new chain. So note the head (``SEQ:HASH``)
@@ -18,7 +23,6 @@ somewhere out of that reach and give it to :func:`zt_agents.audit.verify.verify`
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,14 +30,14 @@ from typing import Any
 
 import orjson
 
-from zt_agents.audit.records import AuditRecord
+from zt_agents.audit.records import AuditRecord, RecordKind
 
-_GENESIS = b"zt-agents audit genesis v1\0"
-_RECORD = b"zt-agents audit record v1\0"
+_GENESIS = b"zt-agents audit genesis v2\0"
+_RECORD = b"zt-agents audit record v2\0"
 _HEAD = re.compile(r"(0|[1-9][0-9]{0,17}):([0-9a-f]{64})")
 
-Columns = tuple[float | None, str | None, str | None, str | None, str | None]
-"""time, agent, user, tool, decision id: what a sink may keep beside the body to search by."""
+_SAME_AS_SESSION = ("task", "token_jti")
+_LEFT_TO_DECISION = ("call_id", "outcome", "session_id", "span_id", "task", "tier", "token_jti", "trace_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,36 +65,46 @@ def genesis(log_id: bytes) -> bytes:
     return hashlib.sha256(_GENESIS + log_id).digest()
 
 
-def link(previous: bytes, body: bytes) -> bytes:
-    """Return the hash of a record with this *body* after one with the hash *previous* (32 bytes)."""
-    return hashlib.sha256(_RECORD + previous + body).digest()
+def link(previous: bytes, leaf: bytes) -> bytes:
+    """Return the hash of a record with this leaf hash after one with the hash *previous* (32 bytes each)."""
+    return hashlib.sha256(_RECORD + previous + leaf).digest()
 
 
-def encode(record: AuditRecord) -> tuple[Columns, bytes]:
-    """Return the search columns and the canonical bytes of *record*. Never fails."""
+def encode(record: AuditRecord) -> tuple[dict[str, Any], bytes]:
+    """Return what the body of *record* says, and its canonical bytes. Never fails."""
     values = record.to_dict()
+    if record.kind == RecordKind.OUTCOME:
+        for name in _LEFT_TO_DECISION:
+            values.pop(name, None)
+    elif session := values.get("session_id"):
+        for name in _SAME_AS_SESSION:
+            if values.setdefault(name, "") == session:
+                del values[name]
     try:
         body = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
         values = _encodable(values)
         body = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
-    return columns(values), bytes(memoryview(body))  # a copy: orjson's own bytes hold on to about 8 KB
+    return values, bytes(memoryview(body))  # a copy: orjson's own bytes hold on to about 8 KB
 
 
-def columns(values: Mapping[str, Any]) -> Columns:
-    """Return what a sink keeps beside the body, from the values of that body."""
-    time = values.get("time")
-    return (
-        float(time) if isinstance(time, int | float) and math.isfinite(time) else None,
-        _text(values.get("agent")),
-        _text(values.get("user_id")),
-        _text(values.get("tool")),
-        _text(values.get("decision_id")),
-    )
+def decode(body: object) -> dict[str, Any] | None:
+    """Return what a body says, or None if it is no record."""
+    try:
+        values = orjson.loads(body) if isinstance(body, bytes) else None
+    except orjson.JSONDecodeError:
+        return None
+    return values if isinstance(values, dict) else None
 
 
-def _text(value: object) -> str | None:
-    return str(value) if isinstance(value, str) else None
+def complete(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a decision says, with the task and token that it does not name because they are the session."""
+    values = dict(said)
+    if "session_id" in values:
+        for name in _SAME_AS_SESSION:
+            if values.setdefault(name, values["session_id"]) == "":
+                del values[name]
+    return values
 
 
 def _encodable(value: Any) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from zt_agents.audit.tree import (
     verify_consistency,
     verify_inclusion,
 )
-from zt_agents.errors import AuditIntegrityError
+from zt_agents.errors import AuditIntegrityError, StoreError
 
 _NO_PROOF = "This is not a proof as `zt-agents audit prove` writes it."
 
@@ -127,7 +127,7 @@ def prove_inclusion(source: AuditSource, seqs: Sequence[int], checkpoint: Checkp
     bodies: dict[int, bytes] = {}
 
     def leaves(snapshot: Snapshot) -> Iterator[bytes]:
-        for seq, body in enumerate(_bodies(snapshot, checkpoint.size), 1):
+        for seq, body in enumerate(_bodies(snapshot, checkpoint.size), snapshot.begin.seq + 1):
             if seq in paths:
                 bodies[seq] = body
             yield leaf_hash(body)
@@ -135,7 +135,9 @@ def prove_inclusion(source: AuditSource, seqs: Sequence[int], checkpoint: Checkp
     with source.snapshot() as snapshot:
         # The record's own range as well: where it is the last one, no other range reaches as far.
         wanted = {part for path in paths.values() for part in path} | {range(seq - 1, seq) for seq in seqs}
-        roots = range_roots(leaves(snapshot), wanted)
+        if sealed := [seq for seq in seqs if seq <= snapshot.begin.seq]:
+            raise _in_segments(f"Record {sealed[0]} lies")
+        roots = _roots(snapshot, leaves(snapshot), wanted)
     proofs = []
     for seq, path in paths.items():
         hashes = tuple(roots[part] for part in path)
@@ -155,14 +157,16 @@ def prove_consistency(source: AuditSource, old: Checkpoint, new: Checkpoint) -> 
     """
     path = consistency_path(old.size, new.size)
     with source.snapshot() as snapshot:
-        roots = range_roots(map(leaf_hash, _bodies(snapshot, new.size)), path)
+        roots = _roots(snapshot, map(leaf_hash, _bodies(snapshot, new.size)), path)
     proof = ConsistencyProof(old.origin, old.size, new.size, tuple(roots[part] for part in path))
     proof.check(old, new)
     return proof
 
 
 def _bodies(snapshot: Snapshot, count: int) -> Iterator[bytes]:
-    due = 1
+    due = snapshot.begin.seq + 1
+    if due > count:
+        return
     for seq, body, *_ in snapshot.stored():
         if seq != due or not isinstance(body, bytes):
             break
@@ -171,6 +175,19 @@ def _bodies(snapshot: Snapshot, count: int) -> Iterator[bytes]:
         if due > count:
             return
     raise AuditIntegrityError(f"Record {due} of {count} is missing or out of place: `audit verify` says more.")
+
+
+def _roots(snapshot: Snapshot, leaves: Iterator[bytes], wanted: Iterable[range]) -> dict[range, bytes]:
+    if not snapshot.begin.sound:
+        raise AuditIntegrityError("What is noted of the last segment is damaged: `audit verify` says more.")
+    try:
+        return range_roots(leaves, wanted, snapshot.begin.tree())
+    except LookupError as error:
+        raise _in_segments("What this proof needs lies") from error
+
+
+def _in_segments(what: str) -> StoreError:
+    return StoreError(f"{what} in a segment that is not at hand.", hint="Give the folder: --segments FOLDER.")
 
 
 def _require_same(origin: str, size: int, checkpoint: Checkpoint) -> None:

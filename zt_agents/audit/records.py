@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 class RecordKind(StrEnum):
     DECISION = "decision"
     OUTCOME = "outcome"
+    SEALING = "sealing"
+    """Not of a call: older records were moved into a segment (:mod:`zt_agents.audit.segments`)."""
 
 
 class BodyStatus(StrEnum):

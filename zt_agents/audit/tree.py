@@ -16,21 +16,21 @@ the log. No tree is stored: appending stays as cheap as it was, and nothing stor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
+from hashlib import sha256 as _sha256
 
 HASH_SIZE = 32
-EMPTY_ROOT = hashlib.sha256().digest()
+EMPTY_ROOT = _sha256().digest()
 
 
 def leaf_hash(body: bytes) -> bytes:
     """Return the hash of a record with this *body*."""
-    return hashlib.sha256(b"\x00" + body).digest()
+    return _sha256(b"\x00" + body).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash of the tree whose two halves have these hashes."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return _sha256(b"\x01" + left + right).digest()
 
 
 class Tree:
@@ -38,20 +38,42 @@ class Tree:
 
     __slots__ = ("_parts", "size")
 
-    def __init__(self) -> None:
-        self.size = 0
+    def __init__(self, size: int = 0, frontier: Sequence[bytes] = ()) -> None:
+        """Begin with nothing, or go on from a tree of *size* leaves with this *frontier*."""
+        if len(frontier) != size.bit_count():
+            raise ValueError(f"a tree of {size} leaves has no frontier of {len(frontier)} hashes")
+        self.size = size
         """Number of leaves."""
-        self._parts: list[bytes] = []
+        self._parts = list(frontier)
         """Roots of the complete subtrees, largest first: one for each bit that is set in the size."""
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf by its hash."""
         parts, size = self._parts, self.size
         while size & 1:
-            leaf = hashlib.sha256(b"\x01" + parts.pop() + leaf).digest()
+            leaf = _sha256(b"\x01" + parts.pop() + leaf).digest()
             size >>= 1
         parts.append(leaf)
         self.size += 1
+
+    def frontier(self) -> tuple[bytes, ...]:
+        """Return the roots of the complete subtrees, largest first: all that growing needs of the leaves so far."""
+        return tuple(self._parts)
+
+    def since(self, start: int) -> Tree:
+        """Return the tree over the leaves from *start* on.
+
+        Raises:
+            LookupError: it cannot be told from the frontier.
+        """
+        first = 0
+        for index in range(len(self._parts)):
+            if first == start:
+                return Tree(self.size - start, self._parts[index:])
+            first += 1 << (self.size - first).bit_length() - 1
+        if first == start:
+            return Tree()
+        raise LookupError(start)
 
     def root(self) -> bytes:
         """Return the root as it is now."""
@@ -105,17 +127,25 @@ def consistency_path(old: int, new: int) -> list[range]:
     return path[::-1]
 
 
-def range_roots(leaves: Iterable[bytes], ranges: Iterable[range]) -> dict[range, bytes]:
+def range_roots(leaves: Iterable[bytes], ranges: Iterable[range], before: Tree | None = None) -> dict[range, bytes]:
     """Return the root of each of *ranges*, from one pass over the leaf hashes.
+
+    Args:
+        before: The tree of the leaves that come before the first of *leaves*.
 
     Raises:
         ValueError: a range ends beyond the last leaf.
+        LookupError: a range lies among the leaves before, and is no part of their frontier.
     """
-    trees = {wanted: Tree() for wanted in ranges}
-    waiting = sorted(trees, key=lambda wanted: wanted.start, reverse=True)
-    open_ranges: list[range] = []
-    stop = max((wanted.stop for wanted in trees), default=0)
-    for index, leaf in enumerate(leaves):
+    begun = before or Tree()
+    trees = {wanted: _begun(wanted, begun) for wanted in ranges}
+    unfinished = [wanted for wanted in trees if wanted.stop > begun.size]
+    waiting = sorted(
+        (wanted for wanted in unfinished if wanted.start >= begun.size), key=lambda wanted: wanted.start, reverse=True
+    )
+    open_ranges = [wanted for wanted in unfinished if wanted.start < begun.size]
+    stop = max((wanted.stop for wanted in unfinished), default=begun.size)
+    for index, leaf in enumerate(leaves, begun.size):
         if index == stop:
             break
         while waiting and waiting[-1].start == index:
@@ -182,6 +212,23 @@ def verify_consistency(
             new = node_hash(new, part)
         node, last = node >> 1, last >> 1
     return last == 0 and old == old_root and new == new_root
+
+
+def _begun(wanted: range, before: Tree) -> Tree:
+    """Return the tree over those leaves of *wanted* that are among those before."""
+    if wanted.start >= before.size:
+        return Tree()
+    if wanted.stop >= before.size:
+        return before.since(wanted.start)
+    inside = Tree(wanted.stop, before.frontier()[: wanted.stop.bit_count()]) if _leads(before, wanted.stop) else None
+    if inside is None:
+        raise LookupError(wanted)
+    return inside.since(wanted.start)
+
+
+def _leads(tree: Tree, size: int) -> bool:
+    """Return whether the first parts of the frontier of *tree* are the frontier of its first *size* leaves."""
+    return size == 0 or tree.size >> (shift := (size & -size).bit_length() - 1) << shift == size
 
 
 def _split(size: int) -> int:

@@ -28,10 +28,10 @@ from zt_agents.audit.sink import Snapshot
 from zt_agents.audit.verify import Fault, Finding, VerifyReport, VerifyStatus, verify
 from zt_agents.cli.checkpoints import checkpoints_to_hold
 from zt_agents.cli.moments import moment_option
+from zt_agents.cli.sources import SegmentsOption, searchable, whole
 from zt_agents.errors import AuditIntegrityError, ZeroTrustError
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
-VERIFIED, BROKEN, CANNOT_OPEN, NOTHING_TO_VERIFY = range(4)
+VERIFIED, BROKEN, CANNOT_OPEN, NOTHING_TO_VERIFY, NOT_VERIFIED = range(5)
 """Exit codes of ``verify``."""
 
 _WIDTH_WITHOUT_TERMINAL = 200
@@ -58,6 +58,7 @@ def show(
     until: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many calls, the newest ones.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per call and line.")] = False,
+    segments: SegmentsOption = None,
 ) -> None:
     """Show what was decided and what came of it, oldest first. This proves nothing: see verify."""
     if outcome is not None and outcome not in {"allow", "deny", "require_approval"}:
@@ -69,12 +70,12 @@ def show(
         "since": moment_option(since, "--since"),
         "until": moment_option(until, "--until"),
     }
-    with or_exit(), SqliteAuditSink(log, create=False).snapshot() as snapshot:
+    with or_exit(), searchable(log, segments) as source, source.snapshot() as snapshot:
         calls = list(_newest_calls(snapshot, filters, outcome, limit))[::-1]
         head = snapshot.head
     if as_json:
         for call in calls:
-            _print_json({"decision": call.decision, "outcome": call.outcome, "earlier": call.earlier})
+            print_json({"decision": call.decision, "outcome": call.outcome, "earlier": call.earlier})
         return
     console = _console()
     console.print(_table(calls, console.width))
@@ -97,8 +98,11 @@ def verify_log(
         typer.Option(metavar="VKEY", help="Who must have signed it; otherwise the key beside the log."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON object.")] = False,
+    segments: SegmentsOption = None,
 ) -> None:
     """Prove the log. Exit code 0: verified, 1: broken, 2: it cannot be opened, 3: there is nothing to verify.
+
+    4: not verified, since what --expect or --checkpoint speaks of lies in segments that are not at hand.
 
     Without --expect or --checkpoint, a log that was rewritten as a whole, or put back to an older state, still
     verifies.
@@ -110,22 +114,22 @@ def verify_log(
     if key is not None and checkpoint is None:
         raise typer.BadParameter("a key is of use with a checkpoint only", param_hint="--key")
     with or_exit():
-        held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else None
+        held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else []
         if log.exists() and (not log.is_file() or log.stat().st_size):
             with verify_progress() as progress:
-                source = SqliteAuditSink(log, create=False)
-                report = verify(source, expect=head, checkpoints=held, progress=progress)
+                report = verify(whole(log, segments), expect=head, checkpoints=held, progress=progress)
         else:
-            report = _report_without_log(head, held or ())
+            report = _report_without_log(head, held)
     if as_json:
-        _print_json(_report_as_dict(report))
+        print_json(_report_as_dict(report))
     else:
-        print_report(report, log, head, held or ())
+        print_report(report, log, head, held)
     raise typer.Exit(
         {
             VerifyStatus.VERIFIED: VERIFIED,
             VerifyStatus.BROKEN: BROKEN,
             VerifyStatus.NOTHING: NOTHING_TO_VERIFY,
+            VerifyStatus.NOT_VERIFIED: NOT_VERIFIED,
         }[report.status]
     )
 
@@ -206,7 +210,7 @@ def _cell(value: object) -> Text:
     return Text(text, style=_COLOURS.get(text, ""))
 
 
-def _print_json(document: object) -> None:
+def print_json(document: object) -> None:
     line = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
     typer.echo(line.replace("\x7f", "\\u007f"))  # the one control character that JSON lets through
 
@@ -230,7 +234,16 @@ def print_report(
         if report.findings_left_out:
             say(f"  and {report.findings_left_out} more")
         return
+    sealed = _not_looked_at(report.not_looked_at)
+    if report.status is VerifyStatus.NOT_VERIFIED:
+        say(f"NOT VERIFIED: {log}, {records}. {sealed}", "bold yellow")
+        for text in report.not_compared:
+            say(f"  {text}")
+        say("Give the folder of the segments: --segments FOLDER.")
+        return
     say(f"VERIFIED: {log}, {records}.", "bold green")
+    if report.not_looked_at:
+        say(f"{sealed} With --segments FOLDER they are.", "yellow")
     say(f"Head {report.head}")
     for checkpoint in held:
         newer = report.records - checkpoint.size
@@ -245,6 +258,12 @@ def print_report(
         say(f"It contains the expected record {expect.seq}, unchanged.")
 
 
+def _not_looked_at(count: int) -> str:
+    if count == 1:
+        return "Record 1 lies in a segment and was not looked at."
+    return f"Records 1 to {count} lie in segments and were not looked at."
+
+
 def _report_as_dict(report: VerifyReport) -> dict[str, Any]:
     return {
         "status": report.status,
@@ -254,6 +273,8 @@ def _report_as_dict(report: VerifyReport) -> dict[str, Any]:
         "root": report.root.hex() if report.root else None,
         "findings": [{"fault": f.fault, "seq": f.seq, "text": f.text} for f in report.findings],
         "findings_left_out": report.findings_left_out,
+        "not_looked_at": report.not_looked_at,
+        "not_compared": list(report.not_compared),
     }
 
 

@@ -29,14 +29,23 @@ import typer
 
 from zt_agents._internal.clock import rfc3339
 from zt_agents._internal.display import visible
-from zt_agents.audit.calls import Call, CallState, Selection, call_ending_with, number, records_after, text
+from zt_agents.audit.calls import (
+    Call,
+    CallState,
+    Selection,
+    call_ending_with,
+    is_of_a_call,
+    number,
+    records_after,
+    text,
+)
 from zt_agents.audit.ocsf import as_event
 from zt_agents.audit.sink import AuditSource, Snapshot
 from zt_agents.cli.display import say
 from zt_agents.cli.moments import moment_option
 from zt_agents.cli.outlets import FileOutlet, HttpOutlet, Line, Outlet, SyslogOutlet
+from zt_agents.cli.sources import SegmentsOption, searchable
 from zt_agents.errors import AuditIntegrityError, ConfigurationError, StoreError
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 _BATCH = 500
 _ATTEMPTS = 6
@@ -138,6 +147,8 @@ class Export:
     def _line(self, snapshot: Snapshot, record: dict[str, Any], log_id: str) -> Line | None:
         if self.form is ExportFormat.JSONL:
             return Line(_ascii(record), _time(number(record, "time")), record.get("outcome") == "deny")
+        if not is_of_a_call(record):
+            return None
         call = call_ending_with(snapshot, record, self.selection)
         if call is None:
             return None
@@ -190,11 +201,13 @@ def export(
     cursor: Annotated[Path | None, typer.Option(help="Go on after what this file says; keep it up to date.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for more, until interrupted.")] = False,
     every: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the log.")] = 1.0,
+    segments: SegmentsOption = None,
 ) -> None:
     """Export the log to a file, standard output, an HTTP endpoint or a syslog server, at least once. Proves nothing."""
     selection = Selection(moment_option(since, "--since"), moment_option(until, "--until"), agent, user, tool)
     _require_sense(form, selection, follow=follow, targets=(out, post, syslog), starts=(after, cursor))
-    source = SqliteAuditSink(log, create=False)
+    if segments is not None and follow:
+        raise typer.BadParameter("a log that is followed is read without its segments", param_hint="--segments")
     position = Cursor.load(cursor) if cursor else Cursor(after or 0)
     resume = after is not None or position.seq > 0
     outlet: Outlet
@@ -209,12 +222,13 @@ def export(
     total = 0
     try:
         job = Export(form, selection, outlet, cursor, attempts)
-        while True:
-            position, count = job.run(source, position)
-            total += count
-            if not follow:
-                break
-            time.sleep(every)
+        with searchable(log, segments) as source:
+            while True:
+                position, count = job.run(source, position)
+                total += count
+                if not follow:
+                    break
+                time.sleep(every)
     except KeyboardInterrupt:
         if not follow:
             raise

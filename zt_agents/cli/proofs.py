@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -10,10 +11,12 @@ import typer
 from zt_agents._internal.display import visible
 from zt_agents.audit.checkpoints import Checkpoint, origin, sign_checkpoint
 from zt_agents.audit.proofs import InclusionProof, parse_proof, prove_consistency, prove_inclusion
+from zt_agents.audit.sink import AuditSource
 from zt_agents.audit.verify import VerifyStatus, verify
 from zt_agents.cli.audit import (
     BROKEN,
     DEFAULT_LOG,
+    NOT_VERIFIED,
     NOTHING_TO_VERIFY,
     LogOption,
     audit_app,
@@ -23,10 +26,10 @@ from zt_agents.cli.audit import (
 )
 from zt_agents.cli.checkpoints import checkpoint_from, pinned_key
 from zt_agents.cli.display import say
+from zt_agents.cli.sources import SegmentsOption, searchable, whole
 from zt_agents.errors import AuditIntegrityError, StoreError
 from zt_agents.identity.checkpoint_keys import CheckpointKey
 from zt_agents.stores.checkpoint_files import is_url, key_beside, last_beside, post_note, read_note, write_note
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 _Key = Annotated[
     str | None,
@@ -41,6 +44,7 @@ def checkpoint_log(
         Path | None, typer.Option(help="The signing key; otherwise the one beside the log, made on first use.")
     ] = None,
     to: Annotated[str | None, typer.Option(metavar="FILE|URL", help="Where it goes; otherwise it is printed.")] = None,
+    segments: SegmentsOption = None,
 ) -> None:
     """Verify the log and sign what it is now, for somebody else to keep.
 
@@ -57,11 +61,11 @@ def checkpoint_log(
                 raise AuditIntegrityError(f"A checkpoint was signed for {log}, and the log is gone.")
             _nothing(log)
         with verify_progress() as progress:
-            report = verify(SqliteAuditSink(log, create=False), checkpoints=earlier, progress=progress)
-        if report.status is VerifyStatus.BROKEN:
+            report = verify(whole(log, segments), checkpoints=earlier, progress=progress)
+        if report.status in {VerifyStatus.BROKEN, VerifyStatus.NOT_VERIFIED}:
             print_report(report, log, None)
             say("Nothing was signed.", style="bold red")
-            raise typer.Exit(BROKEN)
+            raise typer.Exit(BROKEN if report.status is VerifyStatus.BROKEN else NOT_VERIFIED)
         if report.root is None:
             _nothing(log)
         name = origin(bytes.fromhex(report.log_id))
@@ -97,6 +101,7 @@ def prove(
     ] = None,
     key: _Key = None,
     as_json: Annotated[bool, typer.Option("--json", help="The proofs, for check-proof: one a line.")] = False,
+    segments: SegmentsOption = None,
 ) -> None:
     """Prove to someone who has a checkpoint, and not the log, that a record is in it."""
     if (record is None) == (since is None):
@@ -107,7 +112,7 @@ def prove(
             raise StoreError(f"No checkpoint was signed for {log}.", hint="Run: zt-agents audit checkpoint")
         pinned = pinned_key(log, key)
         shown = checkpoint_from(path, pinned)
-        source = SqliteAuditSink(log, create=False)
+        source = whole(log, segments)
         if since is not None:
             old = checkpoint_from(since, pinned)
             try:
@@ -120,7 +125,8 @@ def prove(
                 what = f"The checkpoint of {shown.size} records continues that of {old.size}."
                 _say_hashes(what, consistency.hashes)
             return
-        seqs = _seqs(source, record or "")
+        with nullcontext(source) if _is_number(record) else searchable(log, segments) as search:
+            seqs = _seqs(search, record or "")
         if beyond := [str(seq) for seq in seqs if not 0 < seq <= shown.size]:
             raise typer.BadParameter(
                 f"record {', '.join(beyond)} is not covered by the checkpoint, which has {shown.size}",
@@ -177,8 +183,12 @@ def _nothing(log: Path) -> NoReturn:
     raise typer.Exit(NOTHING_TO_VERIFY)
 
 
-def _seqs(source: SqliteAuditSink, record: str) -> list[int]:
-    if record.isascii() and record.isdecimal():
+def _is_number(record: str | None) -> bool:
+    return record is not None and record.isascii() and record.isdecimal()
+
+
+def _seqs(source: AuditSource, record: str) -> list[int]:
+    if _is_number(record):
         return [int(record[:19])]
     with source.snapshot() as snapshot:
         seqs = [values["seq"] for values in snapshot.read(decision_id=record)]

@@ -21,8 +21,8 @@ from zt_agents._internal.display import visible
 from zt_agents.audit.calls import Call, CallState, Selection, newest_calls, number, text
 from zt_agents.cli.display import TIER_STYLES, console, say
 from zt_agents.cli.moments import day_option, moment_option
+from zt_agents.cli.sources import SegmentsOption, searchable
 from zt_agents.errors import ConfigurationError
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 
 class Look(NamedTuple):
@@ -182,6 +182,7 @@ def timeline(
     local: Annotated[bool, typer.Option("--local", help="Read and show local times, not UTC.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=20_000, help="At most this many calls, the newest ones.")] = 1000,
     html: Annotated[Path | None, typer.Option(help="Write a page with a picture to this file instead.")] = None,
+    segments: SegmentsOption = None,
 ) -> None:
     """Tell what was done, for whom, on which data, decided how and approved by whom. Proves nothing: see verify."""
     start, end = moment_option(since, "--since", local=local), moment_option(until, "--until", local=local)
@@ -192,7 +193,7 @@ def timeline(
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter("the end is not after the start", param_hint="--until")
     selection = Selection(start, end, agent, user, tool)
-    with SqliteAuditSink(log, create=False).snapshot() as snapshot:
+    with searchable(log, segments) as source, source.snapshot() as snapshot:
         calls = list(itertools.islice(newest_calls(snapshot, selection), limit + 1))
         head = str(snapshot.head)
     ordered = sorted(calls[:limit], key=lambda call: call.start or 0.0)

@@ -53,7 +53,7 @@ def read_calls(log: Path) -> list[Call]:
         for record in snapshot.read():
             if record["kind"] == "decision":
                 decisions.setdefault(record["decision_id"], []).append(record)
-            else:
+            elif record["kind"] == "outcome":
                 outcomes[record["decision_id"]] = record
     return [
         Call(records[-1], records[0]["outcome"] == Outcome.REQUIRE_APPROVAL, outcomes.get(decision_id))

@@ -6,14 +6,18 @@ import math
 
 import pytest
 
-from zt_agents.audit.chain import Head, columns, encode, genesis, link
+from zt_agents.audit import RecordKind
+from zt_agents.audit.chain import Head, complete, decode, encode, genesis, link
+from zt_agents.audit.tree import leaf_hash
+from zt_agents.stores.sqlite_audit import _filing
 
 
 def test_the_chain_is_what_the_documentation_says() -> None:
     log_id = bytes(range(16))
-    start = hashlib.sha256(b"zt-agents audit genesis v1\0" + log_id).digest()
+    start = hashlib.sha256(b"zt-agents audit genesis v2\0" + log_id).digest()
     assert genesis(log_id) == start
-    assert link(start, b"{}") == hashlib.sha256(b"zt-agents audit record v1\0" + start + b"{}").digest()
+    leaf = hashlib.sha256(b"\0{}").digest()
+    assert link(start, leaf) == hashlib.sha256(b"zt-agents audit record v2\0" + start + leaf).digest()
 
 
 def test_a_record_is_sorted_json_without_empty_fields(make_record) -> None:
@@ -39,8 +43,8 @@ def test_a_record_is_sorted_json_without_empty_fields(make_record) -> None:
     ],
 )
 def test_every_record_has_bytes_and_is_filed_under_what_they_say(make_record, changes) -> None:
-    filed, body = encode(make_record(**changes))
-    assert columns(json.loads(body)) == filed
+    said, body = encode(make_record(**changes))
+    assert _filing(json.loads(body)) == _filing(said)
 
 
 def test_a_head_survives_being_written_down() -> None:
@@ -57,4 +61,25 @@ def test_what_is_no_head_is_refused(text: str) -> None:
 
 def test_logs_with_the_same_records_share_no_hash(make_record) -> None:
     _, body = encode(make_record()._replace(decision_id="same"))
-    assert link(genesis(b"a" * 16), body) != link(genesis(b"b" * 16), body)
+    leaf = leaf_hash(body)
+    assert link(genesis(b"a" * 16), leaf) != link(genesis(b"b" * 16), leaf)
+
+
+@pytest.mark.parametrize("session", ["", "s-1"])
+@pytest.mark.parametrize("task", ["", "s-1", "t-1"])
+@pytest.mark.parametrize("jti", ["", "s-1", "j-1"])
+def test_a_decision_is_read_back_whole(make_record, session, task, jti) -> None:
+    record = make_record(session_id=session, task=task, token_jti=jti)
+    assert complete(decode(encode(record)[1])) == json.loads(json.dumps(record.to_dict()))
+
+
+def test_an_outcome_does_not_repeat_its_decision(make_record) -> None:
+    decision = make_record(session_id="s-1", trace_id="0" * 32, span_id="0" * 16, call_id="c")
+    outcome = decision._replace(kind=RecordKind.OUTCOME, reasons=(), rule_id=None, status="ok")
+    said = json.loads(encode(outcome)[1])
+    assert sorted(said) == ["agent", "decision_id", "kind", "status", "time", "tool", "user_id"]
+
+
+@pytest.mark.parametrize("body", [None, 7, "{}", b"", b"[]", b"{", b"\xff"])
+def test_what_is_no_record_is_not_decoded(body) -> None:
+    assert decode(body) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import threading
 import time
@@ -51,7 +52,8 @@ def gated(path: Path) -> Iterator[tuple[AuditLog, GatedSink]]:
 
 def ids(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
-        return [row[0] for row in connection.execute("SELECT decision_id FROM record ORDER BY seq")]
+        rows = connection.execute("SELECT body FROM record ORDER BY seq")
+        return [json.loads(body)["decision_id"] for (body,) in rows]
 
 
 def eventually(condition, timeout: float = 5.0) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -37,7 +38,8 @@ def start(path: Path, name: str, count: int, how: str = "waited") -> subprocess.
 
 def rows(path: Path) -> dict[int, str]:
     with closing(sqlite3.connect(path)) as connection:
-        return dict(connection.execute("SELECT seq, decision_id FROM record ORDER BY seq"))
+        rows = connection.execute("SELECT seq, body FROM record ORDER BY seq")
+        return {seq: json.loads(body)["decision_id"] for seq, body in rows}
 
 
 def assert_verified(path: Path, records: int) -> None:

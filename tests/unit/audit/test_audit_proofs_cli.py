@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from zt_agents.audit import AuditLog, Head, verify
 from zt_agents.audit.chain import genesis, link
+from zt_agents.audit.tree import leaf_hash
 from zt_agents.audit.verify import VerifyStatus
 from zt_agents.cli import app
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
-COLUMNS = "body, hash, time, agent, user, tool, decision_id"
+COLUMNS = "body, hash, time, agent, user, decision"
 
 
 def run(*arguments: object):
@@ -40,8 +41,8 @@ def rechain(path: Path) -> None:
         connection.execute("DELETE FROM record")
         digest = genesis(log_id)
         for seq, (body, _, *columns) in enumerate(rows, 1):
-            digest = link(digest, body)
-            connection.execute("INSERT INTO record VALUES (?,?,?,?,?,?,?,?)", (seq, body, digest, *columns))
+            digest = link(digest, leaf_hash(body))
+            connection.execute("INSERT INTO record VALUES (?,?,?,?,?,?,?)", (seq, body, digest, *columns))
         connection.execute("UPDATE head SET seq = ?, hash = ?", (len(rows), digest))
 
 
@@ -418,7 +419,7 @@ def test_a_record_is_proven_to_someone_without_the_log(signed, kept, proof, make
     assert done.exit_code == 0
     proof.write_text(done.stdout)
     with SqliteAuditSink(signed, create=False).snapshot() as snapshot:
-        body = next(stored.body for stored in snapshot.stored() if stored.seq == 7).decode()
+        body = next(body for seq, body, *_ in snapshot.stored() if seq == 7).decode()
     signed.unlink()
     done = run("check-proof", proof, "--checkpoint", kept, "--key", key)
     assert done.exit_code == 0

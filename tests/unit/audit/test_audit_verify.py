@@ -13,12 +13,13 @@ import pytest
 
 from zt_agents.audit import AuditLog, Head, verify
 from zt_agents.audit.chain import encode, genesis, link
+from zt_agents.audit.tree import leaf_hash
 from zt_agents.audit.verify import Fault, VerifyReport, VerifyStatus
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
+from zt_agents.stores.sqlite_audit import SqliteAuditSink, _filing
 
 COPY_LAST_TO = (
-    "INSERT INTO record (seq, body, hash, time, agent, user, tool, decision_id) "
-    "SELECT {}, body, hash, time, agent, user, tool, decision_id FROM record WHERE seq = 10"
+    "INSERT INTO record (seq, body, hash, time, agent, user, decision) "
+    "SELECT {}, body, hash, time, agent, user, decision FROM record WHERE seq = 10"
 )
 
 
@@ -101,12 +102,12 @@ def test_a_report_cannot_be_mistaken_for_a_boolean(ten) -> None:
         ("UPDATE head SET seq = 'many'", (Fault.HEAD, None)),
         ("UPDATE head SET hash = zeroblob(32)", (Fault.HEAD, 10)),
         ("UPDATE head SET seq = 9", (Fault.HEAD, 10)),
-        ("UPDATE record SET agent = 'other' WHERE seq = 4", (Fault.COLUMN, 4)),
-        ("UPDATE record SET user = NULL WHERE seq = 4", (Fault.COLUMN, 4)),
-        ("UPDATE record SET tool = x'00ff' WHERE seq = 4", (Fault.COLUMN, 4)),
-        ("UPDATE record SET tool = CAST(x'ff' AS TEXT) WHERE seq = 4", (Fault.COLUMN, 4)),
-        ("UPDATE record SET time = time + 1 WHERE seq = 4", (Fault.COLUMN, 4)),
-        ("UPDATE record SET decision_id = 'd-5' WHERE seq = 4", (Fault.COLUMN, 4)),
+        ("UPDATE record SET agent = 7 WHERE seq = 4", (Fault.FILED, 4)),
+        ("UPDATE record SET user = NULL WHERE seq = 4", (Fault.FILED, 4)),
+        ("UPDATE record SET agent = x'00ff' WHERE seq = 4", (Fault.FILED, 4)),
+        ("UPDATE record SET user = CAST(x'ff' AS TEXT) WHERE seq = 4", (Fault.FILED, 4)),
+        ("UPDATE record SET time = time + 1 WHERE seq = 4", (Fault.FILED, 4)),
+        ("UPDATE record SET decision = decision + 1 WHERE seq = 4", (Fault.FILED, 4)),
         ("UPDATE record SET body = 'text' WHERE seq = 4", (Fault.CHANGED, 4)),
         ("UPDATE record SET hash = 7 WHERE seq = 4", (Fault.CHANGED, 4)),
         ("DROP INDEX record_decision", (Fault.DAMAGED, None)),
@@ -133,7 +134,7 @@ def test_findings_are_bounded_and_counted(path, make_record) -> None:
     with AuditLog(SqliteAuditSink(path)) as log:
         for _ in range(250):
             log.append(make_record())
-    attack(path, "UPDATE record SET user = 'x'")
+    attack(path, "UPDATE record SET user = 1")
     report = prove(path)
     assert (len(report.findings), report.findings_left_out) == (100, 150)
 
@@ -144,7 +145,7 @@ def rewrite(path: Path, change: Callable[[int, bytes], bytes]) -> None:
         digest = genesis(connection.execute("SELECT log_id FROM head").fetchone()[0])
         for seq, body in connection.execute("SELECT seq, body FROM record ORDER BY seq").fetchall():
             changed = change(seq, body)
-            digest = link(digest, changed)
+            digest = link(digest, leaf_hash(changed))
             connection.execute("UPDATE record SET body = ?, hash = ? WHERE seq = ?", (changed, digest, seq))
         connection.execute("UPDATE head SET hash = ?", (digest,))
 
@@ -205,7 +206,7 @@ def test_a_torn_file_is_broken_and_no_crash(path, make_record) -> None:
 
 def test_an_index_that_hides_a_record_is_found(ten) -> None:
     """A search by decision id goes through the index: it must hold what the table holds."""
-    original = "CREATE INDEX record_decision ON record (decision_id)"
+    original = "CREATE INDEX record_decision ON record (decision)"
     partial = f"{original} WHERE seq <> 4"
     attack(
         ten,
@@ -227,14 +228,12 @@ def test_verifying_reads_one_moment_while_others_append(path, make_record) -> No
         assert verify(sink).records == 2
 
 
-def test_a_changed_body_with_everything_recomputed_up_to_there_breaks_at_the_next_record(
-    ten, make_record
-) -> None:
+def test_a_changed_body_with_everything_recomputed_up_to_there_breaks_at_the_next_record(ten, make_record) -> None:
     with closing(sqlite3.connect(ten)) as connection, connection:
         (previous,) = connection.execute("SELECT hash FROM record WHERE seq = 3").fetchone()
-        columns, body = encode(make_record(user_id="mallory"))
+        said, body = encode(make_record(user_id="mallory"))
         connection.execute(
-            "UPDATE record SET body=?, hash=?, time=?, agent=?, user=?, tool=?, decision_id=? WHERE seq = 4",
-            (body, link(previous, body), *columns),
+            "UPDATE record SET body=?, hash=?, time=?, agent=?, user=?, decision=? WHERE seq = 4",
+            (body, link(previous, leaf_hash(body)), *_filing(said)),
         )
     assert found(ten) == {(Fault.CHANGED, 5)}

@@ -104,6 +104,7 @@ def test_a_call_is_one_event(path) -> None:
 
 def test_json_lines_are_the_records_from_which_the_chain_can_be_computed(path) -> None:
     from zt_agents.audit.chain import genesis, link
+    from zt_agents.audit.tree import leaf_hash
 
     with SqliteAuditSink(path).snapshot() as snapshot:
         digest = genesis(snapshot.log_id)
@@ -111,7 +112,7 @@ def test_json_lines_are_the_records_from_which_the_chain_can_be_computed(path) -
     assert [line["seq"] for line in lines] == [1, 2, 3, 4, 5]
     for line in lines:
         body = {name: value for name, value in line.items() if name not in ("seq", "hash")}
-        digest = link(digest, json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+        digest = link(digest, leaf_hash(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()))
         assert line["hash"] == digest.hex()
 
 

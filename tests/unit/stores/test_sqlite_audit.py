@@ -11,11 +11,9 @@ import pytest
 from zt_agents.audit import AuditRecord, RecordKind, verify
 from zt_agents.audit.verify import VerifyStatus
 from zt_agents.errors import AuditIntegrityError, AuditWriteError, StoreError
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
+from zt_agents.stores.sqlite_audit import SqliteAuditSink, _checksum
 
-RECORD = AuditRecord(
-    RecordKind.DECISION, 100.0, "d-1", "read_ticket", "allow", agent="helpdesk", user_id="kim"
-)
+RECORD = AuditRecord(RecordKind.DECISION, 100.0, "d-1", "read_ticket", "allow", agent="helpdesk", user_id="kim")
 
 
 def records(count: int, **changes: object) -> list[AuditRecord]:
@@ -79,8 +77,7 @@ def test_names_with_special_characters_are_names(tmp_path) -> None:
 def test_reading_filters(sink) -> None:
     sink.append(
         [
-            RECORD._replace( decision_id=f"d-{n}", time=float(n), agent=f"a{n % 2}", user_id=f"u{n % 3}"
-            )
+            RECORD._replace(decision_id=f"d-{n}", time=float(n), agent=f"a{n % 2}", user_id=f"u{n % 3}")
             for n in range(12)
         ]
     )
@@ -96,6 +93,28 @@ def test_reading_filters(sink) -> None:
     assert seqs(newest_first=True, limit=2) == [12, 11]
     assert seqs(decision_id="d-7") == [8]
     assert seqs(agent="a1' OR 1=1 --") == []
+    assert seqs(after=9) == [10, 11, 12]
+    assert seqs(after=9, agent="a1") == [10, 12]
+    assert seqs(after=12) == []
+    assert seqs(since=3.25, until=5.5) == [5, 6]
+
+
+def test_names_with_the_same_checksum_are_different_names(sink) -> None:
+    one, other = "plumless", "buckeroo"
+    assert _checksum(one) == _checksum(other)
+    sink.append([RECORD._replace(agent=one), RECORD._replace(agent=other)])
+    with sink.snapshot() as snapshot:
+        assert [record["agent"] for record in snapshot.read(agent=other)] == [other]
+
+
+def test_a_log_of_another_format_is_refused_in_words(path) -> None:
+    SqliteAuditSink(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 0")
+    with pytest.raises(StoreError, match="is an audit log of format 1, and this version"):
+        SqliteAuditSink(path)
+    with pytest.raises(StoreError, match="format 1"), SqliteAuditSink(path, create=False).snapshot():
+        pass
 
 
 def test_reading_gives_the_record_its_number_and_its_hash(sink) -> None:
@@ -105,7 +124,7 @@ def test_reading_gives_the_record_its_number_and_its_hash(sink) -> None:
         (stored,) = snapshot.stored()
     assert record["task"] == "x"
     assert record["seq"] == 1
-    assert record["hash"] == stored.hash.hex()
+    assert record["hash"] == stored[2].hex()
 
 
 def test_an_unreadable_body_does_not_stop_reading(sink, path) -> None:
