@@ -55,6 +55,7 @@ class Ruling(NamedTuple):
     refusal: Reason | None
     approvers: tuple[str, ...] = ()
     """Who said yes; or who said no."""
+    state: ApprovalState = ApprovalState.FAILED
 
 
 Steps = Generator[ApprovalRequest, Said, Ruling]
@@ -225,19 +226,20 @@ class ApprovalDesk:
                 return Ruling(
                     request, Reason(ReasonCode.REPLAY, "It was approved once, and that approval has been used.")
                 )
-            return Ruling(request, None, grant.approvers)
+            return Ruling(request, None, grant.approvers, ApprovalState.APPROVED)
         if stored.state is ApprovalState.DENIED:
             verb = "wants other arguments, and did not approve" if denial and denial.edit else "did not approve"
             return Ruling(
                 request,
                 Reason(ReasonCode.NOT_APPROVED, f"{no or 'An approver'} {verb} it."),
                 (no,) if no else (),
+                stored.state,
             )
         words = {
             ApprovalState.EXPIRED: "The request for approval expired before it was answered.",
             ApprovalState.CANCELLED: "The request for approval was withdrawn.",
         }
-        return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)))
+        return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)), state=stored.state)
 
     def signed(self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User) -> dict[str, Any]:
         """Return *response* with a signed answer to the question *asked*; see :meth:`Guard.answer`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.canonical import KeyedHash
+from zt_agents._internal.key_files import write_once
 from zt_agents.audit import AuditLog
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
@@ -23,9 +24,10 @@ from zt_agents.identity import ApprovalSigner, SigningKey, TokenIssuer
 from zt_agents.policy import load_policy
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
-from zt_agents.telemetry import Tracing, export_from_environment
+from zt_agents.telemetry import Meters, Tracing, export_from_environment
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
 _KEY_BYTES = 32
@@ -38,6 +40,7 @@ def parts_from_file(
     approvals_path: Path | None = None,
     signing_key: SigningKey | None = None,
     tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
 ) -> dict[str, Any]:
     """Return the parts of a guard as :meth:`Guard.from_config` needs them."""
     lock = ToolLock.read(lock_path(path))
@@ -58,6 +61,7 @@ def parts_from_file(
         "signer": approval_signer(policy.trust_domain, key),
         "audit": AuditLog(SqliteAuditSink(log)),
         "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),
+        "meters": Meters(meter_provider),
         "hash_key": hashes,
     }
 
@@ -80,7 +84,8 @@ def hash_key(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            _make_key(path)
+            with contextlib.suppress(FileExistsError):  # another process may start at the same moment
+                write_once(path, secrets.token_bytes(_KEY_BYTES))
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise ConfigurationError(f"The key file {path} can be read by other users.", hint=f"Run: chmod 600 {path}")
         key = path.read_bytes()
@@ -89,17 +94,6 @@ def hash_key(path: Path) -> bytes:
     if len(key) != _KEY_BYTES:
         raise ConfigurationError(f"The key file {path} does not hold {_KEY_BYTES} bytes.")
     return key
-
-
-def _make_key(path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secrets.token_bytes(_KEY_BYTES))
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)  # all of the file or none: another process may start at the same moment
-    finally:
-        temporary.unlink()
 
 
 def accept_tools(path: str | Path, descriptions: Iterable[ToolDescription]) -> None:

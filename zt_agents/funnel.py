@@ -68,6 +68,7 @@ class Permit:
 
     __slots__ = (
         "_args_hash",
+        "_asked",
         "_body_started",
         "_call_id",
         "_encoded",
@@ -116,6 +117,8 @@ class Permit:
         """Somebody else had time to change the arguments."""
         self._span: CallSpan | None = None
         self._reset: Token[Permit | None] | None = None
+        self._asked = 0.0
+        """Seconds that a human was waited for."""
         self._started = time.time_ns()
         self._body_started = 0
 
@@ -157,7 +160,7 @@ class Permit:
                 span = self._span
                 assert span is not None
                 self.request = replace(request, id=request_id, trace_id=span.trace_id, span_id=span.span_id)
-                self._guard.audit.append(self._decision_record())
+                self._append_decision()
         except Replayed:
             raise
         except AuditError as error:
@@ -278,7 +281,7 @@ class Permit:
             self.decision = self.decision._replace(
                 reasons=(Reason(ReasonCode.REPLAY, "It already ran: its recorded result was returned."),),
             )
-            self._guard.audit.append(self._decision_record())
+            self._append_decision()
             raise Replayed(before.result)
         why = {CallState.RUNNING: "is running", CallState.FAILED: "already ran and failed"}
         text = f"A call with this id and these arguments {why.get(before.state, 'already ran')}."
@@ -294,9 +297,14 @@ class Permit:
         self._span.attach()
         try:
             span = self._guard.tracing.start(names.SPAN_APPROVAL, {names.APPROVAL_ID: self.request.id})
+            began = time.perf_counter()
             try:
                 yield
+            except BaseException:
+                self._guard.meters.waited(time.perf_counter() - began, "cancelled")
+                raise
             finally:
+                self._asked = time.perf_counter() - began
                 span.end()
         finally:
             self._span.detach()
@@ -316,6 +324,8 @@ class Permit:
         request, refusal = ruling.request, ruling.refusal
         asked_in = (request.trace_id, request.span_id)
         try:
+            if self._guard.desk.channel is not None:
+                self._guard.meters.waited(self._asked, str(ruling.state))
             if self._span is not None and asked_in != (self._span.trace_id, self._span.span_id):
                 self._span.link(*asked_in)
             if refusal is None:
@@ -352,7 +362,7 @@ class Permit:
         try:
             self._open_span()
             self._guard.audit.check()
-            receipt = self._guard.audit.append(self._decision_record())
+            receipt = self._append_decision()
         except AuditError as error:
             self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - see decide()
@@ -426,7 +436,7 @@ class Permit:
         if refusal is not None:
             self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
             self._open_span()
-            self._guard.audit.append(self._decision_record())
+            self._append_decision()
             raise AccessDeniedError(self.decision)
 
     def finished(self, result: Any, *, streamed: bool = False) -> None:
@@ -474,6 +484,7 @@ class Permit:
         # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
         with suppress(AuditError):
             self._guard.audit.append(record)
+        self._time_call(error_type)
         if self._span is not None:
             self._span.end(error_type=error_type)
 
@@ -505,9 +516,10 @@ class Permit:
         failure = None
         try:
             self._open_span()
-            self._guard.audit.append(self._decision_record())
+            self._append_decision()
         except Exception as error:  # noqa: BLE001 - a denial that cannot be recorded is still a denial
             failure = error
+        self._time_call("access_denied")
         if self._span is not None:
             self._span.end(error_type="access_denied", description=str(self.decision.reasons[0].code))
         return failure
@@ -532,6 +544,15 @@ class Permit:
         )
         if tracing.captures_content:
             self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
+
+    def _append_decision(self) -> Receipt:
+        receipt = self._guard.audit.append(self._decision_record())
+        self._guard.meters.decided(self.decision.outcome.value, self.decision.tier.value)
+        return receipt
+
+    def _time_call(self, error_type: str) -> None:
+        seconds = (time.time_ns() - self._started) / 1e9 - self._asked
+        self._guard.meters.executed(self.tool.name, seconds, error_type)
 
     def _decision_record(self) -> AuditRecord:
         return decision_record(

@@ -35,10 +35,11 @@ from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
 from zt_agents.streams import conclude
-from zt_agents.telemetry import CallSpan, Tracing
+from zt_agents.telemetry import CallSpan, Meters, Tracing
 from zt_agents.telemetry import attributes as names
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
     from zt_agents.policy import Policy
@@ -70,6 +71,7 @@ class Guard:
         hash_key: bytes,
         channel: Channel | None = None,
         clock: Clock = system_clock,
+        meters: Meters | None = None,
     ) -> None:
         self.policy = policy
         self.catalog = catalog
@@ -77,6 +79,7 @@ class Guard:
         self.issuer = issuer
         self.audit = audit
         self.tracing = tracing
+        self.meters = meters or Meters()
         self.keyed_hash = KeyedHash(hash_key)
         """Hashes arguments for logs and spans."""
         self.clock = clock
@@ -98,6 +101,7 @@ class Guard:
         signing_key: SigningKey | None = None,
         channel: Channel | None = None,
         tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
         clock: Clock = system_clock,
     ) -> Self:
         """Build a guard from a policy file and the lock file beside it.
@@ -111,6 +115,7 @@ class Guard:
                 is made, and tokens are good in this process alone.
             channel: how a human is asked; None denies every call that needs one.
             tracer_provider: where spans go; None uses the application's global provider.
+            meter_provider: where metrics go; None uses the application's global provider.
             clock: seconds since the epoch.
 
         Raises:
@@ -125,6 +130,7 @@ class Guard:
             approvals_path=Path(approvals_path) if approvals_path else None,
             signing_key=signing_key,
             tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
         )
         return cls(**parts, channel=channel, clock=clock)
 

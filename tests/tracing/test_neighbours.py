@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,69 @@ def test_opentelemetry_instrumentation_langchain(tmp_path: Path, way: str) -> No
 def test_an_abandoned_agent_stream(tmp_path: Path, neighbour: str) -> None:
     spans = run(neighbour, tmp_path, "astream-abandoned")
     assert "invoke_agent helpdesk" in {name for _, name, _ in spans}
+
+
+BESIDE_OPENINFERENCE = """
+invoke_agent helpdesk
+  LangGraph
+    model
+      ScriptedChatModel
+    tools
+      look
+        execute_tool look
+    tools
+      drop
+        execute_tool drop !access_denied
+    model
+      ScriptedChatModel
+"""
+BESIDE_OPENTELEMETRY_INSTRUMENTATION_LANGCHAIN = """
+invoke_agent helpdesk
+  invoke_agent LangGraph
+    LangGraph.workflow
+      execute_task ZeroTrustMiddleware.before_agent
+        execute_task ZeroTrustMiddleware.before_agent
+      execute_task ZeroTrustMiddleware.before_model
+        execute_task ZeroTrustMiddleware.before_model
+      execute_task model
+        ScriptedChatModel.chat
+      execute_task ZeroTrustMiddleware.after_model
+        execute_task ZeroTrustMiddleware.after_model
+      execute_task tools
+        execute_tool look
+          execute_tool look
+      execute_task tools
+        execute_tool drop !AccessDeniedError
+          execute_tool drop !access_denied
+      execute_task ZeroTrustMiddleware.before_model
+        execute_task ZeroTrustMiddleware.before_model
+      execute_task model
+        ScriptedChatModel.chat
+      execute_task ZeroTrustMiddleware.after_model
+        execute_task ZeroTrustMiddleware.after_model
+      execute_task ZeroTrustMiddleware.after_agent
+        execute_task ZeroTrustMiddleware.after_agent
+"""
+
+
+def blocks(lines: list[str]) -> list[str]:
+    """Return an outline with siblings in the order of their text: calls side by side start in any order."""
+    edges = [*(i for i, line in enumerate(lines) if not line.startswith(" ")), len(lines)]
+    found = []
+    for start, end in pairwise(edges):
+        below = blocks([line[2:] for line in lines[start + 1 : end]])
+        found.append("\n".join([lines[start], *(f"  {line}" for block in below for line in block.split("\n"))]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "tree"),
+    [
+        ("openinference", BESIDE_OPENINFERENCE),
+        ("langchain", BESIDE_OPENTELEMETRY_INSTRUMENTATION_LANGCHAIN),
+    ],
+)
+def test_the_whole_tree(tmp_path: Path, neighbour: str, tree: str) -> None:
+    spans = run(neighbour, tmp_path, "sync")
+    drawn = ["  " * depth + name + (f" !{error}" if error else "") for depth, name, error in spans]
+    assert blocks(drawn) == blocks(tree.strip().split("\n"))

@@ -85,3 +85,61 @@ def test_the_applications_own_provider_is_left_alone(
     url, received = receiver
     assert run("own", OTEL_EXPORTER_OTLP_ENDPOINT=url) == "False"
     assert received == []
+
+
+@pytest.mark.parametrize("settings", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
+def test_export_can_be_switched_off(
+    receiver: tuple[str, list[ExportTraceServiceRequest]], settings: dict[str, str]
+) -> None:
+    url, received = receiver
+    assert run(OTEL_EXPORTER_OTLP_ENDPOINT=url, **settings) == "False"
+    assert received == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "http/json"),
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "zipkin"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}, "http://"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "many"}, "many"),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "0"}, "max_queue_size"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], named: str
+) -> None:
+    from zt_agents.errors import ConfigurationError
+    from zt_agents.telemetry import export_from_environment
+
+    for name, value in {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", **settings}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=named):
+        export_from_environment()
+
+
+def test_spans_arrive_by_grpc() -> None:
+    grpc = pytest.importorskip("grpc", reason="the extra 'grpc' is not installed")
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service
+
+    received: list[ExportTraceServiceRequest] = []
+
+    class Collector(service.TraceServiceServicer):
+        def Export(self, request: ExportTraceServiceRequest, context: object) -> object:
+            from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+            received.append(request)
+            return ExportTraceServiceResponse()
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    service.add_TraceServiceServicer_to_server(Collector(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        shown = run(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}", OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+    finally:
+        server.stop(None).wait()
+    assert shown == "True"
+    assert received[0].resource_spans[0].scope_spans[0].spans[0].name == "execute_tool look"

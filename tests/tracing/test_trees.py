@@ -11,8 +11,8 @@ from contextvars import copy_context
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.tools import BaseTool
-from opentelemetry import trace
+from langchain_core.tools import BaseTool, tool
+from opentelemetry import propagate, trace
 
 from zt_agents import AccessDeniedError, Guard, Session
 from zt_agents.integrations.langchain import ZeroTrustCallback
@@ -286,3 +286,27 @@ def test_user_ids_can_be_kept_off_spans(
     assert len(shown) == 64
     assert shown != hashlib.sha256(b"alice@acme.example").hexdigest()  # a guess could be tried
     assert "alice" not in repr(recorder.spans())
+
+
+def test_a_service_called_by_a_body_or_its_thread_gets_the_trace(guard: Guard, recorder: SpanRecorder) -> None:
+    sent: list[dict[str, str]] = []
+
+    def post() -> None:
+        headers: dict[str, str] = {}
+        propagate.inject(headers)
+        sent.append(headers)
+
+    @tool("look")
+    def calling(n: int) -> str:
+        """Read a ticket."""
+        post()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(copy_context().run, post).result()
+        return f"ticket {n}"
+
+    guard.protect(calling)
+    with session(guard):
+        calling.invoke({"n": 1})
+    (call,) = [span for span in recorder.spans() if span.name == "execute_tool look"]
+    carried = [headers["traceparent"].rpartition("-")[0] for headers in sent]
+    assert carried == [f"00-{call.trace_id}-{call.span_id}"] * 2

@@ -22,6 +22,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from zt_agents._internal.key_files import write_once
 from zt_agents.errors import ConfigurationError
 
 _ED25519 = b"\x01"
@@ -115,10 +116,7 @@ class CheckpointKey:
         name, key_id = self.verifier.name, self.verifier.id.hex()
         text = f"PRIVATE+KEY+{name}+{key_id}+{_encode(self._private.private_bytes_raw())}\n"
         try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            write_once(path, text.encode())
         except OSError as error:
             raise ConfigurationError(f"The checkpoint key {path} could not be written: {error.strerror}.") from error
 

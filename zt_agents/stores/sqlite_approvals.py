@@ -194,8 +194,10 @@ class SqliteApprovalStore:
             finally:
                 connection.close()
         except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, ArgumentsError) as error:
+            # A message of SQLite or the system names files; one about a value could hold an argument.
+            why = str(error) if isinstance(error, sqlite3.Error | OSError) else "it is damaged"
             raise StoreError(
-                f"The store of approvals {self.path} could not be used ({type(error).__name__}).",
+                f"The store of approvals {self.path} could not be used: {why}.",
                 hint="Calls that need a human are denied until it can be.",
             ) from error
 

@@ -1,6 +1,7 @@
-"""Traces: human -> agent -> tool -> data."""
+"""Traces: human -> agent -> tool -> data; and metrics."""
 
 from zt_agents.telemetry.export import export_from_environment
+from zt_agents.telemetry.metrics import Meters
 from zt_agents.telemetry.spans import CallSpan, Tracing
 
-__all__ = ["CallSpan", "Tracing", "export_from_environment"]
+__all__ = ["CallSpan", "Meters", "Tracing", "export_from_environment"]

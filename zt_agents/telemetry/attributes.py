@@ -48,3 +48,8 @@ AUDIT_SEQ = "zt_agents.audit.seq"
 SPAN_INVOKE_AGENT = "invoke_agent"
 SPAN_EXECUTE_TOOL = "execute_tool"
 SPAN_APPROVAL = "zt_agents.approval"
+
+METRIC_EXECUTE_TOOL = "gen_ai.execute_tool.duration"
+METRIC_DECISIONS = "zt_agents.decisions"
+METRIC_APPROVAL_WAIT = "zt_agents.approval.wait"
+METRIC_SPANS_DROPPED = "zt_agents.spans.dropped"
