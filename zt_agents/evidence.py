@@ -42,12 +42,28 @@ def tool_attributes(name: str, fingerprint: str, spec: ToolSpec | None) -> Mappi
 def repeated_attributes(session: Session, tracing: Tracing) -> Mapping[str, Any]:
     """Return what a tool's span repeats of its session, so that a search finds the call itself."""
     user_key, user = tracing.user(session.user.id)
+    delegated = delegation_attributes(session, tracing) if len(session.delegation) > 1 else {}
     return {
         names.AGENT_ID: session.agent.id,
         names.CONVERSATION_ID: session.claims.task,
         names.TOKEN_JTI: session.id,
         user_key: user,
+        **delegated,
     }
+
+
+def delegation_attributes(session: Session, tracing: Tracing) -> Mapping[str, Any]:
+    """Return who acts on whose word, current actor first; and whom each acts for, where there are several."""
+    users = [user for _, user in session.delegation]
+    attributes: dict[str, Any] = {
+        names.DELEGATION_CHAIN: tuple(agent for agent, _ in session.delegation),
+        names.DELEGATION_DEPTH: len(session.delegation),
+    }
+    if len(users) > 1:
+        attributes[names.DELEGATION_USERS] = tuple(tracing.user(user)[1] for user in users)
+    if len(set(users)) > 1:
+        attributes[names.DELEGATION_USER_CHANGED] = True
+    return attributes
 
 
 def session_attributes(session: Session, tracing: Tracing, policy: Policy) -> Mapping[str, Any]:
@@ -59,8 +75,7 @@ def session_attributes(session: Session, tracing: Tracing, policy: Policy) -> Ma
         names.AGENT_OWNER: agent.owner,
         names.AGENT_SPIFFE_ID: agent.id,
         names.TASK_ID: session.claims.task,
-        names.DELEGATION_CHAIN: (agent.id,),
-        names.DELEGATION_DEPTH: 1,
+        **delegation_attributes(session, tracing),
         names.POLICY_ID: policy.id,
         names.POLICY_VERSION: policy.version,
         **repeated_attributes(session, tracing),
@@ -140,6 +155,7 @@ def decision_record(
         trace_id=span.trace_id if span else "",
         span_id=span.span_id if span else "",
         risk_state=call.label.name if call is not None else "",
+        delegation=known.delegation if known and len(known.delegation) > 1 else (),
     )
 
 

@@ -27,7 +27,7 @@ from zt_agents.audit import AuditLog
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
-from zt_agents.errors import AccessDeniedError, AuditError
+from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
 from zt_agents.identity import AgentRegistry, ApprovalSigner, SigningKey, TokenIssuer, User
@@ -238,14 +238,17 @@ class Guard:
 
     def _remember(self, session: Session) -> Session:
         """Return the one session with this id: two threads may have read the same token."""
-        session.repeated = repeated_attributes(session, self.tracing)
-        session.described = session_attributes(session, self.tracing, self.policy)
+        self._describe(session)
         with self._lock:
             if len(self._sessions) >= self._purge_at:
                 now = self.clock()
                 self._sessions = {key: old for key, old in self._sessions.items() if old.claims.expires_at > now}
                 self._purge_at = max(_PURGED, 2 * len(self._sessions))
             return self._sessions.setdefault(session.id, session)
+
+    def _describe(self, session: Session) -> None:
+        session.repeated = repeated_attributes(session, self.tracing)
+        session.described = session_attributes(session, self.tracing, self.policy)
 
     def revoke(self, session: Session) -> None:
         """End *session*: from now on each of its calls is denied."""
@@ -369,9 +372,22 @@ class Guard:
     # -- evidence -------------------------------------------------------------------------------------------------
 
     def begin(self, session: Session) -> CallSpan:
-        """Note in whose call *session* is entered, and start the ``invoke_agent`` span that its calls hang below."""
+        """Note in whose call *session* is entered, and start the ``invoke_agent`` span that its calls hang below.
+
+        Raises:
+            ConfigurationError: it is entered in a call of its own, or of a sub-agent of its own.
+        """
         permit = current_call()
-        session.within = permit.session if permit is not None else None
+        caller = outer = permit.session if permit is not None else None
+        while outer is not None:
+            if outer is session:
+                text = "A session cannot be entered within itself."
+                raise ConfigurationError(text, hint="Open one session per task.")
+            outer = outer.within
+        session.within = caller
+        if caller is not None:
+            session.delegation = ((session.agent.id, session.user.id), *caller.delegation)
+            self._describe(session)
         attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
         attributes.update(session.described)
         return self.tracing.start(f"{names.SPAN_INVOKE_AGENT} {session.agent.name}", attributes)

@@ -72,6 +72,8 @@ class Session:
         self.span: CallSpan | None = None
         self.within: Session | None = None
         """The session of the call in whose body this one was entered, if any: a sub-agent works within its caller's."""
+        self.delegation: tuple[tuple[str, str], ...] = ((agent.id, user.id),)
+        """(agent id, user id) of this session, of the one it was entered within, and so on outwards."""
         self._label = Label()
         self._joined = self._label
         """The label that was joined last: joining it again would change nothing."""
@@ -93,8 +95,8 @@ class Session:
     def __enter__(self) -> Self:
         if self._reset is not None:
             raise ConfigurationError("This session is already entered.", hint="Open one session per task.")
-        self._reset = _current.set(self)
         self.span = self.guard.begin(self)
+        self._reset = _current.set(self)
         self.span.attach()
         return self
 

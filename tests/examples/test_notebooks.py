@@ -72,3 +72,12 @@ def test_outputs_hold_nothing_of_a_machine(name: str) -> None:
     assert not [word for word in ("/tmp", "/home", "/Users", "/root", "\\Users", "\x1b", "Warning") if word in shown]
     assert not any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", ()))
     assert all("execution" not in cell.metadata for cell in notebook.cells)
+
+
+def test_the_second_notebook_reconstructs_proves_and_catches() -> None:
+    shown = texts(nbformat.read(NOTEBOOKS / "02_what_did_the_agent_do.ipynb", as_version=4))
+    assert "5 calls: 2 allowed, 1 approved, 2 denied." in shown
+    assert "PROVEN: this is record 17 of the 25" in shown
+    assert "error: This is not record 17 of the log that the checkpoint is of." in shown
+    assert "missing: Records 16 to 17 are missing." in shown
+    assert "The checkpoint has 25 records, the log has 15: records 16 to 25 are gone." in shown

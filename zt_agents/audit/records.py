@@ -79,6 +79,8 @@ class AuditRecord(NamedTuple):
     """Outcome records only: size of the result as text, bytes, where it is known."""
     risk_state: str = ""
     """``integrity/data_class`` of what the session had seen before the call."""
+    delegation: Sequence[tuple[str, str]] = ()
+    """Decision records of a sub-agent's calls only: (agent id, user id) of each session, the acting one first."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values, empty ones left out."""

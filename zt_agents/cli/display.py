@@ -7,6 +7,7 @@ control characters, direction overrides and invisible characters are shown as es
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,11 +26,9 @@ TIER_STYLES = {"low": "green", "medium": "yellow", "high": "bold red"}
 def console(*, stderr: bool = False) -> Console:
     """Return a console that takes text literally: no markup, no emoji codes, no highlighting."""
     out = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-    return (
-        out
-        if out.is_terminal
-        else Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
-    )
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = _WIDTH_WITHOUT_TERMINAL
+    return out
 
 
 def say(text: str = "", *, style: str = "", stderr: bool = False) -> None:

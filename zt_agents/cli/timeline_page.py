@@ -18,7 +18,7 @@ from zt_agents._internal.display import visible
 from zt_agents.audit.calls import Call, CallState, text
 from zt_agents.cli.timeline import LOOKS, Story, data, duration, took, who, why
 
-_LANE, _TOP, _LEFT, _RIGHT = 46, 34, 24, 60
+_LANE, _TOP, _LEFT, _RIGHT = 46, 34, 24, 170
 """Pixels: height of a lane, and the margins of the picture."""
 _STEP, _FURTHER, _FURTHEST = 20.0, 9.0, 150.0
 _TICK_LETTER = 7.0
@@ -72,6 +72,9 @@ th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border-bottom:1px s
 td.tool{min-width:9rem}
 td.word{white-space:nowrap}tr:target{background:var(--band);outline:2px solid var(--ink)}
 tr:focus-visible,a:focus-visible,.picture:focus-visible{outline:2px solid var(--approved)}
+@media (max-width:50rem){body{margin:1rem auto;padding:0 .8rem}thead{position:absolute;clip-path:inset(50%)}
+table,caption,tbody,tr,td{display:block}tr{border-bottom:1px solid var(--line);padding:.4rem 0}td{border:0;padding:.1rem 0}
+td.word,td.tool{display:inline-block;min-width:0;margin-right:.8rem}}
 """ + "".join(f".{state}{{color:var(--{state})}}" for state in CallState)
 
 _COLUMNS = ("time", "what came of it", "tool", "on which data", "took", "decided how, approved by whom", "trace")

@@ -1,41 +1,35 @@
-"""The demonstration's story, as a real Jaeger tells it: human -> agent -> tool -> data, and findable."""
+"""The demonstration's story, as a real server tells it: human -> agent -> tool -> data, and findable."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from backends import Backend, wait_for
 
-SERVICE = "zt-agents-demo"
+STORY = "zt-agents-demo"
+"""The service name that the demonstration gives itself."""
 
 
 @pytest.fixture(scope="module")
-def played(jaeger: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Play the demonstration with its spans going to Jaeger; return its own summary."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+def played(
+    backend: Backend, run_program: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """Play the demonstration with its spans going to the server; return its own summary."""
+    variables = backend.export_to(STORY)
+    del variables["OTEL_SERVICE_NAME"]
     folder = tmp_path_factory.mktemp("demo") / "desk"
     start = "from zt_agents.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", start, "demo", "--yes", "--json", "--dir", str(folder)],
-        env={
-            **clean,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp,
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        },
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+    done = run_program("-c", start, "demo", "--yes", "--json", "--dir", str(folder), env=variables)
     summary: dict[str, Any] = json.loads(done.stdout)
     return summary
 
 
-def test_one_trace_tells_the_whole_story(jaeger: Any, played: dict[str, Any]) -> None:
-    spans = jaeger.find(SERVICE)
+def test_one_trace_tells_the_whole_story(backend: Backend, played: dict[str, Any]) -> None:
+    spans = wait_for(backend, STORY)
     assert len({span.trace for span in spans}) == 1
     by_id = {span.id: span for span in spans}
     (root,) = [span for span in spans if not span.parent]
@@ -51,10 +45,10 @@ def test_one_trace_tells_the_whole_story(jaeger: Any, played: dict[str, Any]) ->
     assert Counter(span.name for span in inside)["zt_agents.approval"] == 2
 
 
-def test_jaeger_and_the_audit_log_tell_the_same(jaeger: Any, played: dict[str, Any]) -> None:
+def test_the_trace_and_the_audit_log_tell_the_same(backend: Backend, played: dict[str, Any]) -> None:
     spans = {
         span.tags["zt_agents.decision.id"]: span
-        for span in jaeger.find(SERVICE)
+        for span in wait_for(backend, STORY)
         if span.name.startswith("execute_tool ")
     }
     calls = {call["decision_id"]: call for call in played["calls"]}
@@ -75,6 +69,6 @@ def test_jaeger_and_the_audit_log_tell_the_same(jaeger: Any, played: dict[str, A
         ({"zt_agents.decision.outcome": "deny", "zt_agents.rule.id": "read-tickets"}, 0),
     ],
 )
-def test_a_search_finds_it(jaeger: Any, played: dict[str, Any], tags: dict[str, str], tools: int) -> None:
-    found = jaeger.find(SERVICE, seconds=10 if tools else 1, **tags)
+def test_a_search_finds_it(backend: Backend, played: dict[str, Any], tags: dict[str, str], tools: int) -> None:
+    found = wait_for(backend, STORY, seconds=10 if tools else 1, **tags)
     assert sum(span.name.startswith("execute_tool ") for span in found) == tools
