@@ -1,7 +1,7 @@
 """An application that brings its own tracer provider, or leaves it to the guard.
 
-Usage: ``python own_provider_program.py {own,guards} FOLDER``, with ``OTEL_*`` variables. It handles one request, in a
-span of its own, in which the agent's tool is called.
+Usage: ``python own_provider_program.py {own,guards} FOLDER [ENDPOINT]``, with ``OTEL_*`` variables; the application's
+exporter goes to ENDPOINT. It handles one request, in a span of its own, in which the agent's tool is called.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ rules:
 """
 
 
-def main(whose: str, folder: Path) -> None:
+def main(whose: str, folder: Path, endpoint: str = "") -> None:
     own = None
     if whose == "own":
         own = TracerProvider()
-        own.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+        own.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{endpoint}/v1/traces")))
         trace.set_tracer_provider(own)
 
     @tool
@@ -59,4 +59,4 @@ def main(whose: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

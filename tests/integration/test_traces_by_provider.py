@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,48 @@ POST /ask
 """
 
 
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[str]]]:
+    """An endpoint, and the paths that were posted to it. Servers of traces drop a span that comes twice."""
+    heard: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", heard
+        server.shutdown()
+        thread.join()
+
+
 def test_an_application_keeps_its_own_provider(
-    backend: Backend, run_program: Callable[..., Any], tmp_path: Path
+    backend: Backend, run_program: Callable[..., Any], listener: tuple[str, list[str]], tmp_path: Path
 ) -> None:
-    """The variables that would make the guard install one are set: a second exporter would double each span."""
-    run_program(PROGRAM, "own", str(tmp_path), env=backend.export_to("own-provider"))
+    """And the guard adds no exporter to it, though variables are set that would make it install one of its own."""
+    variables = backend.export_to("own-provider")
+    theirs = variables["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    configured, heard = listener
+    run_program(PROGRAM, "own", str(tmp_path), theirs, env=variables | {"OTEL_EXPORTER_OTLP_ENDPOINT": configured})
     told(backend, "own-provider", REQUEST + "GET /later")
+    assert heard == []
+
+
+def test_the_listener_would_hear(
+    run_program: Callable[..., Any], backend: Backend, listener: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    configured, heard = listener
+    variables = backend.export_to("heard") | {"OTEL_EXPORTER_OTLP_ENDPOINT": configured}
+    run_program(PROGRAM, "guards", str(tmp_path), env=variables)
+    assert heard == ["/v1/traces"]
 
 
 def test_without_one_the_variables_decide(backend: Backend, run_program: Callable[..., Any], tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from zt_agents.audit import AuditRecord, RecordKind, verify
 from zt_agents.audit.verify import VerifyStatus
 from zt_agents.errors import StoreError
-from zt_agents.stores.sqlite_audit import SqliteAuditSink, _checksum
+from zt_agents.stores.sqlite_audit import SqliteAuditSink
+from zt_agents.stores.sqlite_audit_file import checksum
 
 RECORDS = 12
 COLUMNS = "seq, body, hash, time, agent, user, decision"
@@ -148,7 +149,7 @@ def test_a_column_that_lies(original, seq, column, value) -> None:
         connection.execute(f"UPDATE record SET {column} = ? WHERE seq = ?", (value, seq))
 
     truth = {"agent": "helpdesk", "user": "kim", "decision": f"d-{seq - 1}"}
-    expected = VerifyStatus.VERIFIED if value == _checksum(truth[column]) else VerifyStatus.BROKEN
+    expected = VerifyStatus.VERIFIED if value == checksum(truth[column]) else VerifyStatus.BROKEN
     assert status_after(original, edit) is expected
 
 

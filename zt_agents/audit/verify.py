@@ -125,17 +125,18 @@ def _verify(
 ) -> VerifyReport:
     walk = _Walk(snapshot, expect, checkpoints)
     with ThreadPoolExecutor(1) as beside:
-        faults = beside.submit(lambda: list(snapshot.faults()))
+        faults: list[str] = []
+        checked = beside.submit(lambda: faults.extend(snapshot.faults()))
         try:
             walk.over(snapshot.stored(), progress, snapshot.head.seq if snapshot.head else 0)
         except AuditIntegrityError as error:
-            walk.find(Fault.DAMAGED, walk.due, f"Reading stops before record {walk.due}. {error.message}")
-            walk.stopped = True
+            walk.stop(error)
         try:
-            for text in faults.result():
-                walk.find(Fault.DAMAGED, None, text)
+            checked.result()
         except AuditIntegrityError as error:
-            walk.find(Fault.DAMAGED, None, error.message)
+            faults.append(error.message)
+        for text in dict.fromkeys(faults):
+            walk.find(Fault.DAMAGED, None, text)
     with suppress(AuditIntegrityError):  # what keeps it from being read was found above
         for seq, text in _segment_faults(snapshot):
             walk.find(Fault.SEGMENT, seq, text)
@@ -219,6 +220,14 @@ class _Walk:
                     progress(self.records, of)
         finally:
             self._go_on(due, previous)
+
+    def stop(self, error: AuditIntegrityError) -> None:
+        """Note that the log cannot be read any further, and which records that leaves out."""
+        self.stopped = True
+        ends = [end.seq for end in (self._claim, self._expect) if end is not None]
+        last = max([*ends, *(checkpoint.size for checkpoint in self._checkpoints)], default=0)
+        gone = f" {_span(self.due, last)} out of reach." if last >= self.due else ""
+        self.find(Fault.DAMAGED, self.due, f"Reading stops before record {self.due}. {error.message}{gone}")
 
     def _go_on(self, due: int, previous: bytes | None) -> None:
         self.records += due - self.due

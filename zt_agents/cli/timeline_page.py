@@ -73,8 +73,8 @@ td.tool{min-width:9rem}
 td.word{white-space:nowrap}tr:target{background:var(--band);outline:2px solid var(--ink)}
 tr:focus-visible,a:focus-visible,.picture:focus-visible{outline:2px solid var(--approved)}
 @media (max-width:50rem){body{margin:1rem auto;padding:0 .8rem}thead{position:absolute;clip-path:inset(50%)}
-table,caption,tbody,tr,td{display:block}tr{border-bottom:1px solid var(--line);padding:.4rem 0}td{border:0;padding:.1rem 0}
-td.word,td.tool{display:inline-block;min-width:0;margin-right:.8rem}}
+table,caption,tbody,tr,td{display:block}tr{border-bottom:1px solid var(--line);padding:.4rem 0}
+td{border:0;padding:.1rem 0}td.word,td.tool{display:inline-block;min-width:0;margin-right:.8rem}}
 """ + "".join(f".{state}{{color:var(--{state})}}" for state in CallState)
 
 _COLUMNS = ("time", "what came of it", "tool", "on which data", "took", "decided how, approved by whom", "trace")

@@ -9,7 +9,7 @@ import pytest
 from zt_agents.audit import RecordKind
 from zt_agents.audit.chain import Head, complete, decode, encode, genesis, link
 from zt_agents.audit.tree import leaf_hash
-from zt_agents.stores.sqlite_audit import _filing
+from zt_agents.stores.sqlite_audit_file import filing
 
 
 def test_the_chain_is_what_the_documentation_says() -> None:
@@ -44,7 +44,7 @@ def test_a_record_is_sorted_json_without_empty_fields(make_record) -> None:
 )
 def test_every_record_has_bytes_and_is_filed_under_what_they_say(make_record, changes) -> None:
     said, body = encode(make_record(**changes))
-    assert _filing(json.loads(body)) == _filing(said)
+    assert filing(json.loads(body)) == filing(said)
 
 
 def test_a_head_survives_being_written_down() -> None:

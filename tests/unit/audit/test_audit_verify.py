@@ -15,7 +15,8 @@ from zt_agents.audit import AuditLog, Head, verify
 from zt_agents.audit.chain import encode, genesis, link
 from zt_agents.audit.tree import leaf_hash
 from zt_agents.audit.verify import Fault, VerifyReport, VerifyStatus
-from zt_agents.stores.sqlite_audit import SqliteAuditSink, _filing
+from zt_agents.stores.sqlite_audit import SqliteAuditSink
+from zt_agents.stores.sqlite_audit_file import filing
 
 COPY_LAST_TO = (
     "INSERT INTO record (seq, body, hash, time, agent, user, decision) "
@@ -234,6 +235,6 @@ def test_a_changed_body_with_everything_recomputed_up_to_there_breaks_at_the_nex
         said, body = encode(make_record(user_id="mallory"))
         connection.execute(
             "UPDATE record SET body=?, hash=?, time=?, agent=?, user=?, decision=? WHERE seq = 4",
-            (body, link(previous, leaf_hash(body)), *_filing(said)),
+            (body, link(previous, leaf_hash(body)), *filing(said)),
         )
     assert found(ten) == {(Fault.CHANGED, 5)}

@@ -11,7 +11,8 @@ import pytest
 from zt_agents.audit import AuditRecord, RecordKind, verify
 from zt_agents.audit.verify import VerifyStatus
 from zt_agents.errors import AuditIntegrityError, AuditWriteError, StoreError
-from zt_agents.stores.sqlite_audit import SqliteAuditSink, _checksum
+from zt_agents.stores.sqlite_audit import SqliteAuditSink
+from zt_agents.stores.sqlite_audit_file import checksum
 
 RECORD = AuditRecord(RecordKind.DECISION, 100.0, "d-1", "read_ticket", "allow", agent="helpdesk", user_id="kim")
 
@@ -101,7 +102,7 @@ def test_reading_filters(sink) -> None:
 
 def test_names_with_the_same_checksum_are_different_names(sink) -> None:
     one, other = "plumless", "buckeroo"
-    assert _checksum(one) == _checksum(other)
+    assert checksum(one) == checksum(other)
     sink.append([RECORD._replace(agent=one), RECORD._replace(agent=other)])
     with sink.snapshot() as snapshot:
         assert [record["agent"] for record in snapshot.read(agent=other)] == [other]

@@ -1,0 +1,192 @@
+"""The file of an audit log: its schema, how it is opened, and what its columns hold.
+
+Columns and indexes serve searching only. They hold checksums of 31 bits, so that a search reads few records that do not
+match, and goes by the body in the end. Nothing is proven from them, and a schema that is not exactly ours, say with a
+trigger that drops records, is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import floor, inf
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from zt_agents.audit.chain import Head, genesis
+from zt_agents.audit.segments import Mark, Sealing
+from zt_agents.audit.tree import HASH_SIZE
+from zt_agents.errors import AuditIntegrityError, StoreError
+
+_APPLICATION_ID = 0x7A744155  # "ztAU"
+_VERSION = 2
+_SCHEMA = {
+    "head": (
+        "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), "
+        "log_id BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL)"
+    ),
+    "record": (
+        "CREATE TABLE record (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL, "
+        "time INTEGER, agent INTEGER, user INTEGER, decision INTEGER)"
+    ),
+    "segment": (
+        "CREATE TABLE segment (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, hash BLOB NOT NULL, "
+        "frontier BLOB NOT NULL, name TEXT NOT NULL, sha256 BLOB NOT NULL, noted INTEGER NOT NULL)"
+    ),
+    "record_time": "CREATE INDEX record_time ON record (time)",
+    "record_decision": "CREATE INDEX record_decision ON record (decision)",
+    "record_agent": "CREATE INDEX record_agent ON record (agent)",
+    "record_user": "CREATE INDEX record_user ON record (user)",
+}
+_CANNOT_REACH = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
+_FAR = 2**62  # seconds, beyond which a column need not tell times apart
+
+
+def connect(path: Path, mode: str, busy_timeout: float) -> sqlite3.Connection:
+    """Open *path* for reading (``ro``) or writing (``rw``); a write waits *busy_timeout* seconds for others."""
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}",
+        uri=True,
+        timeout=busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,  # the sink's own lock serialises its users
+    )
+    try:
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if mode == "rw":
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync stops at the drive's cache
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create_log(path: Path, busy_timeout: float) -> None:
+    """Make sure that there is a log at *path*: an existing one is left as it is."""
+    if not path.parent.is_dir():
+        raise StoreError(f"There is no folder {path.parent} for the audit log {path.name}.")
+    try:  # exclusively: closing a file that SQLite has open in this process would drop SQLite's locks on it
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise StoreError(f"The audit log {path} could not be created: {error.strerror}.") from error
+    connection = connect(path, "rw", busy_timeout)
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a file that is still empty only
+        connection.execute("BEGIN IMMEDIATE")
+        (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        if things == application_id == 0:
+            log_id = os.urandom(16)
+            for sql in _SCHEMA.values():
+                connection.execute(sql)
+            connection.execute("INSERT INTO head VALUES (1, ?, 0, ?)", (log_id, genesis(log_id)))
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        else:
+            require_format(connection, path)
+        connection.execute("COMMIT")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreError(f"{path} cannot use SQLite's write-ahead log.", hint="Put it on a local disk.")
+    finally:
+        connection.close()
+
+
+def require_format(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse what is no audit log, or one of another format, with :class:`StoreError`."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+        raise StoreError(f"{path} is not an audit log.")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != _VERSION:
+        raise StoreError(
+            f"{path} is an audit log of format {version or 1}, and this version of zt_agents reads format {_VERSION}.",
+            hint="Begin a new log, and read the old one with the version that wrote it.",
+        )
+
+
+def schema_faults(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield how the schema differs from ours, a sentence each."""
+    found = dict(connection.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"))
+    for name, sql in _SCHEMA.items():
+        if name not in found:
+            yield f"{name!r} is missing from the schema."
+        elif found[name] != sql:
+            yield f"{name!r} is not defined as it was when the log was created."
+    for name in found.keys() - _SCHEMA.keys():
+        yield f"{name!r} does not belong in the schema of an audit log."
+
+
+def read_head(connection: sqlite3.Connection) -> tuple[Any, Head | None]:
+    """Return log id and head as the head row has them; the head is None where it says nothing sound."""
+    row = connection.execute("SELECT log_id, seq, hash FROM head").fetchone()
+    if row is None or not (isinstance(row[1], int) and isinstance(row[2], bytes)):
+        return None, None
+    return row[0], Head(row[1], row[2])
+
+
+def read_sealed(connection: sqlite3.Connection) -> list[Sealing]:
+    """Return what was noted, values of a wrong kind replaced by such as are never sound."""
+    found = []
+    sql = "SELECT first, last, hash, frontier, name, sha256, noted FROM segment ORDER BY first"
+    for first, last, digest, frontier, name, sha256, noted in connection.execute(sql):
+        parts = frontier if isinstance(frontier, bytes) else b"?"
+        hashes = tuple(parts[at : at + HASH_SIZE] for at in range(0, len(parts), HASH_SIZE))
+        end = Mark(
+            last if isinstance(last, int) else -1, digest if isinstance(digest, bytes) else b"", hashes
+        )
+        known = sha256 if isinstance(sha256, bytes) else b""
+        found.append(Sealing(first, end, str(name), known, noted if isinstance(noted, int) else 0))
+    return found
+
+
+def filing(said: dict[str, Any]) -> list[int | None]:
+    """Return what the columns hold for a record that says this: time, agent, user, decision."""
+    time, agent, user, decision = map(said.get, ("time", "agent", "user_id", "decision_id"))
+    return [
+        floor(time) if type(time) is float and -_FAR < time < _FAR else second(time),
+        crc32(agent.encode()) >> 1 if isinstance(agent, str) else None,  # 31 bits take 4 bytes, 32 take 6
+        crc32(user.encode()) >> 1 if isinstance(user, str) else None,
+        crc32(decision.encode()) >> 1 if isinstance(decision, str) else None,
+    ]
+
+
+def checksum(text: str | None) -> int | None:
+    """Return what a column holds for *text*."""
+    return None if text is None else crc32(text.encode()) >> 1
+
+
+def second(time: object) -> int | None:
+    """Return what the column of times holds for *time*: whole seconds, or None where it is no time."""
+    if isinstance(time, bool) or not isinstance(time, int | float) or not -inf < time < inf:
+        return None
+    return floor(max(-_FAR, min(time, _FAR)))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Translate SQLite's errors: out of reach is a StoreError, damaged is an AuditIntegrityError."""
+    try:
+        yield
+    except UnicodeDecodeError as error:  # raised for SQLite's own message, where that quotes a damaged schema
+        raise AuditIntegrityError(f"The audit log {path} is damaged.") from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in _CANNOT_REACH:
+            raise StoreError(f"The audit log {path} could not be opened: {error}.") from error
+        raise AuditIntegrityError(f"The audit log {path} is damaged: {error}.") from error
