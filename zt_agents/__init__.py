@@ -10,7 +10,7 @@
         agent.invoke({"messages": [("user", prompt)]})
 """
 
-from zt_agents.approvals import Answer, ApprovalRequest, Channel, TerminalChannel
+from zt_agents.approvals import Answer, ApprovalRequest, Channel, StoreChannel, TerminalChannel
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall
 from zt_agents.errors import (
@@ -48,6 +48,7 @@ __all__ = [
     "Reason",
     "ReasonCode",
     "Session",
+    "StoreChannel",
     "TerminalChannel",
     "Tier",
     "ToolCall",

@@ -1,7 +1,7 @@
 """The composition root: from a policy file to the parts of a guard.
 
 Beside the policy file ``zt-agents.yaml`` lie ``zt-agents.lock.json`` (the tools as they were accepted) and, unless the
-policy says otherwise, the audit log with ``<log>.key``, which keys the hashes of arguments.
+policy says otherwise, the audit log with ``<log>.key``, which keys the hashes of arguments, and the store of approvals.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity import SigningKey, TokenIssuer
+from zt_agents.identity import ApprovalSigner, SigningKey, TokenIssuer
 from zt_agents.policy import load_policy
+from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.telemetry import Meters, Tracing, export_from_environment
 
@@ -36,6 +37,7 @@ def parts_from_file(
     path: Path,
     *,
     audit_path: Path | None = None,
+    approvals_path: Path | None = None,
     signing_key: SigningKey | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
@@ -44,24 +46,34 @@ def parts_from_file(
     lock = ToolLock.read(lock_path(path))
     policy = load_policy(path, parameters=lock.parameters)
     log = audit_path or policy.audit_path
-    issuer = TokenIssuer(
-        issuer=f"spiffe://{policy.trust_domain}/zt-agents",
-        audience=f"spiffe://{policy.trust_domain}/zt-agents/guard",
-        key=signing_key or SigningKey.generate(),
-    )
+    if approvals_path is None:  # who moves the log moves what lies beside it
+        approvals_path = log.with_name(policy.approvals_path.name) if audit_path else policy.approvals_path
+    name, key = _issuer(policy.trust_domain), signing_key or SigningKey.generate()
     if tracer_provider is None:
         export_from_environment()
     show_users = os.environ.get("ZT_AGENTS_TRACE_USER_IDS", "true").lower() not in {"false", "0", "no", "off"}
-    key = hash_key(log.with_name(f"{log.name}.key"))
+    hashes = hash_key(log.with_name(f"{log.name}.key"))
     return {
         "policy": policy,
         "catalog": Catalog(policy.tools, lock),
-        "issuer": issuer,
+        "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
+        "approvals": SqliteApprovalStore(approvals_path),
+        "signer": approval_signer(policy.trust_domain, key),
         "audit": AuditLog(SqliteAuditSink(log)),
-        "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(key)),
+        "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),
         "meters": Meters(meter_provider),
-        "hash_key": key,
+        "hash_key": hashes,
     }
+
+
+def _issuer(trust_domain: str) -> str:
+    return f"spiffe://{trust_domain}/zt-agents"
+
+
+def approval_signer(trust_domain: str, key: SigningKey) -> ApprovalSigner:
+    """Return what signs answers and grants in *trust_domain*, in every process that has the signing *key*."""
+    name = _issuer(trust_domain)
+    return ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key)
 
 
 def hash_key(path: Path) -> bytes:

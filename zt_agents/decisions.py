@@ -123,6 +123,17 @@ _MODEL_TEXT: dict[ReasonCode, str] = {
 _MODEL_DEFAULT = "You are not permitted to make this call."
 
 
+class ApprovalTerms(NamedTuple):
+    """Who has to say yes, as one rule or the whole policy has it."""
+
+    approvers: tuple[str, ...] = ("anyone",)
+    """``anyone``, ``owner``, ``session-user``, ``user:ID``, ``group:NAME``; being one of them is enough."""
+    quorum: int = 1
+    """How many different people have to say yes."""
+    timeout: int = 120
+    """Seconds that they have."""
+
+
 class Decision(NamedTuple):
     """The answer, complete: enough to enforce, to explain and to record."""
 
@@ -137,6 +148,8 @@ class Decision(NamedTuple):
     """Hash over the policy that decided."""
     approval_id: str | None = None
     approved_by: str | None = None
+    terms: tuple[ApprovalTerms, ...] = ()
+    """What a held call needs: all of these."""
 
     @property
     def allowed(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
 from zt_agents.catalog.specs import ToolSpec
-from zt_agents.decisions import Decision, ToolCall
+from zt_agents.decisions import Decision, Outcome, ToolCall
 from zt_agents.invocation import GuardedTool
 from zt_agents.session import Session
 from zt_agents.telemetry import CallSpan, Tracing
@@ -18,6 +18,9 @@ from zt_agents.telemetry import attributes as names
 
 if TYPE_CHECKING:
     from zt_agents.policy import Policy
+
+
+_APPROVAL_STATUS = {Outcome.ALLOW: "approved", Outcome.DENY: "denied", Outcome.REQUIRE_APPROVAL: "pending"}
 
 
 def tool_attributes(name: str, fingerprint: str, spec: ToolSpec | None) -> Mapping[str, Any]:
@@ -102,7 +105,7 @@ def decision_attributes(decision: Decision) -> dict[str, Any]:
         attributes[names.RULE_ID] = attributes[names.SECURITY_RULE_NAME] = rule
     if decision.approval_id:
         attributes[names.APPROVAL_ID] = decision.approval_id
-        attributes[names.APPROVAL_STATUS] = "approved" if decision.allowed else "denied"
+        attributes[names.APPROVAL_STATUS] = _APPROVAL_STATUS[decision.outcome]
     return attributes
 
 

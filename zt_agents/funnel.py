@@ -16,10 +16,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode
-from zt_agents.approvals import Answer, ApprovalRequest, request_approval
+from zt_agents.approval_desk import Ruling
+from zt_agents.approvals import ApprovalRequest, request_approval
 from zt_agents.audit.records import AuditRecord, BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
@@ -70,6 +72,7 @@ class Permit:
         "_body_started",
         "_call_id",
         "_encoded",
+        "_grant",
         "_guard",
         "_invocation",
         "_key",
@@ -106,6 +109,8 @@ class Permit:
         self._encoded = b""
         self._args_hash = ""
         self._key: CallKey | None = None
+        self._grant: ApprovalRequest | None = None
+        """The request whose grant this call has used."""
         self._open = False
         """The body is running, or is a stream that has not ended."""
         self._waited = False
@@ -147,8 +152,14 @@ class Permit:
                 earlier = self._claim()
             if earlier is None and self.decision.outcome is Outcome.REQUIRE_APPROVAL:
                 timeout = self._guard.policy.approval_timeout
-                self.request = request_approval(self.call, self.decision, timeout=timeout)
+                request = request_approval(self.call, self.decision, timeout=timeout)
+                # Keyed, because it goes into records and spans: who guesses arguments cannot check the guess.
+                request_id = self._guard.keyed_hash(request.binding_hash.encode())[:32]
+                self.decision = self.decision._replace(approval_id=request_id)
                 self._open_span()
+                span = self._span
+                assert span is not None
+                self.request = replace(request, id=request_id, trace_id=span.trace_id, span_id=span.span_id)
                 self._append_decision()
         except Replayed:
             raise
@@ -298,19 +309,26 @@ class Permit:
         finally:
             self._span.detach()
 
-    def answered(self, answer: Answer | None, failure: Exception | None = None) -> None:
-        """Take the human's answer, and decide again: policy, revocation and status may have changed meanwhile.
+    def suspended(self) -> None:
+        """Record that the framework has paused before the body could begin: it will make the call again."""
+        self._release()
+        self._body_started = time.perf_counter_ns()
+        self._observe(BodyStatus.SUSPENDED)
+
+    def answered(self, ruling: Ruling) -> None:
+        """Take the ruling, and decide again: policy, revocation and status may have changed meanwhile.
 
         Raises:
             AccessDeniedError: not approved, or no longer allowed.
         """
-        request = self.request
-        assert request is not None
+        request, refusal = ruling.request, ruling.refusal
+        asked_in = (request.trace_id, request.span_id)
         try:
-            refusal = self._not_approved(request, answer, failure)
-            if self._guard.has_channel:
-                self._guard.meters.waited(self._asked, self._status(request, answer, failure))
-            if refusal is None and answer is not None:
+            if self._guard.desk.channel is not None:
+                self._guard.meters.waited(self._asked, str(ruling.state))
+            if self._span is not None and asked_in != (self._span.trace_id, self._span.span_id):
+                self._span.link(*asked_in)
+            if refusal is None:
                 identity = self._identify(self._guard.clock())[1]
                 seen = self.session.label if self.session is not None else self.call.label
                 again = self._answer(self.call._replace(time=self._guard.clock(), label=seen))
@@ -319,43 +337,19 @@ class Permit:
                     refusal = identity
                 elif again.outcome is Outcome.DENY:
                     refusal = again.reasons[0]._replace(text=f"No longer allowed. {again.reasons[0].text}")
+                elif not set(again.terms) <= set(request.terms):
+                    refusal = Reason(ReasonCode.NOT_APPROVED, "The policy now asks for other approvers.")
         except Exception as error:  # noqa: BLE001 - see decide()
             self.fault(error)
-        decision = self.decision._replace(approval_id=request.id, approved_by=answer.approver if answer else None)
-        if refusal is not None:
-            self.decision = decision._replace(outcome=Outcome.DENY, reasons=(refusal, *decision.reasons))
-            self._deny()
-        else:
-            assert answer is not None
-            approved = Reason(ReasonCode.APPROVED, f"Approved by {answer.approver}.")
-            self.decision = decision._replace(outcome=Outcome.ALLOW, reasons=(approved, *decision.reasons))
+        by = ", ".join(ruling.approvers)
+        self.decision = self.decision._replace(approval_id=request.id, approved_by=by or None)
         self.request = None
-
-    def _not_approved(
-        self, request: ApprovalRequest, answer: Answer | None, failure: Exception | None
-    ) -> Reason | None:
-        if not self._guard.has_channel:
-            return Reason(ReasonCode.NO_CHANNEL, "A human must approve it and no approval channel is configured.")
-        if failure is not None:
-            return Reason(ReasonCode.NOT_APPROVED, f"Asking for approval failed ({type(failure).__name__}).")
-        if answer is None:
-            return Reason(ReasonCode.NOT_APPROVED, "Nobody answered the request for approval.")
-        if self._guard.clock() >= request.expires_at:
-            return Reason(ReasonCode.NOT_APPROVED, "The answer came after the request had expired.")
-        if answer.binding_hash != request.binding_hash:
-            return Reason(ReasonCode.NOT_APPROVED, "The answer was given for another call.")
-        if answer.approved is not True:
-            return Reason(ReasonCode.NOT_APPROVED, f"{answer.approver} did not approve it.")
-        return None
-
-    def _status(self, request: ApprovalRequest, answer: Answer | None, failure: Exception | None) -> str:
-        if answer is None:
-            return "failed" if failure is not None and not isinstance(failure, TimeoutError) else "expired"
-        if self._guard.clock() >= request.expires_at:
-            return "expired"
-        if answer.binding_hash != request.binding_hash:
-            return "failed"
-        return "approved" if answer.approved is True else "denied"
+        if refusal is not None:
+            self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
+            self._deny()
+        approved = Reason(ReasonCode.APPROVED, f"Approved by {by}.")
+        self.decision = self.decision._replace(outcome=Outcome.ALLOW, reasons=(approved, *self.decision.reasons))
+        self._grant = request
 
     # -- record ---------------------------------------------------------------------------------------------------
 
@@ -456,6 +450,8 @@ class Permit:
         """Record that the body raised."""
         if self.tool.suspends(error):
             self._release()
+            if self._grant is not None:
+                self._guard.desk.release(self._grant)
             self._observe(BodyStatus.SUSPENDED)
             return
         if self._key is not None and self.session is not None:

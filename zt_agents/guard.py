@@ -12,7 +12,6 @@ What happens to a call is in ``funnel``; here is what it is made of, and the two
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Self
 from zt_agents._internal.adapters import adapter_for, adapter_module
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.clock import Clock, system_clock
-from zt_agents.approvals import Answer, ApprovalRequest, Channel
+from zt_agents.approval_desk import ApprovalDesk
+from zt_agents.approvals import ApprovalStore, Channel
 from zt_agents.audit import AuditLog
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
@@ -30,7 +30,7 @@ from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
-from zt_agents.identity import AgentRegistry, SigningKey, TokenIssuer, User
+from zt_agents.identity import AgentRegistry, ApprovalSigner, SigningKey, TokenIssuer, User
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
@@ -66,6 +66,8 @@ class Guard:
         issuer: TokenIssuer,
         audit: AuditLog,
         tracing: Tracing,
+        approvals: ApprovalStore,
+        signer: ApprovalSigner,
         hash_key: bytes,
         channel: Channel | None = None,
         clock: Clock = system_clock,
@@ -81,7 +83,9 @@ class Guard:
         self.keyed_hash = KeyedHash(hash_key)
         """Hashes arguments for logs and spans."""
         self.clock = clock
-        self._channel = channel
+        self.desk = ApprovalDesk(
+            store=approvals, signer=signer, channel=channel, clock=clock, retention=policy.approval_retention
+        )
         self._sessions: dict[str, Session] = {}
         """By id, until they end: what a session has seen and done must not depend on who holds on to it."""
         self._purge_at = _PURGED
@@ -93,6 +97,7 @@ class Guard:
         path: str | Path,
         *,
         audit_path: str | Path | None = None,
+        approvals_path: str | Path | None = None,
         signing_key: SigningKey | None = None,
         channel: Channel | None = None,
         tracer_provider: TracerProvider | None = None,
@@ -104,6 +109,8 @@ class Guard:
         Args:
             path: the policy file.
             audit_path: the audit log; the policy's by default.
+            approvals_path: the store of approvals; the policy's by default, or beside *audit_path*. Processes that
+                resume each other's calls share it.
             signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
                 is made, and tokens are good in this process alone.
             channel: how a human is asked; None denies every call that needs one.
@@ -120,6 +127,7 @@ class Guard:
         parts = adapter_module("zt_agents.config").parts_from_file(
             Path(path),
             audit_path=Path(audit_path) if audit_path else None,
+            approvals_path=Path(approvals_path) if approvals_path else None,
             signing_key=signing_key,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
@@ -261,8 +269,8 @@ class Guard:
             permit.decide()
             if permit.request is not None:
                 with permit.asking():
-                    answer, failure = self._ask(permit.request)
-                permit.answered(answer, failure)
+                    ruling = self.desk.ask(permit.request, permit.tool.suspends)
+                permit.answered(ruling)
             permit.record()
             if permit.receipt is not None:
                 self._settle(permit, permit.receipt.wait)
@@ -272,8 +280,11 @@ class Guard:
         except AccessDeniedError:
             permit.pause()
             raise
-        except Exception as error:  # noqa: BLE001 - fails closed: whatever broke, the body has not run
+        except Exception as error:
             permit.pause()
+            if permit.request is not None and permit.tool.suspends(error):
+                permit.suspended()
+                raise
             permit.fault(error)
         except BaseException as error:
             permit.pause()
@@ -295,8 +306,8 @@ class Guard:
             permit.decide()
             if permit.request is not None:
                 with permit.asking():
-                    answer, failure = await self._aask(permit.request)
-                permit.answered(answer, failure)
+                    ruling = await self.desk.aask(permit.request, permit.tool.suspends)
+                permit.answered(ruling)
             permit.record()
             if permit.receipt is not None:
                 await self._asettle(permit, permit.receipt.await_durable)
@@ -306,8 +317,11 @@ class Guard:
         except AccessDeniedError:
             permit.pause()
             raise
-        except Exception as error:  # noqa: BLE001 - see run()
+        except Exception as error:
             permit.pause()
+            if permit.request is not None and permit.tool.suspends(error):
+                permit.suspended()
+                raise
             permit.fault(error)
         except BaseException as error:
             permit.pause()
@@ -321,28 +335,6 @@ class Guard:
             raise
         permit.pause()
         return conclude(permit, result)
-
-    @property
-    def has_channel(self) -> bool:
-        """Whether a human can be asked."""
-        return self._channel is not None
-
-    def _ask(self, request: ApprovalRequest) -> tuple[Answer | None, Exception | None]:
-        if self._channel is None:
-            return None, None
-        try:
-            return self._channel.ask(request), None
-        except Exception as error:  # noqa: BLE001 - a channel may fail in any way; each one means "not approved"
-            return None, error
-
-    async def _aask(self, request: ApprovalRequest) -> tuple[Answer | None, Exception | None]:
-        if self._channel is None:
-            return None, None
-        try:
-            async with asyncio.timeout(max(0.0, request.expires_at - self.clock())):
-                return await self._channel.aask(request), None
-        except Exception as error:  # noqa: BLE001 - see _ask()
-            return None, error
 
     @staticmethod
     def _settle(permit: Permit, wait: Callable[[float], int]) -> None:
@@ -359,6 +351,23 @@ class Guard:
         except AuditError as error:
             permit.unrecorded(error)
         permit.durable(seq)
+
+    # -- approvals ------------------------------------------------------------------------------------------------
+
+    def answer(self, asked: Mapping[str, Any], response: Mapping[str, Any], *, approver: User | str) -> dict[str, Any]:
+        """Return *response*, signed: who gave it, and to which question. Resume a graph with it.
+
+        Args:
+            asked: the question, which is the value of the graph's interrupt.
+            response: LangChain's response to it: ``{"decisions": [{"type": "approve"}]}``, or ``"reject"``.
+            approver: who gave it, authenticated by the application. Their groups count where the policy names groups.
+
+        Raises:
+            ValueError: *asked* is not the question as it was asked by a guard that shares the store; or *approver* is a
+                word of the policy.
+            StoreError: the store cannot be used.
+        """
+        return self.desk.signed(asked, response, approver if isinstance(approver, User) else User(approver))
 
     # -- evidence -------------------------------------------------------------------------------------------------
 

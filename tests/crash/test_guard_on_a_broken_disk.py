@@ -115,7 +115,14 @@ class Governed:
         self.tools = Tools()
         self.path = place / "audit.db"
         self.channel = AnsweringChannel(approve=True)
-        self.world = World(folder, text, list(self.tools.all.values()), self.channel, audit_path=self.path)
+        self.world = World(
+            folder,
+            text,
+            list(self.tools.all.values()),
+            self.channel,
+            audit_path=self.path,
+            approvals_path=folder / "approvals.db",  # what breaks here is the log alone
+        )
         self.world.guard.protect(list(self.tools.all.values()))
         self.asynchronous = asynchronous
 

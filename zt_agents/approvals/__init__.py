@@ -1,14 +1,39 @@
-"""Asking a human: requests bound to one call, answers, and the channels that carry them."""
+"""Asking a human: requests bound to one call, answers, who may give them, and the channels that carry them."""
 
-from zt_agents.approvals.channels import Channel, TerminalChannel, approval_panel
-from zt_agents.approvals.requests import Answer, ApprovalRequest, binding_hash, request_approval
+from zt_agents.approvals.channels import Channel, Desk, DurableChannel, TerminalChannel, approval_panel
+from zt_agents.approvals.requests import (
+    SESSION_USER,
+    Answer,
+    ApprovalRequest,
+    ApprovalState,
+    Edit,
+    binding_hash,
+    request_approval,
+)
+from zt_agents.approvals.rulings import objection, person, ruling
+from zt_agents.approvals.store import ApprovalStore, StoredApproval
+from zt_agents.approvals.waiting import StoreChannel
+from zt_agents.approvals.written import read_request, write_request
 
 __all__ = [
+    "SESSION_USER",
     "Answer",
     "ApprovalRequest",
+    "ApprovalState",
+    "ApprovalStore",
     "Channel",
+    "Desk",
+    "DurableChannel",
+    "Edit",
+    "StoreChannel",
+    "StoredApproval",
     "TerminalChannel",
     "approval_panel",
     "binding_hash",
+    "objection",
+    "person",
+    "read_request",
     "request_approval",
+    "ruling",
+    "write_request",
 ]

@@ -16,7 +16,7 @@ import re
 import select
 import sys
 import threading
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.panel import Panel
@@ -24,7 +24,9 @@ from rich.table import Table
 from rich.text import Text
 
 from zt_agents._internal.display import visible
-from zt_agents.approvals.requests import Answer, ApprovalRequest
+from zt_agents.approvals.requests import Answer, ApprovalRequest, ApprovalState
+from zt_agents.approvals.store import ApprovalStore
+from zt_agents.identity.attestations import ApprovalSigner
 
 _HEAD, _TAIL = 1500, 500
 """Characters of a value that a panel shows: its beginning and its end."""
@@ -33,6 +35,22 @@ _LABEL_WIDTH = 24
 _GAP = re.compile(" {4,}")
 _terminal = threading.Lock()
 """A process has one terminal."""
+
+
+class Desk(Protocol):
+    """What a durable channel may use of the guard."""
+
+    @property
+    def store(self) -> ApprovalStore: ...
+
+    @property
+    def signer(self) -> ApprovalSigner: ...
+
+    def file(self, answer: Answer) -> str | None:
+        """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
+
+    def look(self, request_id: str) -> ApprovalState:
+        """Return where a request stands by its answers and the time; one that is unknown has failed."""
 
 
 class Channel(Protocol):
@@ -44,6 +62,21 @@ class Channel(Protocol):
     def ask(self, request: ApprovalRequest) -> Answer | None: ...
 
     async def aask(self, request: ApprovalRequest) -> Answer | None: ...
+
+
+@runtime_checkable
+class DurableChannel(Channel, Protocol):
+    """A channel whose question outlives the process that asks it.
+
+    It may raise its framework's way to pause a program; the call then waits in the store and is made again later. It
+    files answers itself, which may be about other requests too, and returns none when the request is settled.
+    """
+
+    def bind(self, desk: Desk) -> None:
+        """Told by the guard, once, where requests are kept and answers are filed."""
+
+    def again(self, request: ApprovalRequest) -> None:
+        """Told that a call is made again whose request is settled, so that it need not be asked."""
 
 
 class TerminalChannel:
@@ -70,7 +103,7 @@ class TerminalChannel:
         return Answer(
             binding_hash=request.binding_hash,
             approved=reply.strip().lower() in {"y", "yes"},
-            approver=f"os:{_login()}",
+            approver=f"os:{login()}",
         )
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
@@ -144,7 +177,7 @@ def _read_line(timeout: float) -> str:
     return sys.stdin.readline()
 
 
-def _login() -> str:
+def login() -> str:
     """Return the name of the user this process runs as; the environment has no say in it where that can be helped."""
     if sys.platform == "win32":
         return getpass.getuser()

@@ -8,10 +8,29 @@ from __future__ import annotations
 
 import base64
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 from zt_agents._internal.canonical import digest, encode
-from zt_agents.decisions import Decision, ToolCall
+from zt_agents.decisions import ApprovalTerms, Decision, ToolCall
+
+SESSION_USER = "session-user"
+"""Stands for whoever holds the session, where nobody vouches for who they are."""
+
+
+class ApprovalState(StrEnum):
+    """Where a request stands. It changes once, from pending to one of the others."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    """Withdrawn by whoever asked."""
+    FAILED = "failed"
+    """Nobody could be asked, or nobody who may answer did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +44,25 @@ class ApprovalRequest:
     decision: Decision
     expires_at: float
     """Seconds since the epoch; an answer counts strictly before it."""
+    terms: tuple[ApprovalTerms, ...] = (ApprovalTerms(),)
+    """Who has to say yes: all of these must be met."""
+    trace_id: str = ""
+    """The trace in which it was asked: 32 hex digits, or an empty string."""
+    span_id: str = ""
+    """The span of the call that asked: 16 hex digits, or an empty string."""
+    nonce: str = ""
+    """Part of the binding of a call without an id, so that no two such calls are one."""
+    signer: str = ""
+    """Thumbprint of the key by which its answers are signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Other arguments that an approver wants: another call of the same tool, which is decided afresh."""
+
+    arguments: Mapping[str, Any]
+    proof: str = ""
+    """The approver's signed yes to that other call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +74,12 @@ class Answer:
     approver: str
     """Who answered, as the channel knows them."""
     comment: str = ""
+    groups: tuple[str, ...] = ()
+    """Groups of the approver, as the channel knows them."""
+    proof: str = ""
+    """The answer as a signed token, where it has one already."""
+    edit: Edit | None = None
+    """What to call instead; only with a no."""
 
     def __post_init__(self) -> None:
         if type(self.approved) is not bool:
@@ -45,17 +89,26 @@ class Answer:
 
 
 def request_approval(call: ToolCall, decision: Decision, *, timeout: float) -> ApprovalRequest:
-    """Return the request for *call*, which expires *timeout* seconds after the question was asked."""
+    """Return the request for *call*, which expires *timeout* seconds after the question was asked.
+
+    The terms of the decision may set an earlier end. A call with an id is the same call whenever it is made again, also
+    in another process; one without an id is never another one's.
+    """
+    terms = decision.terms or (ApprovalTerms(timeout=int(timeout)),)
+    request_id = uuid.uuid4().hex
+    nonce = "" if call.call_id else request_id
     return ApprovalRequest(
-        id=uuid.uuid4().hex,
-        binding_hash=binding_hash(call),
+        id=request_id,
+        binding_hash=binding_hash(call, nonce=nonce),
         call=call,
         decision=decision,
-        expires_at=call.time + timeout,
+        expires_at=call.time + min(timeout, *(each.timeout for each in terms)),
+        terms=terms,
+        nonce=nonce,
     )
 
 
-def binding_hash(call: ToolCall) -> str:
+def binding_hash(call: ToolCall, *, nonce: str = "") -> str:
     """Return base64url(SHA-256(JCS({subject, resource, action, context}))).
 
     The shape of the AuthZEN Access Request and Approval draft: canonical arguments in ``action.properties``.
@@ -63,14 +116,15 @@ def binding_hash(call: ToolCall) -> str:
     Raises:
         ArgumentsError: the arguments have no canonical encoding.
     """
+    context = {
+        "agent": call.agent.id if call.agent else "",
+        "session": call.session_id,
+        "call_id": call.call_id,
+    }
     bound = {
         "subject": {"type": "user", "id": call.user.id if call.user else ""},
         "resource": {"type": call.spec.system if call.spec else "", "id": call.resource},
         "action": {"name": call.tool, "properties": dict(call.arguments)},
-        "context": {
-            "agent": call.agent.id if call.agent else "",
-            "session": call.session_id,
-            "call_id": call.call_id,
-        },
+        "context": context | ({"nonce": nonce} if nonce else {}),
     }
     return base64.urlsafe_b64encode(digest(encode(bound))).rstrip(b"=").decode()

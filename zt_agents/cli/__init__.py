@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from zt_agents.cli import proofs as _proofs  # noqa: F401 - its commands join those of audit
 from zt_agents.cli import segments as _segments  # noqa: F401 - likewise
+from zt_agents.cli.approvals import approvals_app
 from zt_agents.cli.audit import audit_app
 from zt_agents.cli.check import check
 from zt_agents.cli.demo import demo
@@ -77,6 +78,7 @@ app.command()(explain)
 audit_app.command()(timeline)
 audit_app.command()(export)
 app.add_typer(audit_app, name="audit")
+app.add_typer(approvals_app, name="approvals")
 
 
 def main() -> None:

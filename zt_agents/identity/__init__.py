@@ -1,5 +1,6 @@
 """Who asks, for whom: principals, keys, tokens, and the registry of agents."""
 
+from zt_agents.identity.attestations import AnswerClaims, ApprovalSigner, GrantClaims
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.principals import Agent, AgentStatus, User, parse_spiffe_id
 from zt_agents.identity.registry import AgentRegistry
@@ -9,6 +10,9 @@ __all__ = [
     "Agent",
     "AgentRegistry",
     "AgentStatus",
+    "AnswerClaims",
+    "ApprovalSigner",
+    "GrantClaims",
     "SessionClaims",
     "SigningKey",
     "TokenIssuer",

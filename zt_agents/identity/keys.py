@@ -14,10 +14,13 @@ import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from zt_agents.errors import ConfigurationError
 
 ALGORITHM = "ES256"
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class SigningKey:
@@ -61,6 +64,14 @@ class SigningKey:
         )
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(pem)
+
+    def derived(self, purpose: str) -> SigningKey:
+        """Return the key for another *purpose*: the same wherever this key is known, and no way back to it."""
+        secret = self._private.private_numbers().private_value.to_bytes(32, "big")
+        # 16 bytes more than the order of the curve has make the remainder uniform (FIPS 186-5, A.2.1).
+        stretched = HKDF(SHA256(), 48, salt=None, info=b"zt_agents " + purpose.encode()).derive(secret)
+        scalar = int.from_bytes(stretched, "big") % (_P256_ORDER - 1) + 1
+        return SigningKey(ec.derive_private_key(scalar, ec.SECP256R1()))
 
     @property
     def private(self) -> ec.EllipticCurvePrivateKey:

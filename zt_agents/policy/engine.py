@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from zt_agents.catalog.specs import Tier, ToolSpec
-from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
+from zt_agents.decisions import ApprovalTerms, Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
 from zt_agents.identity.principals import Agent, AgentStatus
 from zt_agents.policy.conditions import Condition
 
@@ -42,18 +42,21 @@ class Rule:
     when: str = ""
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     """The condition compiled for each tool; empty for a rule without one."""
+    terms: ApprovalTerms | None = None
+    """Who approves what this rule holds; None is as for every approval."""
 
 
 class _Entry:
     """A rule as it stands for one tool, with all that can be prepared."""
 
-    __slots__ = ("condition", "raises", "reason", "rule", "strength")
+    __slots__ = ("asks", "condition", "raises", "reason", "rule", "strength")
 
     def __init__(self, rule: Rule, tool: str) -> None:
         self.rule = rule
         self.condition = rule.conditions[tool] if rule.when else None
         self.strength = _STRENGTH[rule.outcome]
         self.raises = rule.raise_tier.rank
+        self.asks = rule.terms is not None and rule.outcome is Outcome.REQUIRE_APPROVAL
         self.reason = Reason(ReasonCode.RULE, rule.reason or "A rule allows this call.", rule.id)
 
     @property
@@ -87,10 +90,12 @@ class PolicyEngine:
         agents: Mapping[str, Agent],
         tools: Mapping[str, ToolSpec],
         rules: Iterable[Rule],
+        terms: ApprovalTerms | None = None,
     ) -> None:
         self.policy_id = policy_id
         self.policy_version = policy_version
         self.rules = tuple(rules)
+        self._terms = terms or ApprovalTerms()
         self._agents = dict(agents)
         self._tools = {name: (spec, spec.tier.rank) for name, spec in tools.items()}
         index: dict[str, dict[str, list[_Entry]]] = {}
@@ -129,8 +134,12 @@ class PolicyEngine:
         decided = 0
         decisive: Reason | None = None
         faults: tuple[Reason, ...] = ()
-        for entry in entries:  # strongest first: once decided, a rule matters only if it raises the tier
-            if decided and entry.raises <= rank:
+        others: tuple[Reason, ...] = ()
+        terms: tuple[ApprovalTerms, ...] = ()
+        # Strongest first: once decided, a rule matters only if it raises the tier or asks more people.
+        for entry in entries:
+            asks = entry.asks and decided < 3
+            if decided and entry.raises <= rank and not asks:
                 continue
             holds = entry.condition is None or entry.condition.evaluate(call)
             if holds is False:
@@ -139,9 +148,14 @@ class PolicyEngine:
                 rank = entry.raises
             if holds is None and entry.strength == 1:
                 faults += (entry.fault,)
-            elif not decided:
-                decided = entry.strength
-                decisive = entry.reason if holds else entry.fault
+            else:
+                if not decided:
+                    decided = entry.strength
+                    decisive = entry.reason if holds else entry.fault
+                elif asks:
+                    others += (entry.reason if holds else entry.fault,)
+                if entry.strength == 2 and decided == 2:
+                    terms += (entry.rule.terms or self._terms,)
 
         tier = _TIERS[rank]
         if decisive is None:
@@ -149,14 +163,23 @@ class PolicyEngine:
         if decided == 3:
             return self._answer(Outcome.DENY, tool, tier, (decisive,))
         if decided == 2:
-            return self._answer(Outcome.REQUIRE_APPROVAL, tool, tier, (decisive,))
+            return self._answer(Outcome.REQUIRE_APPROVAL, tool, tier, (decisive, *others), tuple(dict.fromkeys(terms)))
         if rank == _HIGH:
-            return self._answer(Outcome.REQUIRE_APPROVAL, tool, tier, (_HIGH_TIER, decisive))
+            reasons = (_HIGH_TIER, decisive)
+            return self._answer(Outcome.REQUIRE_APPROVAL, tool, tier, reasons, (self._terms,))
         return self._answer(Outcome.ALLOW, tool, tier, (decisive,))
 
-    def _answer(self, outcome: Outcome, tool: str, tier: Tier, reasons: tuple[Reason, ...]) -> Decision:
+    def _answer(
+        self,
+        outcome: Outcome,
+        tool: str,
+        tier: Tier,
+        reasons: tuple[Reason, ...],
+        terms: tuple[ApprovalTerms, ...] = (),
+    ) -> Decision:
+        version = self.policy_version
         return Decision(
-            new_decision_id(), outcome, tool, tier, reasons, (), self.policy_id, self.policy_version
+            new_decision_id(), outcome, tool, tier, reasons, (), self.policy_id, version, terms=terms
         )
 
 

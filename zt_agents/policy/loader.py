@@ -25,6 +25,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import Outcome
 from zt_agents.identity.principals import Agent, AgentStatus, parse_spiffe_id
+from zt_agents.policy.approvers import approval_terms, check_quorum
 from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
 from zt_agents.policy.engine import PolicyEngine, Rule
@@ -52,6 +53,9 @@ class Policy:
     """Seconds."""
     approval_timeout: int
     """Seconds."""
+    approval_retention: int
+    """Seconds for which arguments are kept after an approval was decided."""
+    approvals_path: Path
     audit_path: Path
     agents: Mapping[str, Agent]
     tools: Mapping[str, ToolSpec]
@@ -87,10 +91,12 @@ def _policy(
     compiler = ConditionCompiler(parameters)
     agents = _agents(part, document, findings)
     tools = _tools(part, compiler, findings)
+    check_quorum(("approvals", "quorum"), terms := approval_terms(part.file.approvals), findings)
     rules = build_rules(part, agents, tools, compiler, findings)
     findings.raise_if_any()
 
     file = part.file
+    longest = max([terms.timeout, *(rule.terms.timeout for rule in rules if rule.terms)])
     version = _fingerprint(document.data, {tool: parameters[tool] for tool in tools if tool in parameters})
     return Policy(
         id=policy_id,
@@ -99,12 +105,14 @@ def _policy(
         environment=file.environment,
         sources=tuple(file.sources),
         session_ttl=seconds(file.session.ttl),
-        approval_timeout=seconds(file.approvals.timeout),
+        approval_timeout=longest,
+        approval_retention=seconds(file.approvals.retention),
+        approvals_path=folder / file.approvals.path,
         audit_path=folder / file.audit.path,
         agents=MappingProxyType(agents),
         tools=MappingProxyType(tools),
         engine=PolicyEngine(
-            policy_id=policy_id, policy_version=version, agents=agents, tools=tools, rules=rules
+            policy_id=policy_id, policy_version=version, agents=agents, tools=tools, rules=rules, terms=terms
         ),
         warnings=tuple(_warnings(agents, tools, rules)),
     )

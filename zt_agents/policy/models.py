@@ -28,6 +28,7 @@ _RULE_ID = r"^[a-z0-9-]{1,128}$"
 _TOOL_PATTERN = r"^[A-Za-z0-9_.:/*?!\[\]-]{1,128}$"
 _TRUST_DOMAIN = r"^[a-z0-9._-]{1,255}$"
 _SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
+_APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
@@ -39,6 +40,7 @@ RULES_OF_SPELLING = {
     _TOOL_PATTERN: "a tool pattern is made of the characters of tool names, '*', '?' and '[...]'",
     _TRUST_DOMAIN: "a trust domain is 1 to 255 of a-z, 0-9, '.', '_' and '-'",
     _SOURCE: "a source is written MODULE:ATTRIBUTE, such as my_app.tools:TOOLS",
+    _APPROVER: "an approver is anyone, owner, session-user, user:ID or group:NAME",
     _DURATION: "a duration is written 30s, 15m or 1h",
     ANY_TEXT: "text is needed here",
 }
@@ -86,6 +88,7 @@ Duration = Annotated[
     AfterValidator(_at_most_an_hour),
     BeforeValidator(_written_as_duration),
 ]
+Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
@@ -100,11 +103,26 @@ class SessionSection(_Section):
     """How long a session lasts: 30s, 15m; at most 1h."""
 
 
-class ApprovalsSection(_Section):
+class RuleApprovals(_Section):
+    """Who approves what one rule holds; what is not said here is as for every approval."""
+
+    approvers: Annotated[list[Approver], Field(min_length=1)] = ["anyone"]
+    """Who may say yes: user:ID, group:NAME, owner (of the agent), anyone (whom the channel can name).
+
+    The user on whose behalf the agent acts never may, unless session-user is in the list."""
+    quorum: Annotated[int, Field(ge=1, le=20)] = 1
+    """How many different people have to say yes. One no is final."""
+    timeout: Duration = "2m"
+    """How long they have; no answer means no. At most 1h."""
+
+
+class ApprovalsSection(RuleApprovals):
     """What holds for every approval."""
 
-    timeout: Duration = "2m"
-    """How long a human has to answer; no answer means no. At most 1h."""
+    retention: Duration = "1h"
+    """How long arguments and answers are kept after a decision. At most 1h."""
+    path: Text = "zt-agents-approvals.db"
+    """The store of approvals, relative to the folder of the policy file."""
 
 
 class AuditSection(_Section):
@@ -171,6 +189,8 @@ class RuleEntry(_Section):
     """CEL condition over args, user, agent, session, tool, resource, context and provenance."""
     raise_tier: Annotated[Tier, Field(strict=False)] = Tier.LOW
     """The tier of a call to which this rule applies is at least this."""
+    approvals: RuleApprovals = RuleApprovals()
+    """Who approves what this rule holds; only with the outcome require_approval."""
     reason: Text = ""
     """One sentence for people; required unless the outcome is allow."""
 

@@ -19,6 +19,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.specs import Tier, ToolSpec
 from zt_agents.decisions import Outcome
 from zt_agents.identity.principals import Agent, AgentStatus
+from zt_agents.policy.approvers import rule_terms
 from zt_agents.policy.conditions import Condition, ConditionCompiler
 from zt_agents.policy.engine import Rule
 from zt_agents.policy.findings import Findings
@@ -73,6 +74,7 @@ def build_rules(
             reason=entry.reason,
             when=entry.when.strip(),
             conditions=_compile(index, entry, tool_names, compiler, findings),
+            terms=rule_terms(index, entry, part.file.approvals, findings),
         )
         rules.append(rule)
         if agent_names and tool_names and _all_known(entry, names):
@@ -170,7 +172,8 @@ def _refuse_dead_rules(rules: list[tuple[int, Rule]], names: _Names, findings: F
         for tool in rule.tools
     }
     for index, rule in rules:
-        content = (frozenset(rule.agents), frozenset(rule.tools), rule.outcome, rule.when, rule.raise_tier)
+        about = (frozenset(rule.agents), frozenset(rule.tools))
+        content = (*about, rule.outcome, rule.when, rule.raise_tier, rule.terms)
         if content in earlier:
             findings.add(
                 ("rules", index), f"this rule can never matter: it says what {earlier[content]!r} says."

@@ -24,6 +24,8 @@ class SpanNode:
     error: bool
     duration_ms: float
     children: list[SpanNode] = field(default_factory=list)
+    links: tuple[tuple[str, str], ...] = ()
+    """(trace id, span id) of each span that this one is linked to."""
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, SpanNode]]:
         """Yield this span and all below it with their depths."""
@@ -69,5 +71,6 @@ def _node(span: ReadableSpan) -> SpanNode:
         parent_id=format(span.parent.span_id, "016x") if span.parent else "",
         attributes=dict(span.attributes or {}),
         error=not span.status.is_ok,
+        links=tuple((f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}") for link in span.links),
         duration_ms=((span.end_time or 0) - (span.start_time or 0)) / 1e6,
     )

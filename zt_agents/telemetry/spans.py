@@ -18,7 +18,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TracerProvider
 
 from zt_agents.telemetry import attributes as names
 
@@ -94,6 +94,12 @@ class CallSpan:
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         self.span.set_attributes(attributes)
+
+    def link(self, trace_id: str, span_id: str) -> None:
+        """Join this span to one of an earlier trace, if that was traced: 32 and 16 hex digits."""
+        if trace_id and span_id:
+            context = SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(1))
+            self.span.add_link(context)
 
     def end(self, *, error_type: str = "", description: str = "") -> None:
         """End the span; with *error_type* it ends as an error. Messages of exceptions stay off: they may hold data."""

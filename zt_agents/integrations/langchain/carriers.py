@@ -48,6 +48,10 @@ class Entry:
 entry_var: ContextVar[Entry | None] = ContextVar("zt_agents_entry", default=None)
 
 
+edits: ContextVar[tuple[str, ...] | None] = ContextVar("zt_agents_edits", default=None)
+"""Set where somebody can make an edited call: the signed yeses to the edited calls that were made already."""
+
+
 def leave(token: Token[Entry | None]) -> None:
     """Undo ``entry_var.set``. A coroutine that was dropped is closed in any context, where nothing is to be undone."""
     with suppress(ValueError):

@@ -11,6 +11,7 @@ tell its user. Everything else a tool raises propagates unchanged.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +20,17 @@ from langchain_core.tools import BaseTool
 
 from zt_agents._internal.display import visible
 from zt_agents._internal.optional import require
+from zt_agents.approvals import Edit
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.decisions import Reason, ReasonCode
-from zt_agents.errors import AccessDeniedError, ZeroTrustError
+from zt_agents.errors import AccessDeniedError, StoreError, ZeroTrustError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import sealing
-from zt_agents.integrations.langchain.carriers import find_session
+from zt_agents.integrations.langchain.carriers import edits, find_session
 from zt_agents.invocation import Invocation
 
+_MOST_EDITS = 8
+"""Edits of one call: two that undo each other would go on for ever."""
 _MAX_NAME = 128
 """Characters of a name, made up by a model, that go into a record."""
 
@@ -68,20 +72,48 @@ class ZeroTrustMiddleware(AgentMiddleware):
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
     ) -> ToolMessage | Command[Any]:
-        try:
-            self._check(request)
-            return handler(request)
-        except ZeroTrustError as denial:
-            return _refusal(request, denial)
+        changed: list[Edit] = []
+        while True:
+            token = edits.set(tuple(edit.proof for edit in changed))
+            try:
+                self._check(request)
+                return _noted(handler(request), changed)
+            except ZeroTrustError as denial:
+                edit = self._edit(request, denial) if len(changed) < _MOST_EDITS else None
+                if edit is None:
+                    return _refusal(request, denial)
+                changed.append(edit)
+                request = _with(request, edit)
+            finally:
+                edits.reset(token)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
     ) -> ToolMessage | Command[Any]:
+        changed: list[Edit] = []
+        while True:
+            token = edits.set(tuple(edit.proof for edit in changed))
+            try:
+                self._check(request)
+                return _noted(await handler(request), changed)
+            except ZeroTrustError as denial:
+                edit = self._edit(request, denial) if len(changed) < _MOST_EDITS else None
+                if edit is None:
+                    return _refusal(request, denial)
+                changed.append(edit)
+                request = _with(request, edit)
+            finally:
+                edits.reset(token)
+
+    def _edit(self, request: ToolCallRequest, denial: ZeroTrustError) -> Edit | None:
+        """Return what an approver wants to be called instead of this very call."""
+        if not isinstance(denial, AccessDeniedError) or denial.decision.tool != request.tool_call["name"]:
+            return None
+        approval_id = denial.decision.approval_id
         try:
-            self._check(request)
-            return await handler(request)
-        except ZeroTrustError as denial:
-            return _refusal(request, denial)
+            return self.guard.desk.edit(approval_id) if approval_id else None
+        except StoreError:
+            return None
 
     def _check(self, request: ToolCallRequest) -> None:
         """Seal the tool that will run; refuse a call that names no tool, or another one."""
@@ -97,6 +129,18 @@ class ZeroTrustMiddleware(AgentMiddleware):
         unknown = self.guard.enroll(ToolDescription(named, "", {}))
         session, carried_wrong = find_session(self.guard)
         self.guard.run(Invocation(unknown, {}, session, call_id, carried_wrong or reason), lambda: None)
+
+
+def _with(request: ToolCallRequest, edit: Edit) -> ToolCallRequest:
+    return request.override(tool_call={**request.tool_call, "args": dict(edit.arguments)})
+
+
+def _noted(result: ToolMessage | Command[Any], changed: list[Edit]) -> ToolMessage | Command[Any]:
+    """Tell the model what really ran: its own message still shows what it asked for."""
+    if not changed or not isinstance(result, ToolMessage) or not isinstance(result.content, str):
+        return result
+    note = f"Note: a human changed the arguments of this call, and it ran with {json.dumps(changed[-1].arguments)}."
+    return result.model_copy(update={"content": f"{note}\n\n{result.content}"})
 
 
 def _refusal(request: ToolCallRequest, denial: ZeroTrustError) -> ToolMessage:

@@ -1,0 +1,103 @@
+"""Who approves, as a policy says it; what nobody could meet does not load."""
+
+from __future__ import annotations
+
+import pytest
+
+from zt_agents.catalog.specs import Tier, ToolSpec
+from zt_agents.decisions import ApprovalTerms, Outcome, ToolCall
+from zt_agents.errors import PolicyFileError
+from zt_agents.identity import Agent
+from zt_agents.policy import Policy, parse_policy
+
+HEAD = """
+version: 1
+trust_domain: acme.example
+environment: test
+agents:
+  bot: {id: spiffe://acme.example/agent/bot, version: "1", owner: dana@acme.example, purpose: tests}
+tools:
+  pay: {tier: medium, effects: [money]}
+"""
+ALLOW = "  - {id: allow, agents: [bot], tools: [pay], outcome: allow}\n"
+
+
+def load(rules: str = ALLOW, approvals: str = "") -> Policy:
+    return parse_policy(f"{HEAD}{approvals}\nrules:\n{rules}", name="p.yaml", parameters={"pay": PARAMETERS})
+
+
+PARAMETERS = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
+
+
+def held(rule_id: str, approvals: str = "", when: str = "") -> str:
+    parts = [f"id: {rule_id}, agents: [bot], tools: [pay], outcome: require_approval, reason: Because."]
+    parts += [f"approvals: {approvals}"] if approvals else []
+    parts += [f"when: '{when}'"] if when else []
+    return f"  - {{{', '.join(parts)}}}\n"
+
+
+def terms(policy: Policy, amount: int = 5) -> tuple[ApprovalTerms, ...]:
+    spec: ToolSpec = policy.tools["pay"]
+    agent: Agent = policy.agents["bot"]
+    decision = policy.engine.decide(ToolCall("pay", spec, {"amount": amount}, agent))
+    assert decision.outcome is Outcome.REQUIRE_APPROVAL
+    return decision.terms
+
+
+def test_defaults() -> None:
+    policy = load(held("hold"))
+    assert terms(policy) == (ApprovalTerms(("anyone",), 1, 120),)
+    assert (policy.approval_timeout, policy.approval_retention) == (120, 3600)
+    assert policy.approvals_path.name == "zt-agents-approvals.db"
+
+
+def test_a_rule_takes_over_what_it_does_not_say() -> None:
+    policy = load(
+        held("hold", "{quorum: 3}"), "approvals: {approvers: [owner, 'group:finance'], timeout: 5m, quorum: 2}"
+    )
+    assert terms(policy) == (ApprovalTerms(("owner", "group:finance"), 3, 300),)
+
+
+def test_every_rule_that_applies_is_to_be_met() -> None:
+    policy = load(
+        held("first", "{approvers: [owner]}")
+        + held("second", "{approvers: ['group:finance'], timeout: 1m}", "args.amount > 10")
+        + held("third", when="args.amount > 100")
+    )
+    assert terms(policy) == (ApprovalTerms(("owner",)),)
+    assert set(terms(policy, 50)) == {ApprovalTerms(("owner",)), ApprovalTerms(("group:finance",), 1, 60)}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_order_of_rules_does_not_matter(order: int) -> None:
+    rules = [held("plain"), held("special", "{approvers: [owner]}", "args.amount > 1")][::order]
+    assert set(terms(load("".join(rules)))) >= {ApprovalTerms(("owner",))}
+
+
+def test_the_high_tier_asks_as_everywhere() -> None:
+    policy = load(ALLOW.replace("allow}", "allow, raise_tier: high}"), "approvals: {approvers: [owner]}")
+    assert terms(policy) == (ApprovalTerms(("owner",)),)
+    assert policy.tools["pay"].tier is Tier.MEDIUM
+
+
+@pytest.mark.parametrize(
+    ("rules", "approvals", "message"),
+    [
+        (ALLOW, "approvals: {approvers: [ownr]}", "an approver is anyone, owner"),
+        (ALLOW, "approvals: {approvers: ['group:']}", "an approver is anyone, owner"),
+        (ALLOW, "approvals: {approvers: []}", "empty never means all"),
+        (ALLOW, "approvals: {aprovers: [owner]}", "no key 'aprovers'"),
+        (ALLOW, "approvals: {quorum: 0}", "greater than or equal to 1"),
+        (ALLOW, "approvals: {quorum: true}", "integer"),
+        (ALLOW, "approvals: {approvers: [owner], quorum: 2}", "can never be reached: only one person"),
+        (held("h", "{approvers: ['user:a', 'user:b', 'user:a'], quorum: 3}"), "", "only 2 people may approve"),
+        (held("h", "{aprovers: [owner]}"), "", "no key 'aprovers'"),
+        (held("h", "{retention: 1m}"), "", "no key 'retention'"),
+        (ALLOW.replace("allow}", "allow, approvals: {quorum: 2}}"), "", "with the outcome require_approval"),
+    ],
+)
+def test_mistakes(rules: str, approvals: str, message: str) -> None:
+    with pytest.raises(PolicyFileError) as error:
+        load(rules, approvals)
+    assert message in str(error.value)
+    assert error.value.problems[0].line > 1

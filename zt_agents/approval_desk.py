@@ -1,0 +1,316 @@
+"""Takes a held call from the question to a grant that was used: asks, files answers, rules, signs, consumes.
+
+Rules:
+
+1. A request is kept in the store before anybody is asked, and under its binding hash: the same call made again, by a
+   resumed graph, another worker or a replayed checkpoint, finds what was said about it.
+2. Every answer is filed signed, and only answers whose signature holds are ruled on. Who can write the store can take
+   an approval away, and cannot make one.
+3. A grant is verified and consumed before the body, once, whoever else holds it.
+4. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from zt_agents._internal.canonical import canonical
+from zt_agents._internal.clock import Clock
+from zt_agents.approvals import (
+    SESSION_USER,
+    Answer,
+    ApprovalRequest,
+    ApprovalState,
+    ApprovalStore,
+    Channel,
+    DurableChannel,
+    Edit,
+    StoredApproval,
+    binding_hash,
+    objection,
+    person,
+    ruling,
+)
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
+from zt_agents.approvals.rulings import fold
+from zt_agents.catalog.resources import fill_resource
+from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.errors import IdentityError, StoreError
+from zt_agents.identity import AnswerClaims, ApprovalSigner, GrantClaims, User
+
+Said = tuple[Answer | None, Exception | None]
+"""What a channel answered, or how it failed."""
+Suspends = Callable[[BaseException], bool]
+
+
+class Ruling(NamedTuple):
+    """How a request ended."""
+
+    request: ApprovalRequest
+    """As it was first asked."""
+    refusal: Reason | None
+    approvers: tuple[str, ...] = ()
+    """Who said yes; or who said no."""
+    state: ApprovalState = ApprovalState.FAILED
+
+
+Steps = Generator[ApprovalRequest, Said, Ruling]
+
+
+class ApprovalDesk:
+    """The one place where a request becomes a grant. Safe to share between threads and processes."""
+
+    def __init__(
+        self,
+        *,
+        store: ApprovalStore,
+        signer: ApprovalSigner,
+        channel: Channel | None,
+        clock: Clock,
+        retention: float,
+    ) -> None:
+        self.store = store
+        self.signer = signer
+        self.channel = channel
+        self._clock = clock
+        self._retention = retention
+        if isinstance(channel, DurableChannel):
+            channel.bind(self)
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def ask(self, request: ApprovalRequest, suspends: Suspends) -> Ruling:
+        """Ask until *request* is settled. Raises only what *suspends* recognises, and what ends the program."""
+        channel = self.channel
+        if channel is None:
+            return _no_channel(request)
+        steps = self._steps(request)
+        said: Said | None = None
+        try:
+            while True:
+                asked = _advance(steps, said)
+                if isinstance(asked, Ruling):
+                    return asked
+                try:
+                    said = channel.ask(asked), None
+                except Exception as error:  # a channel may fail in any way: each means "not approved"
+                    if suspends(error):
+                        raise
+                    said = None, error
+        except StoreError as error:
+            return _unreachable(request, error)
+
+    async def aask(self, request: ApprovalRequest, suspends: Suspends) -> Ruling:
+        """The async twin of :meth:`ask`."""
+        channel = self.channel
+        if channel is None:
+            return _no_channel(request)
+        steps = self._steps(request)
+        said: Said | None = None
+        try:
+            while True:
+                asked = await asyncio.to_thread(_advance, steps, said)
+                if isinstance(asked, Ruling):
+                    return asked
+                try:
+                    async with asyncio.timeout(max(0.0, asked.expires_at - self._clock())):
+                        said = await channel.aask(asked), None
+                except Exception as error:
+                    if suspends(error):
+                        raise
+                    said = None, error
+        except StoreError as error:
+            return _unreachable(request, error)
+
+    def _steps(self, request: ApprovalRequest) -> Steps:
+        """Yield the request each time somebody has to be asked; takes what came of it."""
+        now = self._clock()
+        self.store.purge(before=now - self._retention)
+        stored = self._settled(self.store.put(replace(request, signer=self.signer.id)))
+        if stored.request is None:
+            refusal = Reason(ReasonCode.REPLAY, "It was decided long ago; what was decided is no longer kept.")
+            return Ruling(request, refusal)
+        first = stored.request
+        if stored.state is not ApprovalState.PENDING and isinstance(self.channel, DurableChannel):
+            self.channel.again(first)
+        why = "Nobody answered the request for approval."
+        while stored.state is ApprovalState.PENDING:
+            answer, failure = yield first
+            counted = False
+            if failure is not None:
+                why = f"Asking for approval failed ({type(failure).__name__})."
+            elif answer is not None:
+                asked = answer.binding_hash == first.binding_hash
+                objected = self.file(answer) if asked else "The answer was given for another call."
+                counted = objected is None
+                why = objected or why
+            stored = self._settled(self.store.get(first.id) or stored)
+            # A durable channel comes back when the request is settled, and any channel when nobody is left to ask.
+            if stored.state is ApprovalState.PENDING and not counted:
+                stored = self.store.settle(first.id, ApprovalState.FAILED, now=self._clock())
+        return self._ruled(first, stored, why)
+
+    def file(self, answer: Answer) -> str | None:
+        """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
+        stored = self.store.find(answer.binding_hash)
+        if stored is None or stored.request is None:
+            return "The answer was given for another call."
+        if stored.request.signer != self.signer.id:
+            return "This is not the signing key of the guard that asked."
+        now = self._clock()
+        why = objection(stored.request, answer, now=now)
+        if why is not None:
+            return why
+        claims = AnswerClaims(
+            binding_hash=answer.binding_hash,
+            approver=answer.approver,
+            groups=answer.groups,
+            approved=answer.approved,
+            issued_at=int(now),
+        )
+        signed = answer if answer.proof else replace(answer, proof=self.signer.answer(claims))
+        new = self.store.file(stored.id, person(stored.request, signed), signed, now=now)
+        self._settled(self.store.get(stored.id) or stored)
+        return None if new else f"{answer.approver} has answered already, or the request is settled."
+
+    def look(self, request_id: str) -> ApprovalState:
+        """Return where a request stands by its answers and the time; one that is unknown has failed."""
+        stored = self.store.get(request_id)
+        return ApprovalState.FAILED if stored is None else self._settled(stored).state
+
+    def _settled(self, stored: StoredApproval) -> StoredApproval:
+        """Settle *stored* if its answers, or the time, do."""
+        request, now = stored.request, self._clock()
+        if stored.state is not ApprovalState.PENDING or request is None:
+            return stored
+        answers = [answer for answer in stored.answers if self._proven(answer)]
+        state = ruling(request, answers, now=now)
+        if state is ApprovalState.PENDING:
+            return stored
+        grant = ""
+        if state is ApprovalState.APPROVED:
+            until = math.ceil(now + min(terms.timeout for terms in request.terms))
+            names = tuple(dict.fromkeys(answer.approver for answer in answers))
+            grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
+        return self.store.settle(request.id, state, now=now, grant=grant)
+
+    def _proven(self, answer: Answer) -> bool:
+        try:
+            claims = self.signer.verify_answer(answer.proof)
+        except IdentityError:
+            return False
+        return (claims.binding_hash, claims.approver, claims.groups, claims.approved) == (
+            answer.binding_hash,
+            answer.approver,
+            answer.groups,
+            answer.approved,
+        )
+
+    def _ruled(self, request: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
+        denial = self._denial(stored)
+        no = denial.approver if denial is not None else None
+        if stored.state is ApprovalState.APPROVED:
+            try:
+                grant = self.signer.verify_grant(stored.grant, now=self._clock())
+            except IdentityError as error:
+                code = ReasonCode.REPLAY if stored.consumed_at is not None else ReasonCode.NOT_APPROVED
+                return Ruling(request, Reason(code, error.message))
+            if (grant.request_id, grant.binding_hash) != (request.id, request.binding_hash):
+                return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "The grant was given for another call."))
+            # Before the call is decided again: a grant is used up also by a call that is no longer allowed.
+            if not self.store.consume(request.id, now=self._clock()):
+                return Ruling(
+                    request, Reason(ReasonCode.REPLAY, "It was approved once, and that approval has been used.")
+                )
+            return Ruling(request, None, grant.approvers, ApprovalState.APPROVED)
+        if stored.state is ApprovalState.DENIED:
+            verb = "wants other arguments, and did not approve" if denial and denial.edit else "did not approve"
+            return Ruling(
+                request,
+                Reason(ReasonCode.NOT_APPROVED, f"{no or 'An approver'} {verb} it."),
+                (no,) if no else (),
+                stored.state,
+            )
+        words = {
+            ApprovalState.EXPIRED: "The request for approval expired before it was answered.",
+            ApprovalState.CANCELLED: "The request for approval was withdrawn.",
+        }
+        return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)), state=stored.state)
+
+    def signed(self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User) -> dict[str, Any]:
+        """Return *response* with a signed answer to the question *asked*; see :meth:`Guard.answer`."""
+        named = asked.get(REQUEST_KEY)
+        binding = named.get("binding_hash") if isinstance(named, Mapping) else None
+        if not isinstance(binding, str) or not binding:
+            raise ValueError("this is no question of zt_agents: pass the value of the interrupt")
+        stored = self.store.find(binding)
+        if stored is None or stored.request is None:
+            raise ValueError("no such question was asked here, or it was decided long ago")
+        if asked.get("action_requests") != question(stored.request)["action_requests"]:
+            raise ValueError("the question is not as it was asked: somebody has changed what the approver saw")
+        if fold(approver.id) == SESSION_USER:
+            raise ValueError(f"{approver.id!r} is a word of the policy and nobody's id")
+        claims = AnswerClaims(
+            binding_hash=binding,
+            approver=approver.id,
+            groups=approver.groups,
+            approved=approves(response),
+            issued_at=int(self._clock()),
+        )
+        signed = {**response, ANSWER_KEY: self.signer.answer(claims)}
+        call = stored.request.call
+        arguments = edited(response, call.tool)
+        if arguments is not None:
+            wanted = canonical(arguments)
+            resource = fill_resource(call.spec.resource, wanted) if call.spec and call.spec.resource else ""
+            other = binding_hash(call._replace(arguments=wanted, resource=resource))
+            signed[EDIT_KEY] = self.signer.answer(replace(claims, binding_hash=other, approved=True))
+        return signed
+
+    def edit(self, request_id: str) -> Edit | None:
+        """Return what an approver wants to be called instead of the denied call *request_id*."""
+        stored = self.store.get(request_id)
+        if stored is None or stored.state is not ApprovalState.DENIED:
+            return None
+        denial = self._denial(stored)
+        return denial.edit if denial is not None else None
+
+    def _denial(self, stored: StoredApproval) -> Answer | None:
+        return next((each for each in stored.answers if not each.approved and self._proven(each)), None)
+
+    def withdraw(self, request_id: str) -> bool:
+        """Take a pending request back. Returns whether it was still pending."""
+        before = self.store.get(request_id)
+        if before is None or before.state is not ApprovalState.PENDING:
+            return False
+        return (
+            self.store.settle(request_id, ApprovalState.CANCELLED, now=self._clock()).state is ApprovalState.CANCELLED
+        )
+
+    def release(self, request: ApprovalRequest) -> None:
+        """Make a used grant usable again, for a body that paused itself; if that fails, it stays used."""
+        try:
+            self.store.release(request.id)
+        except StoreError:
+            return
+
+
+def _advance(steps: Steps, said: Said | None) -> ApprovalRequest | Ruling:
+    try:
+        return next(steps) if said is None else steps.send(said)
+    except StopIteration as done:
+        ruled: Ruling = done.value
+        return ruled
+
+
+def _no_channel(request: ApprovalRequest) -> Ruling:
+    text = "A human must approve it and no approval channel is configured."
+    return Ruling(request, Reason(ReasonCode.NO_CHANNEL, text))
+
+
+def _unreachable(request: ApprovalRequest, error: StoreError) -> Ruling:
+    return Ruling(request, Reason(ReasonCode.NOT_APPROVED, error.message))

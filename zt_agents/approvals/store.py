@@ -1,0 +1,81 @@
+"""What a store of approvals has to do. Every promise of "once" is kept here, across threads, processes and restarts.
+
+Rules for an implementation:
+
+1. A method is done when it returns: what it wrote survives a crash.
+2. ``put``, ``settle``, ``consume`` and ``surface`` are each one atomic step: of many callers, one is the first.
+3. What cannot be read or written is a ``StoreError``; the guard denies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from zt_agents.approvals.requests import Answer, ApprovalRequest, ApprovalState
+
+
+@dataclass(frozen=True, slots=True)
+class StoredApproval:
+    """A request as the store has it."""
+
+    id: str
+    binding_hash: str
+    state: ApprovalState
+    request: ApprovalRequest | None
+    """None once its contents were purged."""
+    answers: tuple[Answer, ...] = ()
+    """All that were filed, oldest first."""
+    grant: str = ""
+    """The signed grant of an approved request."""
+    decided_at: float | None = None
+    consumed_at: float | None = None
+    """When the grant was used."""
+
+
+class ApprovalStore(Protocol):
+    """Keeps requests, answers and grants. PostgreSQL can do it as well as SQLite."""
+
+    def put(self, request: ApprovalRequest) -> StoredApproval:
+        """Keep *request*, or return what is kept under its binding hash already."""
+        ...
+
+    def get(self, request_id: str) -> StoredApproval | None: ...
+
+    def find(self, binding_hash: str) -> StoredApproval | None: ...
+
+    def pending(self) -> Sequence[StoredApproval]:
+        """Return the requests that wait for an answer, oldest first."""
+        ...
+
+    def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
+        """Keep *answer* if the request is pending; of each person, one yes and one no. Returns whether it is new."""
+        ...
+
+    def settle(self, request_id: str, state: ApprovalState, *, now: float, grant: str = "") -> StoredApproval:
+        """Move a pending request to *state*, and return what stands now: the first to settle it has settled it."""
+        ...
+
+    def consume(self, request_id: str, *, now: float) -> bool:
+        """Use the grant of an approved request. True for one caller, ever, or until it is released."""
+        ...
+
+    def release(self, request_id: str) -> None:
+        """Undo :meth:`consume` for a body that paused itself, and will be run again from its start."""
+        ...
+
+    def surface(self, slot: str, binding_hash: str) -> str:
+        """Note that the question shown at *slot* is this one, and return the first that was noted."""
+        ...
+
+    def surfaced(self, slot: str) -> str | None:
+        """Return the binding hash of the question that was shown at *slot*."""
+        ...
+
+    def purge(self, *, before: float) -> int:
+        """Erase arguments and answers of what was decided, or ran out, before that time. Returns how many.
+
+        That a grant was used is remembered for a day longer: no session lives that long.
+        """
+        ...

@@ -1,0 +1,135 @@
+"""A request as JSON, so that whoever reads it later is shown what whoever asked would have shown.
+
+Request attributes set by the application (``ToolCall.attributes``) are left behind: they may be anything, and no
+human is shown them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from zt_agents.approvals.requests import ApprovalRequest, binding_hash
+from zt_agents.catalog.specs import Effect, Tier, ToolSpec
+from zt_agents.decisions import ApprovalTerms, Decision, Outcome, Reason, ReasonCode, ToolCall
+from zt_agents.identity.principals import Agent, User
+from zt_agents.provenance.labels import DataClass, Integrity, Label
+
+
+def write_request(request: ApprovalRequest) -> bytes:
+    """Return *request* as JSON."""
+    call, decision = request.call, request.decision
+    spec, agent, user = call.spec, call.agent, call.user
+    return orjson.dumps(
+        {
+            "id": request.id,
+            "binding_hash": request.binding_hash,
+            "expires_at": request.expires_at,
+            "terms": [[list(each.approvers), each.quorum, each.timeout] for each in request.terms],
+            "trace_id": request.trace_id,
+            "span_id": request.span_id,
+            "nonce": request.nonce,
+            "signer": request.signer,
+            "call": {
+                "tool": call.tool,
+                "spec": None
+                if spec is None
+                else {
+                    "tier": spec.tier,
+                    "effects": sorted(spec.effects),
+                    "system": spec.system,
+                    "resource": spec.resource,
+                    "data_class": spec.data_class,
+                    "integrity": spec.integrity,
+                    "destinations": spec.destinations,
+                    "content": spec.content,
+                },
+                "arguments": call.arguments,
+                "agent": None if agent is None else [agent.name, agent.id, agent.version, agent.owner, agent.purpose],
+                "user": None if user is None else [user.id, user.name, user.groups, user.roles],
+                "session_id": call.session_id,
+                "intent": call.intent,
+                "task": call.task,
+                "call_id": call.call_id,
+                "resource": call.resource,
+                "label": [call.label.integrity, call.label.data_class],
+                "time": call.time,
+                "environment": call.environment,
+            },
+            "decision": {
+                "id": decision.id,
+                "tier": decision.tier,
+                "reasons": [list(reason) for reason in decision.reasons],
+                "policy_id": decision.policy_id,
+                "policy_version": decision.policy_version,
+            },
+        }
+    )
+
+
+def read_request(text: bytes) -> ApprovalRequest:
+    """Return the request in *text*; raise ValueError, KeyError or TypeError when it is none.
+
+    A request that shows one call and is bound to another is none.
+    """
+    values = orjson.loads(text)
+    call, decision = values["call"], values["decision"]
+    terms = tuple(ApprovalTerms(tuple(words), quorum, timeout) for words, quorum, timeout in values["terms"])
+    request = ApprovalRequest(
+        id=values["id"],
+        binding_hash=values["binding_hash"],
+        call=_call(call),
+        decision=Decision(
+            id=decision["id"],
+            outcome=Outcome.REQUIRE_APPROVAL,
+            tool=call["tool"],
+            tier=Tier(decision["tier"]),
+            reasons=tuple(Reason(ReasonCode(code), words, rule) for code, words, rule in decision["reasons"]),
+            policy_id=decision["policy_id"],
+            policy_version=decision["policy_version"],
+            terms=terms,
+        ),
+        expires_at=values["expires_at"],
+        terms=terms,
+        trace_id=values["trace_id"],
+        span_id=values["span_id"],
+        nonce=values["nonce"],
+        signer=values["signer"],
+    )
+    if binding_hash(request.call, nonce=request.nonce) != request.binding_hash:
+        raise ValueError("the call is not the one that the request is bound to")
+    return request
+
+
+def _call(values: dict[str, Any]) -> ToolCall:
+    agent, user, (integrity, data_class) = values["agent"], values["user"], values["label"]
+    return ToolCall(
+        tool=values["tool"],
+        spec=_spec(values["tool"], values["spec"]) if values["spec"] else None,
+        arguments=values["arguments"],
+        agent=Agent(*agent) if agent else None,
+        user=User(user[0], user[1], tuple(user[2]), tuple(user[3])) if user else None,
+        session_id=values["session_id"],
+        intent=values["intent"],
+        task=values["task"],
+        call_id=values["call_id"],
+        resource=values["resource"],
+        label=Label(Integrity(integrity), DataClass(data_class)),
+        time=values["time"],
+        environment=values["environment"],
+    )
+
+
+def _spec(tool: str, values: dict[str, Any]) -> ToolSpec:
+    return ToolSpec(
+        name=tool,
+        tier=Tier(values["tier"]),
+        effects=frozenset(Effect(effect) for effect in values["effects"]),
+        system=values["system"],
+        resource=values["resource"],
+        data_class=DataClass(values["data_class"]),
+        integrity=Integrity(values["integrity"]),
+        destinations=tuple(values["destinations"]),
+        content=tuple(values["content"]),
+    )

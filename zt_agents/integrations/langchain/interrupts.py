@@ -1,0 +1,180 @@
+"""Approvals by LangGraph's ``interrupt``: the graph stops, and is resumed with the answer, by any process.
+
+::
+
+    guard = Guard.from_config("zt-agents.yaml", channel=InterruptChannel(), signing_key=key)
+    result = agent.invoke(question, config)
+    for asked in result["__interrupt__"]:
+        response = show(asked.value)                        # {"decisions": [{"type": "approve"}]}
+        agent.invoke(Command(resume={asked.id: guard.answer(asked.value, response, approver=user)}), config)
+
+The question and the response have the shapes of LangChain's own ``HumanInTheLoopMiddleware``.
+
+Rules:
+
+1. The body never runs before the answer, and what the graph holds is not what decides: answers are filed in the
+   guard's store, and a call that is made again finds them there, bound to its very arguments.
+2. A response says nothing of who gave it. ``guard.answer`` signs who did; a bare response is the session user's, and
+   counts only where the policy lets ``session-user`` approve.
+3. A signed answer is about the call it names. A bare response is about the question that was shown at its place, which
+   is noted before the graph stops: parallel calls are never matched by the order in which they arrive.
+4. An edit is a no to this call, and another call of the same tool, decided afresh: :class:`ZeroTrustMiddleware` makes
+   it, and only there it is offered. The editor's yes counts for it if it becomes exactly what they wrote.
+5. A response that cannot be understood, or is none of these, is a no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from zt_agents._internal.optional import require
+from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, Channel, Desk, Edit
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, approves, edited, question
+from zt_agents.errors import ConfigurationError, IdentityError, StoreError
+from zt_agents.integrations.langchain.carriers import edits
+
+if TYPE_CHECKING:
+    from langgraph.config import get_config
+    from langgraph.errors import GraphInterrupt
+    from langgraph.types import interrupt
+else:
+    _PURPOSE = {"extra": "langchain", "purpose": "InterruptChannel"}
+    get_config = require("langgraph.config", **_PURPOSE).get_config
+    GraphInterrupt = require("langgraph.errors", **_PURPOSE).GraphInterrupt
+    interrupt = require("langgraph.types", **_PURPOSE).interrupt
+
+_TASKS = 1_000
+"""Tasks whose places are remembered."""
+_SCRATCHPAD = "__pregel_scratchpad"
+"""Where LangGraph keeps what a run of a task has been given; without it there is no graph to interrupt."""
+
+
+class InterruptChannel:
+    """Asks by interrupting the graph. Needs a checkpointer; where there is no graph, it asks *otherwise*, if given."""
+
+    def __init__(self, *, otherwise: Channel | None = None) -> None:
+        self._otherwise = otherwise
+        self._desk: Desk | None = None
+        self._lock = threading.Lock()
+        self._places: OrderedDict[str, tuple[object, int]] = OrderedDict()
+        """Of each task: the run it is in, and how many of our questions that run has passed."""
+
+    def bind(self, desk: Desk) -> None:
+        if self._desk not in (None, desk):
+            raise ConfigurationError("The channel belongs to another guard.", hint="Make one for each guard.")
+        self._desk = desk
+
+    def ask(self, request: ApprovalRequest) -> Answer | None:
+        """File what the graph was resumed with, until *request* is settled.
+
+        Raises:
+            GraphInterrupt: there is none yet.
+        """
+        task = _task()
+        if task is None or not request.call.call_id:  # a call without an id cannot be told from the next one
+            return self._otherwise.ask(request) if self._otherwise is not None else None
+        if (desk := self._desk) is None:
+            raise StoreError("The channel belongs to no guard.")
+        for proof in edits.get() or ():  # whoever edited a call has said yes to what it became
+            self._file_proof(desk, proof, request)
+        # Filed before the next call of this task looks: it may be that one's answer.
+        with self._lock:
+            why: str | None = None
+            while desk.look(request.id) is ApprovalState.PENDING:
+                answer = self._answer(desk, *task, request, why)
+                why = desk.file(answer) if answer is not None else None
+        return None
+
+    async def aask(self, request: ApprovalRequest) -> Answer | None:
+        if (_task() is None or not request.call.call_id) and self._otherwise is not None:
+            return await self._otherwise.aask(request)
+        return await asyncio.to_thread(self.ask, request)
+
+    def again(self, request: ApprovalRequest) -> None:
+        """Step over the questions that this call put before, so that its body's own interrupts keep their places."""
+        task = _task()
+        if task is None or self._desk is None:
+            return
+        name, scratchpad = task
+        surfaced = self._desk.store.surfaced
+        with self._lock, suppress(GraphInterrupt):  # settled by other means, before its question had an answer
+            while _resumed(scratchpad) and surfaced(self._slot(name, scratchpad)) == request.binding_hash:
+                interrupt(None)
+                self._pass(name, scratchpad)
+
+    def _answer(
+        self, desk: Desk, name: str, scratchpad: Any, request: ApprovalRequest, why: str | None
+    ) -> Answer | None:
+        """Return what was said at the next place, or None if it has nothing to do with us."""
+        store = desk.store
+        slot = self._slot(name, scratchpad)
+        shown = store.surfaced(slot)
+        stored = store.find(shown) if shown is not None else None
+        asked = stored.request if stored is not None and stored.request is not None else request
+        try:
+            response = interrupt(question(asked, editable=edits.get() is not None, objection=why))
+        except GraphInterrupt:
+            if shown is None:
+                store.surface(slot, request.binding_hash)
+            raise
+        self._pass(name, scratchpad)
+        token = response.get(ANSWER_KEY) if isinstance(response, Mapping) else None
+        arguments = edited(response, asked.call.tool)
+        edit = Edit(arguments, str(response.get(EDIT_KEY, ""))) if arguments is not None else None
+        if token is not None:
+            try:
+                claims = desk.signer.verify_answer(token)
+            except IdentityError:
+                return None
+            approved = claims.approved and approves(response)
+            return Answer(
+                binding_hash=claims.binding_hash,
+                approved=approved,
+                approver=claims.approver,
+                groups=claims.groups,
+                proof=token if approved == claims.approved else "",
+                edit=edit if claims.binding_hash == asked.binding_hash else None,
+            )
+        if shown is None:
+            return None  # whatever was answered here, it was not this question
+        return Answer(binding_hash=shown, approved=approves(response), approver=SESSION_USER, edit=edit)
+
+    @staticmethod
+    def _file_proof(desk: Desk, proof: str, request: ApprovalRequest) -> None:
+        try:
+            claims = desk.signer.verify_answer(proof)
+        except IdentityError:
+            return
+        if claims.binding_hash == request.binding_hash and claims.approved:
+            desk.file(Answer(claims.binding_hash, True, claims.approver, groups=claims.groups, proof=proof))
+
+    def _slot(self, name: str, scratchpad: Any) -> str:
+        run, passed = self._places.get(name, (None, 0))
+        return f"{name}#{passed if run is scratchpad else 0}"
+
+    def _pass(self, name: str, scratchpad: Any) -> None:
+        run, passed = self._places.pop(name, (None, 0))
+        self._places[name] = (scratchpad, passed + 1 if run is scratchpad else 1)
+        if len(self._places) > _TASKS:
+            self._places.popitem(last=False)
+
+
+def _task() -> tuple[str, Any] | None:
+    """Return the name of the running task of a graph, the same whenever it is run again, and its scratchpad."""
+    try:
+        configurable = get_config().get("configurable") or {}
+    except RuntimeError:
+        return None
+    scratchpad = configurable.get(_SCRATCHPAD)
+    if scratchpad is None:
+        return None
+    return f"{configurable.get('thread_id')}/{configurable.get('checkpoint_ns')}", scratchpad
+
+
+def _resumed(scratchpad: Any) -> bool:
+    return bool(scratchpad.resume) or scratchpad.get_null_resume(False) is not None

@@ -1,0 +1,257 @@
+"""Approvals in one SQLite file, which several processes share.
+
+Rules:
+
+1. Every method opens the file, does its work in one transaction with ``synchronous=FULL``, and closes it. Humans
+   answer in seconds; there is no connection to carry across a fork or to find pointing at a file that was replaced.
+2. ``BEGIN IMMEDIATE`` serialises the writers. Whoever finds the state changed already is told what it is.
+3. The file holds arguments, because a human decides on them: it is readable by its owner alone, and what was decided
+   is erased after the policy's retention. Erased means overwritten (``secure_delete``), the write-ahead log included.
+4. A file that was there and is gone is a failure: a new and empty one would have forgotten which grants were used.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from zt_agents.approvals import (
+    Answer,
+    ApprovalRequest,
+    ApprovalState,
+    Edit,
+    StoredApproval,
+    read_request,
+    write_request,
+)
+from zt_agents.errors import ArgumentsError, StoreError
+
+_APPLICATION_ID = 0x7A744150  # "ztAP"
+_REMEMBERED = 86_400.0
+"""Seconds for which it is remembered that a grant was used, after all else was erased."""
+_SCHEMA = (
+    "CREATE TABLE request (id TEXT PRIMARY KEY, binding TEXT NOT NULL UNIQUE, state TEXT NOT NULL, body BLOB, "
+    "asked_at REAL NOT NULL, expires_at REAL NOT NULL, decided_at REAL, grant_token TEXT NOT NULL, consumed_at REAL) "
+    "WITHOUT ROWID",
+    "CREATE TABLE answer (request TEXT NOT NULL, person TEXT NOT NULL, approved INTEGER NOT NULL, "
+    "seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (request, person, approved)) WITHOUT ROWID",
+    "CREATE TABLE slot (name TEXT PRIMARY KEY, binding TEXT NOT NULL, request_expires REAL NOT NULL) WITHOUT ROWID",
+)
+_ERASE = (
+    "UPDATE request SET state = 'expired', decided_at = expires_at WHERE state = 'pending' AND expires_at < ?",
+    "DELETE FROM answer WHERE request IN (SELECT id FROM request WHERE decided_at < ?)",
+    "UPDATE request SET body = NULL, grant_token = '' WHERE body IS NOT NULL AND decided_at < ?",
+)
+_FORGET = ("DELETE FROM request WHERE decided_at < ?", "DELETE FROM slot WHERE request_expires < ?")
+_SELECT = "SELECT id, binding, state, body, grant_token, decided_at, consumed_at FROM request"
+
+
+class SqliteApprovalStore:
+    """Implements :class:`zt_agents.approvals.ApprovalStore`."""
+
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = True, busy_timeout: float = 10.0) -> None:
+        """Name the store; its file is opened, and a new one created, when it is first used.
+
+        Args:
+            path: the file; its folder must exist.
+            create: whether to create a file that does not exist.
+            busy_timeout: seconds to wait for other processes.
+        """
+        self.path = Path(path).absolute()
+        self._create = create
+        self._busy_timeout = busy_timeout
+
+    def put(self, request: ApprovalRequest) -> StoredApproval:
+        with self._writing() as connection:
+            found = _one(connection, "binding", request.binding_hash)
+            if found is not None:
+                return found
+            connection.execute(
+                "INSERT INTO request VALUES (?, ?, 'pending', ?, ?, ?, NULL, '', NULL)",
+                (
+                    request.id,
+                    request.binding_hash,
+                    write_request(request),
+                    request.call.time,
+                    request.expires_at,
+                ),
+            )
+            return StoredApproval(request.id, request.binding_hash, ApprovalState.PENDING, request)
+
+    def get(self, request_id: str) -> StoredApproval | None:
+        with self._reading() as connection:
+            return _one(connection, "id", request_id)
+
+    def find(self, binding_hash: str) -> StoredApproval | None:
+        with self._reading() as connection:
+            return _one(connection, "binding", binding_hash)
+
+    def pending(self) -> Sequence[StoredApproval]:
+        with self._reading() as connection:
+            rows = connection.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY asked_at, id").fetchall()
+            return [_stored(connection, row) for row in rows]
+
+    def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
+        edit = [dict(answer.edit.arguments), answer.edit.proof] if answer.edit is not None else None
+        body = orjson.dumps([answer.approver, answer.groups, answer.comment, answer.proof, edit])
+        with self._writing() as connection:
+            row = connection.execute("SELECT state, binding, expires_at FROM request WHERE id = ?", (request_id,))
+            found = row.fetchone()
+            if found is None or found[:2] != ("pending", answer.binding_hash) or now >= found[2]:
+                return False
+            (seq,) = connection.execute("SELECT count(*) FROM answer WHERE request = ?", (request_id,)).fetchone()
+            new = connection.execute(
+                "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?)",
+                (request_id, person, int(answer.approved), seq, body),
+            )
+            return new.rowcount == 1
+
+    def settle(self, request_id: str, state: ApprovalState, *, now: float, grant: str = "") -> StoredApproval:
+        if state is ApprovalState.PENDING or (state is ApprovalState.APPROVED) != bool(grant):
+            raise ValueError("a request is settled for good, and approved with a grant or not at all")
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE request SET state = ?, decided_at = ?, grant_token = ? WHERE id = ? AND state = 'pending'",
+                (state, now, grant, request_id),
+            )
+            found = _one(connection, "id", request_id)
+        if found is None:
+            raise StoreError("The request for approval is not in the store.")
+        return found
+
+    def consume(self, request_id: str, *, now: float) -> bool:
+        with self._writing() as connection:
+            used = connection.execute(
+                "UPDATE request SET consumed_at = ? WHERE id = ? AND state = 'approved' AND consumed_at IS NULL",
+                (now, request_id),
+            )
+            return used.rowcount == 1
+
+    def release(self, request_id: str) -> None:
+        with self._writing() as connection:
+            connection.execute("UPDATE request SET consumed_at = NULL WHERE id = ?", (request_id,))
+
+    def surface(self, slot: str, binding_hash: str) -> str:
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO slot SELECT ?, binding, expires_at FROM request WHERE binding = ?",
+                (slot, binding_hash),
+            )
+            return _slot(connection, slot) or binding_hash
+
+    def surfaced(self, slot: str) -> str | None:
+        with self._reading() as connection:
+            return _slot(connection, slot)
+
+    def purge(self, *, before: float) -> int:
+        with self._writing() as connection:
+            for sql in _ERASE:
+                erased = connection.execute(sql, (before,)).rowcount
+            for sql in _FORGET:
+                connection.execute(sql, (before - _REMEMBERED,))
+        if erased:
+            with self._connected() as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return erased
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection  # whatever is raised here closes the connection, and so rolls back
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._connected() as connection:
+            connection.execute("BEGIN")
+            yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if self._create:
+                self._make()
+            connection = sqlite3.connect(
+                f"{self.path.as_uri()}?mode=rw", uri=True, timeout=self._busy_timeout, isolation_level=None
+            )
+            try:
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync stops at the drive's cache
+                connection.execute("PRAGMA secure_delete = ON")
+                if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+                    raise StoreError(f"{self.path} is not a store of approvals.")
+                yield connection
+            finally:
+                connection.close()
+        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, ArgumentsError) as error:
+            # A message of SQLite or the system names files; one about a value could hold an argument.
+            why = str(error) if isinstance(error, sqlite3.Error | OSError) else "it is damaged"
+            raise StoreError(
+                f"The store of approvals {self.path} could not be used: {why}.",
+                hint="Calls that need a human are denied until it can be.",
+            ) from error
+
+    def _make(self) -> None:
+        if self.path.exists():
+            self._create = False
+            return
+        # Made beside its place and linked there whole: nobody ever opens half a store.
+        temporary = self.path.with_name(f".{self.path.name}.{os.urandom(4).hex()}")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            connection = sqlite3.connect(temporary, isolation_level=None)
+            try:
+                for sql in _SCHEMA:
+                    connection.execute(sql)
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            finally:
+                connection.close()
+            with suppress(FileExistsError):  # another process was first
+                os.link(temporary, self.path)
+        finally:
+            temporary.unlink()
+        self._create = False
+
+
+def _one(connection: sqlite3.Connection, column: str, value: str) -> StoredApproval | None:
+    row = connection.execute(f"{_SELECT} WHERE {column} = ?", (value,)).fetchone()
+    return None if row is None else _stored(connection, row)
+
+
+def _slot(connection: sqlite3.Connection, slot: str) -> str | None:
+    row = connection.execute("SELECT binding FROM slot WHERE name = ?", (slot,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredApproval:
+    request_id, binding, state, body, grant, decided_at, consumed_at = row
+    answers = connection.execute("SELECT approved, body FROM answer WHERE request = ? ORDER BY seq", (request_id,))
+    request = read_request(body) if body is not None else None
+    if request is not None and (request.id, request.binding_hash) != (request_id, binding):
+        raise ValueError("a request is stored under another's id")
+    return StoredApproval(
+        id=request_id,
+        binding_hash=binding,
+        state=ApprovalState(state),
+        request=request,
+        answers=tuple(_answer(binding, bool(approved), text) for approved, text in answers),
+        grant=grant,
+        decided_at=decided_at,
+        consumed_at=consumed_at,
+    )
+
+
+def _answer(binding: str, approved: bool, body: bytes) -> Answer:
+    approver, groups, comment, proof, edit = orjson.loads(body)
+    return Answer(binding, approved, approver, comment, tuple(groups), proof, Edit(*edit) if edit else None)
