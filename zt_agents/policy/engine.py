@@ -51,12 +51,12 @@ class _Entry:
 
     __slots__ = ("asks", "condition", "raises", "reason", "rule", "strength")
 
-    def __init__(self, rule: Rule, tool: str) -> None:
+    def __init__(self, rule: Rule, tool: str, *, asks: bool) -> None:
         self.rule = rule
         self.condition = rule.conditions[tool] if rule.when else None
         self.strength = _STRENGTH[rule.outcome]
         self.raises = rule.raise_tier.rank
-        self.asks = rule.terms is not None and rule.outcome is Outcome.REQUIRE_APPROVAL
+        self.asks = asks and rule.outcome is Outcome.REQUIRE_APPROVAL
         self.reason = Reason(ReasonCode.RULE, rule.reason or "A rule allows this call.", rule.id)
 
     @property
@@ -99,9 +99,11 @@ class PolicyEngine:
         self._agents = dict(agents)
         self._tools = {name: (spec, spec.tier.rank) for name, spec in tools.items()}
         index: dict[str, dict[str, list[_Entry]]] = {}
+        # Where all rules ask the same people, one that holds a call is enough to know whom.
+        asks = any(rule.terms is not None for rule in self.rules)
         for rule in self.rules:
             for tool in rule.tools:
-                entry = _Entry(rule, tool)
+                entry = _Entry(rule, tool, asks=asks)
                 for agent in rule.agents:
                     index.setdefault(agent, {}).setdefault(tool, []).append(entry)
         self._index = {
