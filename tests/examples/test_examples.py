@@ -28,6 +28,12 @@ SAYS = {
         "For the operator: share_note (medium tier) was denied. Notes are shared with people at acme.example only.",
         "For the model: Access denied: share_note was not executed.",
     ],
+    "approval_in_another_process": [
+        "resource: order/7",
+        "The agent waits.",
+        "alice@acme.example asked for it, and so may not approve it.",
+        "Refunded 40.00 EUR for order 7.",
+    ],
     "sql_toolkit": [
         "[('DE', 2143), ('FR', 1429), ('NL', 1428)]",
         "DROP TABLE orders\n  denied",
