@@ -31,6 +31,8 @@ class Span:
     """Seconds since the epoch."""
     end: float
     error: bool
+    links: tuple[tuple[str, str], ...] = ()
+    """(trace, id) of each span that this one follows without being its child; none where the server keeps none."""
 
 
 class Backend(Protocol):
@@ -39,6 +41,8 @@ class Backend(Protocol):
     name: str
     keeps_services: bool
     """Whether it tells which service a span came from."""
+    keeps_links: bool
+    """Whether it tells which other spans a span is linked to."""
 
     def export_to(self, story: str, *, grpc: bool = False) -> dict[str, str]:
         """Return the ``OTEL_*`` variables with which a program's spans go here, to be found under *story*."""
@@ -74,6 +78,7 @@ class Jaeger:
 
     name = "jaeger"
     keeps_services = True
+    keeps_links = True
 
     def __init__(self, *, http: int, grpc: int, query: int) -> None:
         self._http, self._grpc = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}"
@@ -103,11 +108,12 @@ class Jaeger:
 
 
 class Phoenix:
-    """Asks Arize Phoenix. It files spans by project, keeps no other attribute of a resource, and has no search by tags
-    that holds within one trace: the tests filter for themselves."""
+    """Asks Arize Phoenix. It files spans by project, keeps no other attribute of a resource and no links, and has
+    no search by tags that holds within one trace: the tests filter for themselves."""
 
     name = "phoenix"
     keeps_services = False
+    keeps_links = False
 
     def __init__(self, *, http: int, grpc: int) -> None:
         self._url, self._grpc = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}"
@@ -168,6 +174,7 @@ def _has(span: Span, tags: dict[str, str]) -> bool:
 
 def _from_jaeger(raw: dict[str, Any], processes: dict[str, Any]) -> Span:
     parents = [each["spanID"] for each in raw["references"] if each["refType"] == "CHILD_OF"]
+    links = [(each["traceID"], each["spanID"]) for each in raw["references"] if each["refType"] == "FOLLOWS_FROM"]
     tags = {each["key"]: _value(each["value"]) for each in raw["tags"]}
     start = raw["startTime"] / 1e6
     return Span(
@@ -180,6 +187,7 @@ def _from_jaeger(raw: dict[str, Any], processes: dict[str, Any]) -> Span:
         start=start,
         end=start + raw["duration"] / 1e6,
         error=tags.get("error") is True,
+        links=tuple(links),
     )
 
 
