@@ -169,6 +169,7 @@ def outcome_record(
     status: BodyStatus,
     error_type: str,
     duration_ms: float,
+    result_hash: str,
     result_bytes: int | None,
 ) -> AuditRecord:
     """Return the record of how a body ended; see :class:`AuditRecord` for the units."""
@@ -188,5 +189,6 @@ def outcome_record(
         status=status,
         error_type=error_type,
         duration_ms=duration_ms,
+        result_hash=result_hash,
         result_bytes=result_bytes,
     )

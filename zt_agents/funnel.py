@@ -19,7 +19,7 @@ from contextvars import ContextVar, Token
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from zt_agents._internal.canonical import canonical, digest, encode
+from zt_agents._internal.canonical import canonical, digest, encode, encode_result
 from zt_agents.approval_desk import Ruling
 from zt_agents.approvals import ApprovalRequest, request_approval
 from zt_agents.audit.records import AuditRecord, BodyStatus
@@ -154,7 +154,7 @@ class Permit:
                 timeout = self._guard.policy.approval_timeout
                 request = request_approval(self.call, self.decision, timeout=timeout)
                 # Keyed, because it goes into records and spans: who guesses arguments cannot check the guess.
-                request_id = self._guard.keyed_hash(request.binding_hash.encode())[:32]
+                request_id = self._guard.keyed_hash(request.binding_hash.encode())
                 self.decision = self.decision._replace(approval_id=request_id)
                 self._open_span()
                 span = self._span
@@ -443,8 +443,8 @@ class Permit:
         """Record that the body ended well. What was streamed is gone and cannot be returned to a replay."""
         if self._key is not None and self.session is not None:
             self.session.calls.done(self._key, result, held=not streamed)
-        size = len(result) if type(result) is str else None
-        self._observe(BodyStatus.OK, result_bytes=size)
+        encoded = encode_result(result) if result is not None and not streamed else None
+        self._observe(BodyStatus.OK, result=encoded)
 
     def failed(self, error: BaseException) -> None:
         """Record that the body raised."""
@@ -467,7 +467,7 @@ class Permit:
         if self._key is not None and self.session is not None:
             self.session.calls.release(self._key)
 
-    def _observe(self, status: BodyStatus, *, error_type: str = "", result_bytes: int | None = None) -> None:
+    def _observe(self, status: BodyStatus, *, error_type: str = "", result: bytes | None = None) -> None:
         self._open = False
         duration = (time.perf_counter_ns() - self._body_started) / 1e6
         record = outcome_record(
@@ -479,7 +479,8 @@ class Permit:
             status=status,
             error_type=error_type,
             duration_ms=duration,
-            result_bytes=result_bytes,
+            result_hash=self._guard.keyed_hash(result) if result is not None else "",
+            result_bytes=len(result) if result is not None else None,
         )
         # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
         with suppress(AuditError):

@@ -41,7 +41,7 @@ RECORD = AuditRecord(
     resource="ticket/4711",
     data_class="internal",
     tool_fingerprint="sha256:" + "0" * 64,
-    args_hash="0" * 64,
+    args_hash="0" * 32,
     agent="helpdesk",
     agent_id="spiffe://corp.example/agent/helpdesk",
     agent_version="1.4.0",
@@ -70,6 +70,7 @@ OUTCOME = AuditRecord(
     span_id=RECORD.span_id,
     status="ok",
     duration_ms=12.345678,
+    result_hash="0" * 32,
     result_bytes=421,
 )
 

@@ -168,8 +168,8 @@ def test_true_is_not_one() -> None:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=300))
-def test_the_keyed_hash_is_hmac_sha_256(key: bytes, message: bytes) -> None:
-    assert KeyedHash(key)(message) == hmac.digest(key, message, "sha256").hex()
+def test_the_keyed_hash_is_hmac_sha_256_cut_to_128_bits(key: bytes, message: bytes) -> None:
+    assert KeyedHash(key)(message) == hmac.digest(key, message, "sha256")[:16].hex()
 
 
 def test_a_private_copy_is_nobody_elses() -> None:

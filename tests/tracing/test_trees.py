@@ -283,7 +283,7 @@ def test_user_ids_can_be_kept_off_spans(
         request.getfixturevalue("tools")["look"].invoke({"n": 5})
     assert all("user.id" not in span.attributes for span in recorder.spans())
     shown = recorder.spans()[0].attributes["user.hash"]
-    assert len(shown) == 64
+    assert len(shown) == 32
     assert shown != hashlib.sha256(b"alice@acme.example").hexdigest()  # a guess could be tried
     assert "alice" not in repr(recorder.spans())
 

@@ -41,6 +41,8 @@ MAX_VALUES = 50_000
 """Scalars and containers together."""
 MAX_BYTES = 1_048_576
 """Size of the canonical encoding, bytes."""
+_MAX_RESULT_VALUES = 1_000
+"""What a call may be kept waiting for."""
 
 _MAX_INTEGER = 2**53 - 1  # RFC 8785, section 3.2.2.3: numbers are IEEE 754 doubles
 _SIMPLE = (str, bool, type(None))
@@ -49,14 +51,14 @@ _ADDRESSES = (IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interfac
 _CONVERTIBLE = (date, time, timedelta, Decimal, UUID, PurePath, AnyUrl, *_ADDRESSES)
 
 
-def canonical(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *arguments* as canonical values, sharing no container with the original.
+def canonical(arguments: Mapping[str, Any], *, most: int = MAX_VALUES) -> dict[str, Any]:
+    """Return *arguments* as canonical values, at most so many of them, sharing no container with the original.
 
     Raises:
         ArgumentsError: a value has no canonical form or a bound is exceeded; the message names the argument, never
             its value.
     """
-    budget = [MAX_VALUES]
+    budget = [most]
     result = {}
     for name, value in arguments.items():
         if type(value) in _SIMPLE and not (type(value) is str and len(value) > MAX_BYTES):
@@ -75,7 +77,7 @@ def _walk(value: Any, depth: int, budget: list[int]) -> Any:
     kind = type(value)
     budget[0] -= 1
     if budget[0] < 0:
-        raise ArgumentsError(f"it holds more than {MAX_VALUES} values.")
+        raise ArgumentsError("it holds too many values.")
     if kind is str:
         if len(value) > MAX_BYTES:
             raise ArgumentsError(f"it is longer than {MAX_BYTES} bytes.")
@@ -166,6 +168,14 @@ def encode(value: Any) -> bytes:
     return encoded
 
 
+def encode_result(result: Any) -> bytes | None:
+    """Return the RFC 8785 encoding of what a tool returned; None where it has none, or it would take long to make."""
+    try:
+        return encode(canonical({"": result}, most=_MAX_RESULT_VALUES)[""])
+    except Exception:  # noqa: BLE001 - the body has run: whatever an odd result does now must not undo that
+        return None
+
+
 def _plain(value: Any) -> bool:
     kind = type(value)
     if kind is float:
@@ -185,7 +195,7 @@ def digest(encoded: bytes) -> bytes:
 
 
 class KeyedHash:
-    """HMAC-SHA-256 (RFC 2104) in hex: what logs and spans may show of arguments.
+    """HMAC-SHA-256 (RFC 2104) in hex, its first 128 bits: what logs and spans may show of arguments and results.
 
     Written out because ``hmac.digest`` gives up the interpreter lock at every call, however short the message, and a
     call on its way to a tool would have to win it back from the background threads.
@@ -204,7 +214,7 @@ class KeyedHash:
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(encoded)
         outer.update(inner.digest())
-        return outer.hexdigest()
+        return outer.hexdigest()[:32]
 
 
 def private_copy(value: Any) -> Any:

@@ -181,6 +181,7 @@ def _unmapped(call: Call, log_id: str) -> dict[str, Any]:
         "reason_codes": [code for code, _, _ in call.reasons],
         "delegation": [{"agent_id": agent_id, "user_id": user_id} for agent_id, user_id in call.delegators],
         "body_status": text(call.outcome or {}, "status"),
+        "result_hash": text(call.outcome or {}, "result_hash"),
         "result_bytes": _integer(number(call.outcome or {}, "result_bytes")),
         "approval_wait_ms": _integer(None if call.waited is None else call.waited * 1000),
         **{name: text(said, name) for name in names},

@@ -1,8 +1,8 @@
 """What an audit record says. A record is a value: it does not write, hash or verify itself.
 
 Every governed call leaves two records that share a ``decision_id``: the decision, written before the body
-runs, and the outcome, written after it. Arguments and results are never part of a record; ``args_hash`` is
-keyed.
+runs, and the outcome, written after it. Arguments and results are never part of a record; their hashes are
+keyed, and 128 bits long.
 """
 
 from __future__ import annotations
@@ -75,8 +75,10 @@ class AuditRecord(NamedTuple):
     """Outcome records only: class name of what the body raised."""
     duration_ms: float | None = None
     """Outcome records only: time spent in the body, milliseconds."""
+    result_hash: str = ""
+    """Outcome records only: like ``args_hash``, of a result that has such a form and was not streamed."""
     result_bytes: int | None = None
-    """Outcome records only: size of the result as text, bytes, where it is known."""
+    """Outcome records only: size of that form, bytes."""
     risk_state: str = ""
     """``integrity/data_class`` of what the session had seen before the call."""
     delegation: Sequence[tuple[str, str]] = ()

@@ -62,6 +62,7 @@ _COLUMNS = (
         "status",
         "error_type",
         "duration_ms",
+        "result_hash",
         "result_bytes",
         "args_hash",
         "policy_version",
@@ -270,7 +271,7 @@ def _row(call: Call) -> bytes:
         "effects": " ".join(call.effects),
         "why": call.reasons[0][1] if call.reasons else "",
         "approval_wait_s": "" if call.waited is None else f"{call.waited:.3f}",
-        **{name: text(done, name) for name in ("status", "error_type", "duration_ms", "result_bytes")},
+        **{name: text(done, name) for name in ("status", "error_type", "duration_ms", "result_hash", "result_bytes")},
     }
     return _csv([computed.get(name, text(said, name)) for name in _COLUMNS])
 
