@@ -1,0 +1,86 @@
+"""Whatever the document and the paths: no value at a place that a path names is kept, and nothing else is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zt_agents._internal.json_paths import Path, Step, parse_path
+from zt_agents.audit.redaction import Redaction
+
+NAMES = st.sampled_from(["a", "b", "card", "a b", "x.y", "0", "Δ", "$", "*", "['a']"])
+PATHS = st.lists(
+    st.builds(Step, st.booleans(), st.none() | NAMES | st.integers(0, 2)), min_size=1, max_size=4
+).map(tuple)
+LEAVES = st.integers(0, 10**6).map(lambda n: f"leaf {n}") | st.integers() | st.booleans() | st.none()
+DOCUMENTS = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=25
+)
+MARK = {"redacted": "policy"}
+Place = tuple[str | int, ...]
+
+
+def below(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Yield every place of a document but its root."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*place, key), item
+        yield from below(item, (*place, key))
+
+
+def named(path: Path, document: Any) -> set[Place]:
+    """Return the places that *path* names, as RFC 9535 says it: a list of nodes, step by step."""
+    nodes: list[tuple[Place, Any]] = [((), document)]
+    for step in path:
+        reached = []
+        for place, value in nodes:
+            for start, node in [(place, value), *(below(value, place) if step.deep else ())]:
+                for key, item in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():  # fmt: skip
+                    if step.name is None or (type(step.name) is type(key) and step.name == key):
+                        reached.append(((*start, key), item))
+        nodes = reached
+    return {place for place, _ in nodes}
+
+
+def at(document: Any, place: Place) -> Any:
+    for key in place:
+        document = document[key]
+    return document
+
+
+@given(DOCUMENTS, st.lists(PATHS, max_size=3))
+def test_what_a_path_names_is_replaced_and_the_rest_is_as_it_was(document: Any, paths: list[Path]) -> None:
+    whole = {"arguments": document}
+    kept = {"arguments": Redaction(("", path) for path in paths)("pay", "arguments", document)}
+    places = {place for path in paths for place in named(path, whole)}
+    highest = {place for place in places if not any(place[:end] in places for end in range(1, len(place)))}
+    for place in highest:
+        assert at(kept, place) == MARK
+    for place, value in below(whole):
+        if not any(place[:end] in highest for end in range(1, len(place) + 1)) and not isinstance(value, dict | list):
+            assert at(kept, place) == value
+
+
+@given(DOCUMENTS, st.lists(PATHS, max_size=3))
+def test_json_in_a_text_is_no_hiding_place(document: Any, paths: list[Path]) -> None:
+    redact = Redaction(("", path) for path in paths)
+    hidden = redact("pay", "arguments", {"a": json.dumps({"b": document})})
+    assert hidden == redact("pay", "arguments", {"a": {"b": document}})
+
+
+def written(path: Path) -> str:
+    quoted = {None: "*"}
+    parts = [
+        f"{'..' if deep else ''}[{quoted.get(name, name) if not isinstance(name, str) else chr(34) + name + chr(34)}]"
+        for deep, name in path
+    ]
+    return "$" + "".join(parts)
+
+
+@given(PATHS)
+def test_a_path_is_read_as_it_is_written(path: Path) -> None:
+    assert parse_path(written(path)) == path

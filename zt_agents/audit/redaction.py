@@ -1,0 +1,128 @@
+"""What is taken out of arguments and results before they are kept.
+
+Rules:
+
+1. A place that a path of the policy leads to is replaced, whatever is there.
+2. A secret is replaced, whatever the policy says: a value whose name says that it is one, and a text that looks like
+   one. Both are guesses: they find what is common, and what they miss is kept. So keep what need not be secret.
+3. A text that is itself JSON is taken for what it says: paths and names reach into it.
+4. What was replaced says so and why, in its place. Nothing is shortened or dropped in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from zt_agents._internal.json_paths import Path, Walk
+
+_SECRET_NAMES = re.compile(
+    r"passw(or)?d|passphrase|pwd$|secret|token(?!s)|apikey|accesskey|privatekey|signingkey|credential|authorization"
+    r"|cookie|bearer|onetime|otp$|^pin$|^cvv$|^cvc$|connectionstring|^auth$"
+)
+"""Searched in a name without its separators, in lower case. A number of tokens is no secret."""
+_SEPARATORS = re.compile(r"[\s_.\-]+")
+_SECRET_TEXTS = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"  # PEM
+    r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{4,}\."  # JWT, JWE
+    r"|\b(?:bearer|basic|token)\s+[\w.~+/-]{12,}=*"  # HTTP
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # Amazon
+    r"|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"  # GitHub, GitLab
+    r"|\bxox[a-z]-[\w-]{10,}"  # Slack
+    r"|\b[sr]k[-_][\w-]{16,}"  # OpenAI, Anthropic, Stripe
+    r"|\bAIza[\w-]{30,}"  # Google
+    r"|\w://[^\s/:@]*:[^\s/@]+@"  # a URL with a password
+    r"|(?:passw(?:or)?d|passphrase|pwd|secret|api[ _-]?key|access[ _-]?key|(?:auth|access|session)[ _-]?token)"
+    r"['\"]?\s*(?:[:=]|is\b)\s*\S",  # in prose, in a query or in a file of settings
+    re.IGNORECASE,
+)
+_DEEPEST = 128
+
+
+class Redaction:
+    """Takes out what the *paths* of the policy name, and secrets. Without state; safe to use from any thread."""
+
+    def __init__(self, paths: Iterable[tuple[str, Path]] = ()) -> None:
+        """Take paths as the policy has them: (tool or empty for every tool, path from ``arguments`` or ``result``)."""
+        self._paths = tuple(paths)
+
+    def __call__(self, tool: str, part: str, value: Any) -> Any:
+        """Return a copy of the JSON *value*, which is the *part* (``arguments`` or ``result``) of a call of *tool*."""
+        paths = [path for name, path in self._paths if name in ("", tool)]
+        walk = Walk.along(paths).into(part)
+        if walk is None:
+            return _redacted("policy")
+        if type(value) is str and _json(value) is None and any(step for _, step in walk.ahead):
+            return _redacted("a text, in which the policy's paths find nothing")
+        return _walked(value, walk, 0)
+
+
+def _walked(value: Any, walk: Walk, depth: int) -> Any:
+    if depth > _DEEPEST:
+        return _redacted("nested too deeply")
+    if type(value) is str:
+        inner = _json(value)
+        if inner is not None:
+            return _walked(inner, walk, depth + 1)
+        return _redacted("looks like a secret") if _SECRET_TEXTS.search(value) else value
+    if type(value) is dict:
+        pair = _names_a_secret(value)
+        members = enumerate(value.items(), 1)
+        return {_key(key, number): _member(key, item, walk, depth, pair) for number, (key, item) in members}
+    if type(value) is list:
+        if len(value) == 2 and type(value[0]) is str and _is_secret_name(value[0]):
+            return [value[0], _secret(value[1])]
+        return [_stepped(item, walk.into(index), depth) for index, item in enumerate(value)]
+    return value
+
+
+def _member(key: str, value: Any, walk: Walk, depth: int, pair: bool) -> Any:
+    below = walk.into(key)
+    if below is not None and (_is_secret_name(key) or (pair and key.lower() in ("value", "values"))):
+        return _secret(value)
+    return _stepped(value, below, depth)
+
+
+def _stepped(value: Any, walk: Walk | None, depth: int) -> Any:
+    return _redacted("policy") if walk is None else _walked(value, walk, depth + 1)
+
+
+def _secret(value: Any) -> Any:
+    """Return what stands for a value under the name of a secret; whether there is one is none itself."""
+    return value if value is None or type(value) is bool else _redacted("named like a secret")
+
+
+def _key(key: str, number: int) -> str:
+    return f"(name {number} redacted: looks like a secret)" if _SECRET_TEXTS.search(key) else key
+
+
+def _is_secret_name(name: str) -> bool:
+    return _SECRET_NAMES.search(_SEPARATORS.sub("", name).lower()) is not None
+
+
+def _names_a_secret(value: dict[str, Any]) -> bool:
+    """Return whether *value* is a pair of the kind ``{"name": "password", "value": ...}``."""
+    return any(
+        key.lower() in ("name", "key", "header", "field") and type(item) is str and _is_secret_name(item)
+        for key, item in value.items()
+    )
+
+
+def _json(text: str) -> Any:
+    """Return the object or array that *text* is, however often it was put into quotes, or None."""
+    if text[:1].isspace():
+        text = text.lstrip()
+    if not text.startswith(("{", "[", '"')):
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return _json(value) if type(value) is str else value
+
+
+def _redacted(why: str) -> dict[str, str]:
+    return {"redacted": why}
