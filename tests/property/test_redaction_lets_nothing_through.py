@@ -26,10 +26,15 @@ Place = tuple[str | int, ...]
 
 def below(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
     """Yield every place of a document but its root."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
+    for (key,), item in children(value):
         yield (*place, key), item
         yield from below(item, (*place, key))
+
+
+def children(value: Any) -> Iterator[tuple[Place, Any]]:
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (key,), item
 
 
 def named(path: Path, document: Any) -> set[Place]:
@@ -39,7 +44,7 @@ def named(path: Path, document: Any) -> set[Place]:
         reached = []
         for place, value in nodes:
             for start, node in [(place, value), *(below(value, place) if step.deep else ())]:
-                for key, item in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():  # fmt: skip
+                for (*_, key), item in children(node):
                     if step.name is None or (type(step.name) is type(key) and step.name == key):
                         reached.append(((*start, key), item))
         nodes = reached

@@ -30,6 +30,7 @@ from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
 from zt_agents.policy.engine import PolicyEngine, Rule
 from zt_agents.policy.findings import Findings
+from zt_agents.policy.kept_content import ContentPolicy, content_policy
 from zt_agents.policy.models import ToolEntry, seconds
 from zt_agents.policy.rules import build_rules, overruled_rules
 from zt_agents.policy.validation import ValidPart, validate
@@ -57,6 +58,8 @@ class Policy:
     """Seconds for which arguments are kept after an approval was decided."""
     approvals_path: Path
     audit_path: Path
+    content: ContentPolicy | None
+    """What of calls is kept beside their hashes; None is nothing."""
     agents: Mapping[str, Agent]
     tools: Mapping[str, ToolSpec]
     """By exact name, tiers already raised by patterns."""
@@ -93,6 +96,7 @@ def _policy(
     tools = _tools(part, compiler, findings)
     check_quorum(("approvals", "quorum"), terms := approval_terms(part.file.approvals), findings)
     rules = build_rules(part, agents, tools, compiler, findings)
+    content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
     findings.raise_if_any()
 
     file = part.file
@@ -109,6 +113,7 @@ def _policy(
         approval_retention=seconds(file.approvals.retention),
         approvals_path=folder / file.approvals.path,
         audit_path=folder / file.audit.path,
+        content=content,
         agents=MappingProxyType(agents),
         tools=MappingProxyType(tools),
         engine=PolicyEngine(

@@ -125,11 +125,22 @@ class ApprovalsSection(RuleApprovals):
     """The store of approvals, relative to the folder of the policy file."""
 
 
+class ContentSection(_Section):
+    """Which arguments and results are kept, beside the audit log; secrets never are."""
+
+    keep: Literal["nothing", "public", "internal", "confidential", "restricted"] = "nothing"
+    """The gravest data class of which they are kept: what the session has seen and what the tool handles count both."""
+    redact: list[Text] = []
+    """JSON paths of what is taken out, from arguments or result, for one tool or all: $.arguments.iban, pay:$..card."""
+
+
 class AuditSection(_Section):
     """Where the record goes."""
 
     path: Text = "zt-agents-audit.db"
     """The audit log, relative to the folder of the policy file."""
+    content: ContentSection = ContentSection()
+    """What of calls is kept beside their hashes."""
 
 
 class AgentEntry(_Section):

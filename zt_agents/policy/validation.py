@@ -126,6 +126,8 @@ def _note(errors: Iterable[ErrorDetails], data: Mapping[str, Any], findings: Fin
 def _place(trail: Trail) -> tuple[str, type[BaseModel]]:
     if trail[:1] == ("rules",) and trail[2:] == ("approvals",):
         return "approvals", models.RuleApprovals
+    if trail[:2] == ("audit", "content"):
+        return "content", models.ContentSection
     return _PLACES[str(trail[0]) if trail else ""]
 
 
