@@ -1,7 +1,8 @@
 """The composition root: from a policy file to the parts of a guard.
 
 Beside the policy file ``zt-agents.yaml`` lie ``zt-agents.lock.json`` (the tools as they were accepted) and, unless the
-policy says otherwise, the audit log with ``<log>.key``, which keys the hashes of arguments, and the store of approvals.
+policy says otherwise, the audit log with ``<log>.key``, which keys its hashes, ``<log>.content`` where the policy wants
+content kept, and the store of approvals.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.key_files import write_once
 from zt_agents.audit import AuditLog
+from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
@@ -24,6 +26,7 @@ from zt_agents.identity import ApprovalSigner, SigningKey, TokenIssuer
 from zt_agents.policy import load_policy
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
+from zt_agents.stores.sqlite_content import SqliteContentStore
 from zt_agents.telemetry import Meters, Tracing, export_from_environment
 
 if TYPE_CHECKING:
@@ -59,7 +62,8 @@ def parts_from_file(
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
         "approvals": SqliteApprovalStore(approvals_path),
         "signer": approval_signer(policy.trust_domain, key),
-        "audit": AuditLog(SqliteAuditSink(log)),
+        "audit": AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True)),
+        "content": ContentKeeper(policy.content.keep, policy.content.redact) if policy.content else None,
         "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),
         "meters": Meters(meter_provider),
         "hash_key": hashes,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from zt_agents._internal.canonical import canonical, digest, encode, encode_result
 from zt_agents.approval_desk import Ruling
 from zt_agents.approvals import ApprovalRequest, request_approval
+from zt_agents.audit.content import ContentKeeper
 from zt_agents.audit.records import AuditRecord, BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
@@ -75,6 +76,7 @@ class Permit:
         "_grant",
         "_guard",
         "_invocation",
+        "_kept",
         "_key",
         "_open",
         "_reset",
@@ -109,6 +111,8 @@ class Permit:
         self._encoded = b""
         self._args_hash = ""
         self._key: CallKey | None = None
+        self._kept = False
+        """The log has, or was to have, this call's arguments."""
         self._grant: ApprovalRequest | None = None
         """The request whose grant this call has used."""
         self._open = False
@@ -443,7 +447,7 @@ class Permit:
         """Record that the body ended well. What was streamed is gone and cannot be returned to a replay."""
         if self._key is not None and self.session is not None:
             self.session.calls.done(self._key, result, held=not streamed)
-        encoded = encode_result(result) if result is not None and not streamed else None
+        encoded = encode_result(result) if not streamed else None
         self._observe(BodyStatus.OK, result=encoded)
 
     def failed(self, error: BaseException) -> None:
@@ -482,9 +486,13 @@ class Permit:
             result_hash=self._guard.keyed_hash(result) if result is not None else "",
             result_bytes=len(result) if result is not None else None,
         )
+        content, keeper = None, self._guard.content
+        if keeper is not None and status is BodyStatus.OK and self._may_keep(keeper):
+            content = keeper.of(record, result)
+            record = record._replace(content_hash=content.hash.hex())
         # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
         with suppress(AuditError):
-            self._guard.audit.append(record)
+            self._guard.audit.append(record, content)
         self._time_call(error_type)
         if self._span is not None:
             self._span.end(error_type=error_type)
@@ -547,9 +555,22 @@ class Permit:
             self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
 
     def _append_decision(self) -> Receipt:
-        receipt = self._guard.audit.append(self._decision_record())
+        record, content = self._decision_record(), None
+        keeper = self._guard.content
+        if keeper is not None and not self._kept and self._encoded and self._may_keep(keeper):
+            self._kept = True  # of each call once, whatever becomes of it
+            content = keeper.of(record, self._encoded)
+            record = record._replace(content_hash=content.hash.hex())
+        receipt = self._guard.audit.append(record, content)
         self._guard.meters.decided(self.decision.outcome.value, self.decision.tier.value)
         return receipt
+
+    def _may_keep(self, keeper: ContentKeeper) -> bool:
+        """Return whether what the session has seen, and what the tool handles, may be kept."""
+        spec, call = self.tool.spec, getattr(self, "call", None)
+        if spec is None or call is None or call.agent is None:
+            return False
+        return keeper.keeps(call.label.data_class, spec.data_class)
 
     def _time_call(self, error_type: str) -> None:
         seconds = (time.time_ns() - self._started) / 1e9 - self._asked

@@ -24,6 +24,7 @@ from zt_agents._internal.clock import Clock, system_clock
 from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approvals import ApprovalStore, Channel
 from zt_agents.audit import AuditLog
+from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
@@ -69,6 +70,7 @@ class Guard:
         approvals: ApprovalStore,
         signer: ApprovalSigner,
         hash_key: bytes,
+        content: ContentKeeper | None = None,
         channel: Channel | None = None,
         clock: Clock = system_clock,
         meters: Meters | None = None,
@@ -81,7 +83,9 @@ class Guard:
         self.tracing = tracing
         self.meters = meters or Meters()
         self.keyed_hash = KeyedHash(hash_key)
-        """Hashes arguments for logs and spans."""
+        """Hashes arguments and results for logs and spans."""
+        self.content = content
+        """Says what of calls is kept beside the log; None keeps nothing."""
         self.clock = clock
         self.desk = ApprovalDesk(
             store=approvals, signer=signer, channel=channel, clock=clock, retention=policy.approval_retention

@@ -77,6 +77,7 @@ def outcome(tmp_path: Path) -> Iterator[Outcome]:
         ({"b": 1, "a": [True, None, 1.0]}, b'{"a":[true,null,1],"b":1}'),
         (7, b"7"),
         (False, b"false"),
+        (None, b"null"),
     ],
 )
 def test_a_result_is_hashed_with_the_logs_key(outcome: Outcome, tmp_path: Path, result: Any, form: bytes) -> None:
@@ -100,7 +101,6 @@ def test_a_message_of_langchain_has_a_form(outcome: Outcome) -> None:
         pytest.param("x" * (MAX_BYTES + 1), id="too long"),
         pytest.param(list(range(1_001)), id="too many values"),
         pytest.param(Broken(1), id="an object that breaks when read"),
-        pytest.param(None, id="nothing"),
     ],
 )
 def test_what_has_no_form_has_no_hash_and_is_returned_as_it_is(outcome: Outcome, result: Any) -> None:

@@ -10,8 +10,6 @@ Rules of the terminal:
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import re
 import select
 import sys
@@ -24,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zt_agents._internal.display import visible
+from zt_agents._internal.login import login
 from zt_agents.approvals.requests import Answer, ApprovalRequest, ApprovalState
 from zt_agents.approvals.store import ApprovalStore
 from zt_agents.identity.attestations import ApprovalSigner
@@ -175,15 +174,3 @@ def _read_line(timeout: float) -> str:
     if sys.platform != "win32" and not select.select([sys.stdin], [], [], max(0.0, timeout))[0]:
         return ""
     return sys.stdin.readline()
-
-
-def login() -> str:
-    """Return the name of the user this process runs as; the environment has no say in it where that can be helped."""
-    if sys.platform == "win32":
-        return getpass.getuser()
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container may run as a user that has no name
-        return str(os.getuid())

@@ -15,7 +15,9 @@ Rules:
 6. A waiter that gives up takes its record back out of the queue. When the commit is already under way that
    cannot be done: such a record may turn up although its call was denied. The log then holds a decision
    without an outcome, never an outcome without a decision: it may say too much, not too little.
-7. No connection crosses a fork: it is closed before, and both sides open their own. A child starts with an
+7. What is kept of a call (:mod:`zt_agents.audit.content`) is durable before the record that commits to it. If it cannot
+   be, nor can the record.
+8. No connection crosses a fork: it is closed before, and both sides open their own. A child starts with an
    empty queue, since the parent writes what the parent queued.
 
 What a process loses when it is killed: records nobody waited for, of the last 10 ms and the commit under way.
@@ -40,6 +42,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
+from zt_agents.audit.content import Content, ContentStore
 from zt_agents.audit.records import AuditRecord
 from zt_agents.audit.sink import AuditSink
 from zt_agents.errors import AuditWriteError, ZeroTrustError
@@ -67,11 +70,12 @@ _QUEUED = _Phase.QUEUED  # a global is found faster than an attribute of an Enum
 class Receipt:
     """The promise that a record will be durable. Costs next to nothing unless somebody waits for it."""
 
-    __slots__ = ("_log", "_outcome", "_phase", "_record", "_wakes")
+    __slots__ = ("_content", "_log", "_outcome", "_phase", "_record", "_wakes")
 
-    def __init__(self, log: AuditLog, record: AuditRecord | None) -> None:
+    def __init__(self, log: AuditLog, record: AuditRecord | None, content: Content | None = None) -> None:
         self._log = log
         self._record = record
+        self._content = content
         self._outcome: int | AuditWriteError | None = None
         self._phase = _QUEUED
         self._wakes: list[_Wake] | None = None
@@ -138,8 +142,9 @@ class AuditLog:
     It does not read, prove or filter records, and it never drops one without saying so to somebody.
     """
 
-    def __init__(self, sink: AuditSink, *, capacity: int = 100_000) -> None:
+    def __init__(self, sink: AuditSink, *, contents: ContentStore | None = None, capacity: int = 100_000) -> None:
         self.sink = sink
+        self._contents = contents
         self._capacity = capacity
         self._closed = False
         self._io = threading.Lock()
@@ -161,8 +166,8 @@ class AuditLog:
 
     # The calling thread
 
-    def append(self, record: AuditRecord) -> Receipt:
-        """Queue *record* and return at once.
+    def append(self, record: AuditRecord, content: Content | None = None) -> Receipt:
+        """Queue *record*, and *content* that it commits to, and return at once.
 
         Raises:
             AuditWriteError: the log is closed, or *capacity* records already wait for a log that cannot be
@@ -170,7 +175,7 @@ class AuditLog:
         """
         if self._thread is None or self._queue.qsize() + len(self._kept) >= self._capacity:
             self._start_or_refuse()
-        receipt = Receipt(self, record)
+        receipt = Receipt(self, record, content)
         self._queue.put(receipt)
         if self._thread is None:  # closed meanwhile: the record may have come too late to be written or counted
             raise AuditWriteError("The audit log is closed.")
@@ -297,6 +302,9 @@ class AuditLog:
         self._busy_since = time.monotonic()
         try:
             with self._io:
+                contents = [receipt._content for receipt in batch if receipt._content is not None]
+                if contents and self._contents is not None:
+                    self._contents.keep(contents)
                 seqs = self.sink.append(records) if records or self._failure else ()
         except Exception as error:  # noqa: BLE001 - whatever failed, nothing was promised and callers must be told
             self._fail(batch, error)

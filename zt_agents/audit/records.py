@@ -7,7 +7,7 @@ keyed, and 128 bits long.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ class RecordKind(StrEnum):
     OUTCOME = "outcome"
     SEALING = "sealing"
     """Not of a call: older records were moved into a segment (:mod:`zt_agents.audit.segments`)."""
+    ERASURE = "erasure"
+    """Not of a call: what had been kept of calls was erased (:mod:`zt_agents.audit.content`)."""
 
 
 class BodyStatus(StrEnum):
@@ -81,6 +83,10 @@ class AuditRecord(NamedTuple):
     """Outcome records only: size of that form, bytes."""
     risk_state: str = ""
     """``integrity/data_class`` of what the session had seen before the call."""
+    content_hash: str = ""
+    """Hex SHA-256 that commits to what is kept of the arguments, or in an outcome of the result."""
+    erasure: Mapping[str, Any] | None = None
+    """Erasure records only: what was erased, by whom and why."""
     delegation: Sequence[tuple[str, str]] = ()
     """Decision records of a sub-agent's calls only: (agent id, user id) of each session, the acting one first."""
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from zt_agents.cli import proofs as _proofs  # noqa: F401 - its commands join those of audit
+from zt_agents.cli import content as _content  # noqa: F401 - its commands join those of audit
+from zt_agents.cli import proofs as _proofs  # noqa: F401 - likewise
 from zt_agents.cli import segments as _segments  # noqa: F401 - likewise
 from zt_agents.cli.approvals import approvals_app
 from zt_agents.cli.audit import audit_app

@@ -15,9 +15,9 @@ import typer
 
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.display import visible
+from zt_agents._internal.login import login
 from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approvals import Answer, ApprovalState, StoredApproval, approval_panel
-from zt_agents.approvals.channels import login
 from zt_agents.cli.display import console, say
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import SigningKey

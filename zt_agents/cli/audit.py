@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,17 +25,22 @@ from zt_agents._internal.display import visible
 from zt_agents.audit.calls import Call, Selection, newest_calls, short, text
 from zt_agents.audit.chain import Head
 from zt_agents.audit.checkpoints import Checkpoint
-from zt_agents.audit.sink import Snapshot
+from zt_agents.audit.content import ContentReport, check_content
+from zt_agents.audit.sink import AuditSource, Snapshot
 from zt_agents.audit.verify import Fault, Finding, VerifyReport, VerifyStatus, verify
 from zt_agents.cli.checkpoints import checkpoints_to_hold
+from zt_agents.cli.display import say
 from zt_agents.cli.moments import moment_option
 from zt_agents.cli.sources import SegmentsOption, searchable, whole
 from zt_agents.errors import AuditIntegrityError, ZeroTrustError
+from zt_agents.stores.sqlite_content import SqliteContentStore
 
 VERIFIED, BROKEN, CANNOT_OPEN, NOTHING_TO_VERIFY, NOT_VERIFIED = range(5)
 """Exit codes of ``verify``."""
 
 _WIDTH_WITHOUT_TERMINAL = 200
+_LOOKED_AT = 1_000
+"""Newest records among which one that commits to content would be, if any content is kept."""
 _LONG = 20_000
 """Records from which a progress bar is worth drawing."""
 _COLOURS = {"allow": "green", "deny": "red", "require_approval": "yellow", "error": "red"}
@@ -116,14 +122,19 @@ def verify_log(
     with or_exit():
         held = checkpoints_to_hold(log, checkpoint, key) if checkpoint is not None else []
         if log.exists() and (not log.is_file() or log.stat().st_size):
+            source = whole(log, segments)
             with verify_progress() as progress:
-                report = verify(whole(log, segments), expect=head, checkpoints=held, progress=progress)
+                report = verify(source, expect=head, checkpoints=held, progress=progress)
+            content = compared_content(source, log)
         else:
-            report = _report_without_log(head, held)
+            report, content = _report_without_log(head, held), None
     if as_json:
-        print_json(_report_as_dict(report))
+        print_json({**_report_as_dict(report), "content": asdict(content) if content else None})
     else:
         print_report(report, log, head, held)
+        print_content(content)
+    if content is not None and content.faults:
+        raise typer.Exit(BROKEN)
     raise typer.Exit(
         {
             VerifyStatus.VERIFIED: VERIFIED,
@@ -132,6 +143,30 @@ def verify_log(
             VerifyStatus.NOT_VERIFIED: NOT_VERIFIED,
         }[report.status]
     )
+
+
+def compared_content(source: AuditSource, log: Path) -> ContentReport | None:
+    """Return how what is kept beside *log* compares with its records; None where nothing was ever kept."""
+    store = SqliteContentStore.beside(log)
+    if not store.path.exists():
+        with source.snapshot() as snapshot, suppress(AuditIntegrityError):
+            newest = list(snapshot.read(newest_first=True, limit=_LOOKED_AT))
+            if any("content_hash" in record for record in newest):
+                gone = f"The records commit to what is kept in {store.path.name}: it is missing."
+                return ContentReport(0, 0, (gone,))
+        return None
+    with verify_progress("comparing content") as progress, suppress(AuditIntegrityError):  # which verify has found
+        return check_content(source, store, progress)
+    return None
+
+
+def print_content(report: ContentReport | None) -> None:
+    if report is None:
+        return
+    for fault in report.faults:
+        say(f"CONTENT: {fault}", style="bold red")
+    if not report.faults:
+        say(f"Content: {report.kept} kept as it was, {report.erased} erased and accounted for.")
 
 
 def _newest_calls(
@@ -294,8 +329,8 @@ def _report_without_log(expect: Head | None, held: Sequence[Checkpoint]) -> Veri
 
 
 @contextmanager
-def verify_progress() -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def verify_progress(doing: str = "verifying") -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     task = bar.add_task("", total=None)
 

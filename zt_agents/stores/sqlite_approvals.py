@@ -2,20 +2,15 @@
 
 Rules:
 
-1. Every method opens the file, does its work in one transaction with ``synchronous=FULL``, and closes it. Humans
-   answer in seconds; there is no connection to carry across a fork or to find pointing at a file that was replaced.
-2. ``BEGIN IMMEDIATE`` serialises the writers. Whoever finds the state changed already is told what it is.
-3. The file holds arguments, because a human decides on them: it is readable by its owner alone, and what was decided
-   is erased after the policy's retention. Erased means overwritten (``secure_delete``), the write-ahead log included.
-4. A file that was there and is gone is a failure: a new and empty one would have forgotten which grants were used.
+1. Every method is one transaction of a :class:`SharedFile`. Whoever finds the state changed already is told what it is.
+2. The file holds arguments, because a human decides on them: what was decided is erased after the policy's retention.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +25,8 @@ from zt_agents.approvals import (
     read_request,
     write_request,
 )
-from zt_agents.errors import ArgumentsError, StoreError
+from zt_agents.errors import StoreError
+from zt_agents.stores.shared_file import SharedFile
 
 _APPLICATION_ID = 0x7A744150  # "ztAP"
 _REMEMBERED = 86_400.0
@@ -63,12 +59,22 @@ class SqliteApprovalStore:
             create: whether to create a file that does not exist.
             busy_timeout: seconds to wait for other processes.
         """
-        self.path = Path(path).absolute()
-        self._create = create
-        self._busy_timeout = busy_timeout
+        self._file = SharedFile(
+            path,
+            name="store of approvals",
+            application_id=_APPLICATION_ID,
+            schema=_SCHEMA,
+            create=create,
+            busy_timeout=busy_timeout,
+            hint="Calls that need a human are denied until it can be.",
+        )
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
 
     def put(self, request: ApprovalRequest) -> StoredApproval:
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             found = _one(connection, "binding", request.binding_hash)
             if found is not None:
                 return found
@@ -85,22 +91,22 @@ class SqliteApprovalStore:
             return StoredApproval(request.id, request.binding_hash, ApprovalState.PENDING, request)
 
     def get(self, request_id: str) -> StoredApproval | None:
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return _one(connection, "id", request_id)
 
     def find(self, binding_hash: str) -> StoredApproval | None:
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return _one(connection, "binding", binding_hash)
 
     def pending(self) -> Sequence[StoredApproval]:
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY asked_at, id").fetchall()
             return [_stored(connection, row) for row in rows]
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
         edit = [dict(answer.edit.arguments), answer.edit.proof] if answer.edit is not None else None
         body = orjson.dumps([answer.approver, answer.groups, answer.comment, answer.proof, edit])
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             row = connection.execute("SELECT state, binding, expires_at FROM request WHERE id = ?", (request_id,))
             found = row.fetchone()
             if found is None or found[:2] != ("pending", answer.binding_hash) or now >= found[2]:
@@ -115,7 +121,7 @@ class SqliteApprovalStore:
     def settle(self, request_id: str, state: ApprovalState, *, now: float, grant: str = "") -> StoredApproval:
         if state is ApprovalState.PENDING or (state is ApprovalState.APPROVED) != bool(grant):
             raise ValueError("a request is settled for good, and approved with a grant or not at all")
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.execute(
                 "UPDATE request SET state = ?, decided_at = ?, grant_token = ? WHERE id = ? AND state = 'pending'",
                 (state, now, grant, request_id),
@@ -126,7 +132,7 @@ class SqliteApprovalStore:
         return found
 
     def consume(self, request_id: str, *, now: float) -> bool:
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             used = connection.execute(
                 "UPDATE request SET consumed_at = ? WHERE id = ? AND state = 'approved' AND consumed_at IS NULL",
                 (now, request_id),
@@ -134,11 +140,11 @@ class SqliteApprovalStore:
             return used.rowcount == 1
 
     def release(self, request_id: str) -> None:
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.execute("UPDATE request SET consumed_at = NULL WHERE id = ?", (request_id,))
 
     def surface(self, slot: str, binding_hash: str) -> str:
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO slot SELECT ?, binding, expires_at FROM request WHERE binding = ?",
                 (slot, binding_hash),
@@ -146,82 +152,18 @@ class SqliteApprovalStore:
             return _slot(connection, slot) or binding_hash
 
     def surfaced(self, slot: str) -> str | None:
-        with self._reading() as connection:
+        with self._file.reading() as connection:
             return _slot(connection, slot)
 
     def purge(self, *, before: float) -> int:
-        with self._writing() as connection:
+        with self._file.writing() as connection:
             for sql in _ERASE:
                 erased = connection.execute(sql, (before,)).rowcount
             for sql in _FORGET:
                 connection.execute(sql, (before - _REMEMBERED,))
         if erased:
-            with self._connected() as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._file.empty_wal()
         return erased
-
-    # -- connections ----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._connected() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection  # whatever is raised here closes the connection, and so rolls back
-            connection.execute("COMMIT")
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._connected() as connection:
-            connection.execute("BEGIN")
-            yield connection
-
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        try:
-            if self._create:
-                self._make()
-            connection = sqlite3.connect(
-                f"{self.path.as_uri()}?mode=rw", uri=True, timeout=self._busy_timeout, isolation_level=None
-            )
-            try:
-                connection.execute("PRAGMA trusted_schema = OFF")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync stops at the drive's cache
-                connection.execute("PRAGMA secure_delete = ON")
-                if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-                    raise StoreError(f"{self.path} is not a store of approvals.")
-                yield connection
-            finally:
-                connection.close()
-        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, ArgumentsError) as error:
-            # A message of SQLite or the system names files; one about a value could hold an argument.
-            why = str(error) if isinstance(error, sqlite3.Error | OSError) else "it is damaged"
-            raise StoreError(
-                f"The store of approvals {self.path} could not be used: {why}.",
-                hint="Calls that need a human are denied until it can be.",
-            ) from error
-
-    def _make(self) -> None:
-        if self.path.exists():
-            self._create = False
-            return
-        # Made beside its place and linked there whole: nobody ever opens half a store.
-        temporary = self.path.with_name(f".{self.path.name}.{os.urandom(4).hex()}")
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        try:
-            connection = sqlite3.connect(temporary, isolation_level=None)
-            try:
-                for sql in _SCHEMA:
-                    connection.execute(sql)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            finally:
-                connection.close()
-            with suppress(FileExistsError):  # another process was first
-                os.link(temporary, self.path)
-        finally:
-            temporary.unlink()
-        self._create = False
 
 
 def _one(connection: sqlite3.Connection, column: str, value: str) -> StoredApproval | None:

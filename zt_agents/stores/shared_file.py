@@ -1,0 +1,115 @@
+"""A SQLite file that several processes share, for work that is done seldom: opened, used in one transaction, closed.
+
+Rules:
+
+1. There is no connection to carry across a fork, or to find pointing at a file that was replaced.
+2. A transaction that ends is durable (``synchronous=FULL``). ``BEGIN IMMEDIATE`` serialises the writers.
+3. What is deleted is overwritten (``secure_delete``); :meth:`SharedFile.empty_wal` does so in the write-ahead log. What
+   the disk, a snapshot or a backup still holds is beyond a file's reach.
+4. The file is readable by its owner alone. A new one gets its name when it is whole: nobody opens half of it.
+5. A file that was there and is gone is a failure: a new and empty one would have forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from zt_agents.errors import ArgumentsError, StoreError
+
+
+class SharedFile:
+    """One file with one schema."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str,
+        application_id: int,
+        schema: Sequence[str],
+        create: bool,
+        busy_timeout: float,
+        hint: str | None = None,
+    ) -> None:
+        """Name the file; it is opened, and a new one created, when it is first used.
+
+        Args:
+            path: the file; its folder must exist.
+            name: what it is, for errors.
+            application_id: SQLite's, by which a file is known to be one of these.
+            schema: the statements that make a new one.
+            create: whether to create a file that does not exist.
+            busy_timeout: seconds to wait for other processes.
+            hint: what an error says besides.
+        """
+        self.path = Path(path).absolute()
+        self._name = name
+        self._application_id = application_id
+        self._schema = schema
+        self._create = create
+        self._busy_timeout = busy_timeout
+        self._hint = hint
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction that writes. Raises StoreError for whatever goes wrong in it, and then undoes it."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection  # whatever is raised here closes the connection, and so rolls back
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction that reads. Raises StoreError for whatever goes wrong in it."""
+        with self._connected() as connection:
+            connection.execute("BEGIN")
+            yield connection
+
+    def empty_wal(self) -> bool:
+        """Bring what is in the write-ahead log into the file and empty it. Returns whether no reader kept it."""
+        with self._connected() as connection:
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if self._create:
+                self._make()
+            uri = f"{self.path.as_uri()}?mode=rw"
+            with closing(
+                sqlite3.connect(uri, uri=True, timeout=self._busy_timeout, isolation_level=None)
+            ) as connection:
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync stops at the drive's cache
+                connection.execute("PRAGMA secure_delete = ON")
+                if connection.execute("PRAGMA application_id").fetchone()[0] != self._application_id:
+                    raise StoreError(f"{self.path} is not a {self._name}.")
+                yield connection
+        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, ArgumentsError) as error:
+            # A message of SQLite or the system names files; one about a value could hold an argument.
+            why = str(error) if isinstance(error, sqlite3.Error | OSError) else "it is damaged"
+            raise StoreError(f"The {self._name} {self.path} could not be used: {why}.", hint=self._hint) from error
+
+    def _make(self) -> None:
+        if self.path.exists():
+            self._create = False
+            return
+        temporary = self.path.with_name(f".{self.path.name}.{os.urandom(4).hex()}")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+                for sql in self._schema:
+                    connection.execute(sql)
+                connection.execute(f"PRAGMA application_id = {self._application_id}")
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            with suppress(FileExistsError):  # another process was first
+                os.link(temporary, self.path)
+        finally:
+            temporary.unlink()
+        self._create = False
