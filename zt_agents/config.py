@@ -22,7 +22,7 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity import ApprovalSigner, SigningKey, TokenIssuer
+from zt_agents.identity import ApprovalSigner, BaggageSigner, SigningKey, TokenIssuer
 from zt_agents.policy import load_policy
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
@@ -62,6 +62,7 @@ def parts_from_file(
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
         "approvals": SqliteApprovalStore(approvals_path),
         "signer": approval_signer(policy.trust_domain, key),
+        "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True)),
         "content": ContentKeeper(policy.content.keep, policy.content.redact) if policy.content else None,
         "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),

@@ -413,7 +413,7 @@ class Permit:
     def resume(self) -> None:
         """Make this permit and its span current."""
         if self._span is not None:
-            self._span.attach()
+            self._span.attach(self._guard.baggage(self.session))
         self._reset = _permit.set(self)
 
     def pause(self) -> None:

@@ -31,7 +31,8 @@ from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
-from zt_agents.identity import AgentRegistry, ApprovalSigner, SigningKey, TokenIssuer, User
+from zt_agents.identity import AgentRegistry, ApprovalSigner, BaggageSigner, SigningKey, TokenIssuer, User
+from zt_agents.identity.baggage import BAGGAGE_KEY
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.session import Session
@@ -71,6 +72,7 @@ class Guard:
         signer: ApprovalSigner,
         hash_key: bytes,
         content: ContentKeeper | None = None,
+        baggage: BaggageSigner | None = None,
         channel: Channel | None = None,
         clock: Clock = system_clock,
         meters: Meters | None = None,
@@ -87,6 +89,7 @@ class Guard:
         self.content = content
         """Says what of calls is kept beside the log; None keeps nothing."""
         self.clock = clock
+        self._baggage = baggage
         self.desk = ApprovalDesk(
             store=approvals, signer=signer, channel=channel, clock=clock, retention=policy.approval_retention
         )
@@ -395,6 +398,25 @@ class Guard:
         attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
         attributes.update(session.described)
         return self.tracing.start(f"{names.SPAN_INVOKE_AGENT} {session.agent.name}", attributes)
+
+    @property
+    def baggage_key(self) -> dict[str, str]:
+        """The public key (JWK) by which services verify agents' baggage: see :func:`zt_agents.identity.verify_baggage`.
+
+        Raises:
+            ConfigurationError: the policy does not ask for baggage.
+        """
+        if self._baggage is None:
+            raise ConfigurationError("Agents have no baggage here.", hint="In the policy: telemetry: {baggage: true}")
+        return self._baggage.jwk
+
+    def baggage(self, session: Session | None) -> Mapping[str, str] | None:
+        """Return the entries of baggage that a body of *session* runs with; None where the policy asks for none."""
+        if self._baggage is None or session is None:
+            return None
+        if session.baggage is None:
+            session.baggage = {BAGGAGE_KEY: self._baggage.sign(session.claims)}
+        return session.baggage
 
     def close(self) -> None:
         """Write what is queued and close the audit log. A closed guard denies."""

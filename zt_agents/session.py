@@ -69,6 +69,8 @@ class Session:
         """Attributes of the session that each of its calls' spans repeats."""
         self.described: Mapping[str, Any] = {}
         """All attributes of the session."""
+        self.baggage: Mapping[str, str] | None = None
+        """What services behind the tools are told, once it was signed."""
         self.span: CallSpan | None = None
         self.within: Session | None = None
         """The session of the call in whose body this one was entered, if any: a sub-agent works within its caller's."""

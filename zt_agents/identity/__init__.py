@@ -1,6 +1,7 @@
 """Who asks, for whom: principals, keys, tokens, and the registry of agents."""
 
 from zt_agents.identity.attestations import AnswerClaims, ApprovalSigner, GrantClaims
+from zt_agents.identity.baggage import AgentBaggage, BaggageSigner, verify_baggage
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.principals import Agent, AgentStatus, User, parse_spiffe_id
 from zt_agents.identity.registry import AgentRegistry
@@ -8,14 +9,17 @@ from zt_agents.identity.tokens import SessionClaims, TokenIssuer
 
 __all__ = [
     "Agent",
+    "AgentBaggage",
     "AgentRegistry",
     "AgentStatus",
     "AnswerClaims",
     "ApprovalSigner",
+    "BaggageSigner",
     "GrantClaims",
     "SessionClaims",
     "SigningKey",
     "TokenIssuer",
     "User",
     "parse_spiffe_id",
+    "verify_baggage",
 ]

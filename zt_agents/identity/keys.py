@@ -81,6 +81,11 @@ class SigningKey:
     def public(self) -> ec.EllipticCurvePublicKey:
         return self._private.public_key()
 
+    @property
+    def jwk(self) -> dict[str, str]:
+        """The public key as a JWK (RFC 7517)."""
+        return {**_members(self.public), "kid": self.thumbprint, "alg": ALGORITHM, "use": "sig"}
+
     def __repr__(self) -> str:
         return f"SigningKey({self.thumbprint})"
 
@@ -89,10 +94,13 @@ class SigningKey:
 
 
 def _thumbprint(key: ec.EllipticCurvePublicKey) -> str:
-    numbers = key.public_numbers()
-    members = {"crv": "P-256", "kty": "EC", "x": _b64(numbers.x), "y": _b64(numbers.y)}
-    digest = hashlib.sha256(orjson.dumps(members, option=orjson.OPT_SORT_KEYS)).digest()
+    digest = hashlib.sha256(orjson.dumps(_members(key), option=orjson.OPT_SORT_KEYS)).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _members(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
+    numbers = key.public_numbers()
+    return {"crv": "P-256", "kty": "EC", "x": _b64(numbers.x), "y": _b64(numbers.y)}
 
 
 def _b64(coordinate: int) -> str:

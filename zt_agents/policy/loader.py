@@ -57,6 +57,8 @@ class Policy:
     approval_retention: int
     """Seconds for which arguments are kept after an approval was decided."""
     approvals_path: Path
+    baggage: bool
+    """Whether services behind a tool are told which agent calls."""
     audit_path: Path
     content: ContentPolicy | None
     """What of calls is kept beside their hashes; None is nothing."""
@@ -112,6 +114,7 @@ def _policy(
         approval_timeout=longest,
         approval_retention=seconds(file.approvals.retention),
         approvals_path=folder / file.approvals.path,
+        baggage=file.telemetry.baggage,
         audit_path=folder / file.audit.path,
         content=content,
         agents=MappingProxyType(agents),

@@ -143,6 +143,13 @@ class AuditSection(_Section):
     """What of calls is kept beside their hashes."""
 
 
+class TelemetrySection(_Section):
+    """What goes out with traces."""
+
+    baggage: bool = False
+    """Whether services behind a tool are told, in signed W3C baggage, which agent calls: third parties, too."""
+
+
 class AgentEntry(_Section):
     """One agent."""
 
@@ -217,6 +224,7 @@ class PolicyFile(_Section):
     """MODULE:ATTRIBUTE of tools and toolkits, for `zt-agents check`."""
     session: SessionSection = SessionSection()
     approvals: ApprovalsSection = ApprovalsSection()
+    telemetry: TelemetrySection = TelemetrySection()
     audit: AuditSection = AuditSection()
     agents: Annotated[dict[AgentName, AgentEntry], Field(min_length=1)]
     tools: Annotated[dict[ToolName, ToolEntry], Field(min_length=1)]

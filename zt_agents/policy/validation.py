@@ -23,6 +23,7 @@ _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "session": ("session", models.SessionSection),
     "approvals": ("approvals", models.ApprovalsSection),
     "audit": ("audit", models.AuditSection),
+    "telemetry": ("telemetry", models.TelemetrySection),
     "agents": ("an agent", models.AgentEntry),
     "tools": ("a tool", models.ToolEntry),
     "tier_patterns": ("a tier pattern", models.TierPatternEntry),

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from contextvars import Token
 from typing import Any
 
+from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
-from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TracerProvider
 
@@ -78,9 +78,12 @@ class CallSpan:
         self.span_id = f"{context.span_id:016x}" if traced else ""
         """16 hex digits; an empty string when nothing is traced."""
 
-    def attach(self) -> None:
-        """Make this the current span of this context."""
-        self._token = otel_context.attach(trace.set_span_in_context(self.span))
+    def attach(self, entries: Mapping[str, str] | None = None) -> None:
+        """Make this the current span of this context, and add *entries* to its baggage."""
+        context = trace.set_span_in_context(self.span)
+        for name, value in (entries or {}).items():
+            context = baggage.set_baggage(name, value, context)
+        self._token = otel_context.attach(context)
 
     def detach(self) -> None:
         """Restore what was current before :meth:`attach`, in the same context."""
