@@ -12,10 +12,11 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import audit, calls, machine, memory, pauses, peers, policy, query
+from tests.benchmarks import audit, calls, exporters, machine, memory, pauses, peers, policy, query
 
 SUBJECTS = {
     "calls": calls.tables,
+    "exporters": exporters.tables,
     "peers": peers.tables,
     "policy": policy.tables,
     "audit": audit.tables,

@@ -22,8 +22,9 @@ EXECUTE = Path(__file__).with_name("execute_notebook.py")
 
 
 def texts(notebook: Any) -> str:
+    """Return what was printed. A busy kernel may send in several pieces what it sends in one at other times."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    return "\n".join(output.get("text", "") for output in outputs)
+    return "".join(output.get("text", "") for output in outputs)
 
 
 def pictures(notebook: Any) -> int:

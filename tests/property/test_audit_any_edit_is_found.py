@@ -36,6 +36,7 @@ records = st.builds(
     reasons=st.lists(st.tuples(texts, texts, st.none() | texts), max_size=2).map(tuple),
     duration_ms=st.none() | st.floats(),
     result_bytes=st.none() | st.integers(),
+    erasure=st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers(), max_size=2),
 )
 
 

@@ -257,7 +257,9 @@ def test_however_the_log_grows_nothing_is_left_out_or_twice(tmp_path, count) -> 
 
 @contextlib.contextmanager
 def following(path: Path, *arguments: object, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-    start = "from zt_agents.cli import main; main()"
+    # Whoever starts the tests in the background may have them, and this, ignore interrupts.
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += "from zt_agents.cli import main; main()"
     command = [sys.executable, "-c", start, "audit", "export", "--follow", "--every", "0.05", "--log", str(path)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
     with subprocess.Popen(
