@@ -7,6 +7,7 @@ trigger that drops records, is refused.
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import time
@@ -177,11 +178,12 @@ def read_sealed(connection: sqlite3.Connection) -> list[Sealing]:
 
 def filing(said: dict[str, Any]) -> list[int | None]:
     """Return what the columns hold for a record that says this: time, agent, user, decision."""
-    time, agent, user, decision = map(said.get, ("time", "agent", "user_id", "decision_id"))
+    get = said.get
+    time, agent, user, decision = get("time"), get("agent"), get("user_id"), get("decision_id")
     return [
         floor(time) if type(time) is float and -_FAR < time < _FAR else second(time),
-        crc32(agent.encode()) >> 1 if isinstance(agent, str) else None,  # 31 bits take 4 bytes, 32 take 6
-        crc32(user.encode()) >> 1 if isinstance(user, str) else None,
+        _remembered(agent) if isinstance(agent, str) else None,
+        _remembered(user) if isinstance(user, str) else None,
         crc32(decision.encode()) >> 1 if isinstance(decision, str) else None,
     ]
 
@@ -191,8 +193,12 @@ def checksum(text: str) -> int: ...
 @overload
 def checksum(text: str | None) -> int | None: ...
 def checksum(text: str | None) -> int | None:
-    """Return what a column holds for *text*."""
+    """Return what a column holds for *text*: 31 bits take 4 bytes, 32 take 6."""
     return None if text is None else crc32(text.encode()) >> 1
+
+
+_remembered = functools.lru_cache(1024)(checksum)
+"""For agents and users, of whom a log has few."""
 
 
 def second(time: object) -> int | None:
