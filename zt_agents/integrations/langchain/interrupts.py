@@ -74,10 +74,13 @@ class InterruptChannel:
 
         Raises:
             GraphInterrupt: there is none yet.
+            ConfigurationError: there is no graph, and nobody to be asked otherwise.
         """
         task = _task()
         if task is None or not request.call.call_id:  # a call without an id cannot be told from the next one
-            return self._otherwise.ask(request) if self._otherwise is not None else None
+            if self._otherwise is None:
+                raise ConfigurationError("No graph is running that could be interrupted, or the call has no id.")
+            return self._otherwise.ask(request)
         if (desk := self._desk) is None:
             raise StoreError("The channel belongs to no guard.")
         for proof in edits.get() or ():  # whoever edited a call has said yes to what it became
@@ -131,14 +134,16 @@ class InterruptChannel:
                 claims = desk.signer.verify_answer(token)
             except IdentityError:
                 return None
-            approved = claims.approved and approves(response)
+            edit = edit if claims.binding_hash == asked.binding_hash else None
+            if claims.approved and not approves(response):  # changed on its way: a no, and not theirs
+                return Answer(claims.binding_hash, False, SESSION_USER, edit=edit)
             return Answer(
                 binding_hash=claims.binding_hash,
-                approved=approved,
+                approved=claims.approved,
                 approver=claims.approver,
                 groups=claims.groups,
-                proof=token if approved == claims.approved else "",
-                edit=edit if claims.binding_hash == asked.binding_hash else None,
+                proof=token,
+                edit=edit,
             )
         if shown is None:
             return None  # whatever was answered here, it was not this question
@@ -151,7 +156,8 @@ class InterruptChannel:
         except IdentityError:
             return
         if claims.binding_hash == request.binding_hash and claims.approved:
-            desk.file(Answer(claims.binding_hash, True, claims.approver, groups=claims.groups, proof=proof))
+            # Signed anew: it was given before this call was asked about.
+            desk.file(Answer(claims.binding_hash, True, claims.approver, groups=claims.groups))
 
     def _slot(self, name: str, scratchpad: Any) -> str:
         run, passed = self._places.get(name, (None, 0))
