@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -166,7 +167,7 @@ class ApprovalDesk:
         if stored is None or stored.request is None:
             return "The answer was given for another call."
         if stored.request.signer != self.signer.id:
-            return "This is not the signing key of the guard that asked."
+            return "This is not the signing key, or not the trust domain, of the guard that asked."
         now = self._clock()
         why = objection(stored.request, answer, now=now)
         if why is not None:
@@ -293,13 +294,13 @@ class ApprovalDesk:
             signed[EDIT_KEY] = self._signed(stored.request, yes).proof
         return signed
 
-    def edit(self, request_id: str) -> Edit | None:
-        """Return what an approver wants to be called instead of the denied call *request_id*."""
+    def edit(self, request_id: str, *, call_id: str | None) -> Edit | None:
+        """Return what an approver wants to be called instead of *call_id*, if its *request_id* was denied."""
         stored = self.store.get(request_id)
         if stored is None or stored.request is None or stored.state is not ApprovalState.DENIED:
             return None
         denial = _denial(self._answers(stored.request, stored))
-        if denial is None or denial.edit is None:
+        if denial is None or denial.edit is None or stored.request.call.call_id != call_id:
             return None
         return denial.edit if self._since(stored.request, denial.edit.proof) else replace(denial.edit, proof="")
 
@@ -311,6 +312,12 @@ class ApprovalDesk:
         return (
             self.store.settle(request_id, ApprovalState.CANCELLED, now=self._clock()).state is ApprovalState.CANCELLED
         )
+
+    def paused(self, error: BaseException) -> None:
+        """Tell the channel that a body paused itself, by *error*."""
+        if isinstance(self.channel, DurableChannel):
+            with suppress(StoreError):
+                self.channel.paused(error)
 
     def release(self, request: ApprovalRequest) -> None:
         """Make a used grant usable again, for a body that paused itself; if that fails, it stays used."""

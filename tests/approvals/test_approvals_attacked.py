@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
 from world import HEAD, World
 
 from zt_agents import AccessDeniedError, Answer, User
@@ -313,3 +314,112 @@ def test_where_no_graph_can_be_interrupted_the_denial_says_so(banks: Any) -> Non
     with bank.world.session(ttl=3600), pytest.raises(AccessDeniedError, match="No graph is running"):
         bank.pay.invoke({"type": "tool_call", "name": "pay", "args": {"amount": 1}, "id": "call-1"})
     assert bank.ran == []
+
+
+# -- beside other questions --------------------------------------------------------------------------------------------
+
+
+class Shop:
+    """Beside the tool that pays, one whose body asks a question of its own, in LangChain's shape."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ran: list[int] = []
+        self.pays_first = True
+
+        @tool
+        def colour() -> str:
+            """Choose a colour."""
+            if self.pays_first:
+                time.sleep(0.3)
+            return str(interrupt({"action_requests": [{"name": "colour", "args": {}}]}))
+
+        @tool
+        def pay(amount: int) -> str:
+            """Pay."""
+            if not self.pays_first:
+                time.sleep(0.3)
+            self.ran.append(amount)
+            return "paid"
+
+        text = (
+            f"{HEAD}approvals: {{timeout: 5m, approvers: [session-user]}}\ntools:\n"
+            "  pay: {tier: high, effects: [money]}\n  colour: {tier: low, effects: [read]}\nrules:\n"
+            "  - {id: all, agents: [helpdesk], tools: [pay, colour], outcome: allow}\n"
+        )
+        tools = [colour, pay]
+        self.channel = InterruptChannel()
+        self.world = World(folder, text, tools, self.channel)
+        self.world.guard.protect(tools)
+        calls = [{"name": "colour", "args": {}, "id": "call-0"}, {"name": "pay", "args": {"amount": 9}, "id": "call-1"}]
+        builder = StateGraph(MessagesState)
+        builder.add_node("model", lambda _: {"messages": [AIMessage("", tool_calls=calls)]})
+        builder.add_node("tools", ToolNode(tools))
+        builder.add_edge(START, "model")
+        builder.add_edge("model", "tools")
+        self.app: Any = builder.compile(checkpointer=InMemorySaver())
+
+
+@pytest.mark.parametrize("pays_first", [True, False])
+@pytest.mark.parametrize("pays_first_again", [True, False])
+def test_a_yes_to_another_tools_question_is_none_to_ours(
+    pays_first: bool, pays_first_again: bool, tmp_path: Path
+) -> None:
+    """A plain ToolNode shows one of the questions that its parallel calls ask, and whoever is first has the answer."""
+    shop = Shop(tmp_path)
+    shop.pays_first = pays_first
+    with shop.world.session():
+        shop.app.invoke(USER, CONFIG)
+        assert asked(shop.app).value["action_requests"][0]["name"] == "colour"
+        shop.pays_first = pays_first_again
+        shop.channel._shared.clear()  # as in another process, which knows what the store knows
+        shop.app.invoke(Command(resume=APPROVE), CONFIG)
+    shop.world.guard.close()
+    assert shop.ran == []
+
+
+def test_an_edit_of_a_call_inside_a_body_is_not_one_of_the_call_around_it(tmp_path: Path) -> None:
+    ran: list[int] = []
+    inner: list[BaseTool] = []
+
+    @tool
+    def pay(amount: int) -> str:
+        """Pay, in thousands where it is little."""
+        if amount < 100:
+            call = {"type": "tool_call", "name": "pay", "args": {"amount": amount * 1000}, "id": "inner"}
+            return str(inner[0].invoke(call))
+        ran.append(amount)
+        return "paid"
+
+    inner.append(pay)
+    text = (
+        f"{HEAD}tools:\n  pay: {{tier: medium, effects: [write]}}\nrules:\n"
+        "  - {id: pay, agents: [helpdesk], tools: [pay], outcome: allow}\n"
+        "  - {id: big, agents: [helpdesk], tools: [pay], outcome: require_approval, when: args.amount > 500,"
+        " reason: Big.}\n"
+    )
+    world = World(tmp_path, text, [pay], InterruptChannel())
+    calls = [{"name": "pay", "args": {"amount": 1}, "id": "outer"}]
+    model = ScriptedChatModel(turns=[AIMessage("", tool_calls=calls), AIMessage("done")])
+    app = create_agent_of(model, pay, [ZeroTrustMiddleware(world.guard)])
+    edit = {"decisions": [{"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 200}}}]}
+    with world.session():
+        app.invoke(USER, CONFIG)
+        question = asked(app).value
+        assert "edit" not in question["review_configs"][0]["allowed_decisions"], "nobody there can make another call"
+        app.invoke(Command(resume=world.guard.answer(question, edit, approver="bob")), CONFIG)
+    world.guard.close()
+    assert ran == []
+
+
+def test_the_command_of_another_trust_domain_does_not_use_up_the_request(tmp_path: Path) -> None:
+    desk, what = desk_of(tmp_path), request()
+    desk.store.put(dataclasses.replace(what, signer=desk.signer.id))
+    other = ApprovalDesk(
+        store=desk.store,
+        signer=ApprovalSigner(issuer="other", audience="other", key=KEY),
+        channel=None,
+        clock=lambda: NOW,
+        retention=3600,
+    )
+    assert other.file(answer(what, "bob")) is not None
+    assert other.look(what.id) is ApprovalState.PENDING

@@ -54,7 +54,7 @@ class ApprovalRequest:
     nonce: str = ""
     """Part of the binding of a call without an id, so that no two such calls are one."""
     signer: str = ""
-    """Thumbprint of the key by which its answers are signed."""
+    """Who signs its answers: :attr:`ApprovalSigner.id`."""
 
 
 @dataclass(frozen=True, slots=True)
