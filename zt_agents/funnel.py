@@ -366,12 +366,13 @@ class Permit:
         try:
             self._open_span()
             self._guard.audit.check()
-            receipt = self._append_decision()
+            durable = self.decision.tier is not Tier.LOW
+            receipt = self._append_decision(awaited=durable)
         except AuditError as error:
             self.unrecorded(error)
         except Exception as error:  # noqa: BLE001 - see decide()
             self.fault(error)
-        if self.decision.tier is not Tier.LOW:
+        if durable:
             self.receipt = receipt
             self._waited = True
 
@@ -555,14 +556,14 @@ class Permit:
         if tracing.captures_content:
             self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
 
-    def _append_decision(self) -> Receipt:
+    def _append_decision(self, *, awaited: bool = False) -> Receipt:
         record, content = self._decision_record(), None
         keeper = self._guard.content
         if keeper is not None and not self._kept and self._encoded and self._may_keep(keeper):
             self._kept = True  # of each call once, whatever becomes of it
             content = keeper.of(record, self._encoded)
             record = record._replace(content_hash=content.hash.hex())
-        receipt = self._guard.audit.append(record, content)
+        receipt = self._guard.audit.append(record, content, awaited=awaited)
         self._guard.meters.decided(self.decision.outcome.value, self.decision.tier.value)
         return receipt
 

@@ -148,7 +148,7 @@ def _paced_calls(log: AuditLog, seconds: float) -> Row:
 def _durable(folder: Path, callers: int, seconds: float, fdatasync: float) -> Row:
     taken: list[float] = []
     with AuditLog(SqliteAuditSink(folder / f"durable-{callers}.db")) as log:
-        log.append(RECORD).wait(60)
+        log.append(RECORD, awaited=True).wait(60)
         gate = threading.Barrier(callers + 1)
         end = 0.0
 
@@ -156,7 +156,7 @@ def _durable(folder: Path, callers: int, seconds: float, fdatasync: float) -> Ro
             mine = []
             gate.wait()
             while (start := time.perf_counter()) < end:
-                log.append(RECORD).wait(60)
+                log.append(RECORD, awaited=True).wait(60)
                 mine.append(time.perf_counter() - start)
             taken.extend(mine)
 
@@ -256,7 +256,7 @@ def _rate(path: Path, callers: int, seconds: float, raw: bool) -> float:
         close, write = writer.close, writer.write
     else:
         log = AuditLog(SqliteAuditSink(path))
-        close, write = log.close, lambda: log.append(RECORD).wait(60)
+        close, write = log.close, lambda: log.append(RECORD, awaited=True).wait(60)
     write()
     counts: list[int] = []
     gate = threading.Barrier(callers + 1)

@@ -91,6 +91,7 @@ class Worker:
         for thread in threads:
             thread.start()
         os.write(self.ready, b".")
+        os.close(self.ready)  # so that the parent sees the end if one of us never gets here
         os.read(self.go_on, 1)  # until the parent closes its end
         self.done.set()
         for thread in threads:

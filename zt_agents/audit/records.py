@@ -92,7 +92,14 @@ class AuditRecord(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values, empty ones left out."""
-        values = {name: value for name, value in self._asdict().items() if value not in ("", None, ())}
+        values: dict[str, Any] = {
+            name: value
+            for name, value in zip(_NAMES, self, strict=True)
+            if value or (value is not None and value != "" and value != ())
+        }
         if self.reasons:
             values["reasons"] = [list(reason) for reason in self.reasons]
         return values
+
+
+_NAMES = AuditRecord._fields

@@ -1,14 +1,42 @@
-"""What the disk says about a database's file and those beside it: SQLite often only says that it cannot open it."""
+"""Files of databases: made whole, and what the disk says about them where SQLite only says that it cannot open one."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zt_agents.errors import AuditWriteError
 
 AGAIN = "it is tried again by itself."
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a new file beside *path*, its owner's alone; it gets that name when it is ready, if nobody has it by then.
+
+    So nobody opens half a file, and of several processes that make it at once each finds one that is whole.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        yield temporary
+        with suppress(FileExistsError):  # another process was first
+            os.link(temporary, path)
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in *folder* durable, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def require_writable(path: Path) -> None:

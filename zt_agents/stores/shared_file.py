@@ -15,10 +15,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from zt_agents.errors import ArgumentsError, StoreError
+from zt_agents.stores.file_access import whole_file
 
 
 class SharedFile:
@@ -100,16 +101,12 @@ class SharedFile:
         if self.path.exists():
             self._create = False
             return
-        temporary = self.path.with_name(f".{self.path.name}.{os.urandom(4).hex()}")
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        try:
-            with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
-                for sql in self._schema:
-                    connection.execute(sql)
-                connection.execute(f"PRAGMA application_id = {self._application_id}")
-                connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            with suppress(FileExistsError):  # another process was first
-                os.link(temporary, self.path)
-        finally:
-            temporary.unlink()
+        with (
+            whole_file(self.path) as temporary,
+            closing(sqlite3.connect(temporary, isolation_level=None)) as connection,
+        ):
+            for sql in self._schema:
+                connection.execute(sql)
+            connection.execute(f"PRAGMA application_id = {self._application_id}")
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
         self._create = False

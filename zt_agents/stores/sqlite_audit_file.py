@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from math import floor, inf
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from zlib import crc32
 
 from zt_agents.audit.chain import Head, genesis
 from zt_agents.audit.segments import Mark, Sealing
 from zt_agents.audit.tree import HASH_SIZE
 from zt_agents.errors import AuditIntegrityError, StoreError
+from zt_agents.stores.file_access import whole_file
 
 _APPLICATION_ID = 0x7A744155  # "ztAU"
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = {
     "head": (
         "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), "
@@ -36,10 +38,8 @@ _SCHEMA = {
         "CREATE TABLE segment (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, hash BLOB NOT NULL, "
         "frontier BLOB NOT NULL, name TEXT NOT NULL, sha256 BLOB NOT NULL, noted INTEGER NOT NULL)"
     ),
-    "record_time": "CREATE INDEX record_time ON record (time)",
+    "record_search": "CREATE INDEX record_search ON record (time, agent, user)",
     "record_decision": "CREATE INDEX record_decision ON record (decision)",
-    "record_agent": "CREATE INDEX record_agent ON record (agent)",
-    "record_user": "CREATE INDEX record_user ON record (user)",
 }
 _CANNOT_REACH = {
     sqlite3.SQLITE_BUSY,
@@ -51,6 +51,7 @@ _CANNOT_REACH = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
 }
+_PAUSE = 0.005
 _FAR = 2**62  # seconds, beyond which a column need not tell times apart
 
 
@@ -79,33 +80,52 @@ def create_log(path: Path, busy_timeout: float) -> None:
     """Make sure that there is a log at *path*: an existing one is left as it is."""
     if not path.parent.is_dir():
         raise StoreError(f"There is no folder {path.parent} for the audit log {path.name}.")
-    try:  # exclusively: closing a file that SQLite has open in this process would drop SQLite's locks on it
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        pass
+    try:
+        if not path.exists():
+            with whole_file(path) as temporary:
+                _make_log(temporary, path, busy_timeout)
     except OSError as error:
         raise StoreError(f"The audit log {path} could not be created: {error.strerror}.") from error
-    connection = connect(path, "rw", busy_timeout)
-    try:
+    with closing(connect(path, "rw", busy_timeout)) as connection:
+        (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        if things or application_id:
+            require_format(connection, path)
+            _require_wal(connection, path, busy_timeout)
+            return
+    _make_log(path, path, busy_timeout)  # somebody made an empty file
+
+
+def _make_log(file: Path, path: Path, busy_timeout: float) -> None:
+    """Make the empty *file* a log, which is, or will be, at *path*."""
+    with closing(connect(file, "rw", busy_timeout)) as connection:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a file that is still empty only
         connection.execute("BEGIN IMMEDIATE")
         (things,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        if things == application_id == 0:
+        if not things:  # otherwise another process was first
             log_id = os.urandom(16)
             for sql in _SCHEMA.values():
                 connection.execute(sql)
             connection.execute("INSERT INTO head VALUES (1, ?, 0, ?)", (log_id, genesis(log_id)))
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
-        else:
-            require_format(connection, path)
         connection.execute("COMMIT")
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise StoreError(f"{path} cannot use SQLite's write-ahead log.", hint="Put it on a local disk.")
-    finally:
-        connection.close()
+        _require_wal(connection, path, busy_timeout)
+
+
+def _require_wal(connection: sqlite3.Connection, path: Path, busy_timeout: float) -> None:
+    """Make the log use a write-ahead log. Others are waited for here: SQLite does not when it changes the mode."""
+    end = time.monotonic() + busy_timeout
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_PAUSE)
+    if mode != "wal":
+        raise StoreError(f"{path} cannot use SQLite's write-ahead log.", hint="Put it on a local disk.")
 
 
 def require_format(connection: sqlite3.Connection, path: Path) -> None:
@@ -166,6 +186,10 @@ def filing(said: dict[str, Any]) -> list[int | None]:
     ]
 
 
+@overload
+def checksum(text: str) -> int: ...
+@overload
+def checksum(text: str | None) -> int | None: ...
 def checksum(text: str | None) -> int | None:
     """Return what a column holds for *text*."""
     return None if text is None else crc32(text.encode()) >> 1

@@ -248,3 +248,31 @@ log.close()
     assert third == "after 3"
     assert rows(path) == {1: "before", 2: "low", 3: "after"}
     assert_verified(path, 3)
+
+
+@needs_fork
+@pytest.mark.parametrize("empty", [False, True], ids=["no file", "an empty file"])
+def test_processes_that_create_one_log_at_the_same_moment_all_get_it(tmp_path, make_record, empty) -> None:
+    for number in range(60):
+        path = tmp_path / f"log-{number}.db"
+        if empty:
+            path.touch(mode=0o600)
+        start_r, start_w = os.pipe()
+        workers = []
+        for name in "abc":
+            if (pid := os.fork()) == 0:
+                os.close(start_w)
+                os.read(start_r, 1)  # until the parent closes its end
+                code = 1
+                try:
+                    with closing(SqliteAuditSink(path)) as sink:
+                        sink.append([make_record(decision_id=name)])
+                    code = 0
+                finally:
+                    os._exit(code)
+            workers.append(pid)
+        os.close(start_r)
+        os.close(start_w)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in workers]
+        assert codes == [0, 0, 0], f"log {number}"
+        assert sorted(rows(path).values()) == ["a", "b", "c"]
