@@ -4,21 +4,26 @@ Rules:
 
 1. A request is kept in the store before anybody is asked, and under its binding hash: the same call made again, by a
    resumed graph, another worker or a replayed checkpoint, finds what was said about it.
-2. Every answer is filed signed, and only answers whose signature holds are ruled on. Who can write the store can take
-   an approval away, and cannot make one.
-3. A grant is verified and consumed before the body, once, whoever else holds it.
-4. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
+2. Every answer is filed signed, and only answers whose signature holds, and was given since the call was first asked
+   about, are ruled on: an answer kept from before a store was lost, or given to another store, is none.
+3. A grant is verified and consumed before the body, once, whoever else holds it; and its answers are ruled on again
+   then, for the call as the guard knows it: the store is not asked who owns an agent, and a no that came just before
+   the grant is still final.
+4. Who can write the store can take an approval away, and cannot make one. That an approval is used once, and when a
+   call was first asked about, is the store's word: they can have a yes to this very call counted again.
+5. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from zt_agents._internal.canonical import canonical
+from zt_agents._internal.canonical import canonical, encode
 from zt_agents._internal.clock import Clock
 from zt_agents.approvals import (
     SESSION_USER,
@@ -38,8 +43,8 @@ from zt_agents.approvals import (
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
-from zt_agents.decisions import Reason, ReasonCode
-from zt_agents.errors import IdentityError, StoreError
+from zt_agents.decisions import Reason, ReasonCode, ToolCall
+from zt_agents.errors import ArgumentsError, ConfigurationError, IdentityError, StoreError
 from zt_agents.identity import AnswerClaims, ApprovalSigner, GrantClaims, User
 
 Said = tuple[Answer | None, Exception | None]
@@ -141,7 +146,9 @@ class ApprovalDesk:
         while stored.state is ApprovalState.PENDING:
             answer, failure = yield first
             counted = False
-            if failure is not None:
+            if isinstance(failure, ConfigurationError):
+                why = failure.message
+            elif failure is not None:
                 why = f"Asking for approval failed ({type(failure).__name__})."
             elif answer is not None:
                 asked = answer.binding_hash == first.binding_hash
@@ -152,7 +159,7 @@ class ApprovalDesk:
             # A durable channel comes back when the request is settled, and any channel when nobody is left to ask.
             if stored.state is ApprovalState.PENDING and not counted:
                 stored = self.store.settle(first.id, ApprovalState.FAILED, now=self._clock())
-        return self._ruled(first, stored, why)
+        return self._ruled(first, request.call, stored, why)
 
     def file(self, answer: Answer) -> str | None:
         """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
@@ -160,19 +167,14 @@ class ApprovalDesk:
         if stored is None or stored.request is None:
             return "The answer was given for another call."
         if stored.request.signer != self.signer.id:
-            return "This is not the signing key of the guard that asked."
+            return "This is not the signing key, or not the trust domain, of the guard that asked."
         now = self._clock()
         why = objection(stored.request, answer, now=now)
         if why is not None:
             return why
-        claims = AnswerClaims(
-            binding_hash=answer.binding_hash,
-            approver=answer.approver,
-            groups=answer.groups,
-            approved=answer.approved,
-            issued_at=int(now),
-        )
-        signed = answer if answer.proof else replace(answer, proof=self.signer.answer(claims))
+        signed = answer if answer.proof else self._signed(stored.request, answer)
+        if not self._proven(stored.request, signed):
+            return "The answer's signature does not hold, or is from before the call was asked about."
         new = self.store.file(stored.id, person(stored.request, signed), signed, now=now)
         self._settled(self.store.get(stored.id) or stored)
         return None if new else f"{answer.approver} has answered already, or the request is settled."
@@ -187,7 +189,7 @@ class ApprovalDesk:
         request, now = stored.request, self._clock()
         if stored.state is not ApprovalState.PENDING or request is None:
             return stored
-        answers = [answer for answer in stored.answers if self._proven(answer)]
+        answers = self._answers(request, stored)
         state = ruling(request, answers, now=now)
         if state is ApprovalState.PENDING:
             return stored
@@ -198,20 +200,43 @@ class ApprovalDesk:
             grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
         return self.store.settle(request.id, state, now=now, grant=grant)
 
-    def _proven(self, answer: Answer) -> bool:
-        try:
-            claims = self.signer.verify_answer(answer.proof)
-        except IdentityError:
-            return False
-        return (claims.binding_hash, claims.approver, claims.groups, claims.approved) == (
+    def _signed(self, request: ApprovalRequest, answer: Answer) -> Answer:
+        """Return *answer* with its proof, which names of the approver's groups those that *request* asks for."""
+        words = {word for terms in request.terms for word in terms.approvers}
+        groups = tuple(group for group in answer.groups if f"group:{group}" in words)
+        claims = AnswerClaims(
+            binding_hash=answer.binding_hash,
+            approver=answer.approver,
+            groups=groups,
+            approved=answer.approved,
+            # A clock that was set back does not make the answer older than the question.
+            issued_at=int(max(self._clock(), request.call.time)),
+        )
+        return replace(answer, groups=groups, proof=self.signer.answer(claims))
+
+    def _answers(self, request: ApprovalRequest, stored: StoredApproval) -> list[Answer]:
+        return [answer for answer in stored.answers if self._proven(request, answer)]
+
+    def _proven(self, request: ApprovalRequest, answer: Answer) -> bool:
+        claims = self._since(request, answer.proof)
+        return claims is not None and (claims.binding_hash, claims.approver, claims.groups, claims.approved) == (
             answer.binding_hash,
             answer.approver,
             answer.groups,
             answer.approved,
         )
 
-    def _ruled(self, request: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
-        denial = self._denial(stored)
+    def _since(self, request: ApprovalRequest, proof: str) -> AnswerClaims | None:
+        """Return what *proof* says, if it was signed since *request* was first asked."""
+        try:
+            claims = self.signer.verify_answer(proof)
+        except IdentityError:
+            return None
+        return claims if claims.issued_at >= int(request.call.time) else None
+
+    def _ruled(self, request: ApprovalRequest, call: ToolCall, stored: StoredApproval, why: str) -> Ruling:
+        answers = self._answers(request, stored)
+        denial = _denial(answers)
         no = denial.approver if denial is not None else None
         if stored.state is ApprovalState.APPROVED:
             try:
@@ -221,6 +246,9 @@ class ApprovalDesk:
                 return Ruling(request, Reason(code, error.message))
             if (grant.request_id, grant.binding_hash) != (request.id, request.binding_hash):
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "The grant was given for another call."))
+            known = replace(request, call=call)
+            if ruling(known, answers, now=self._clock()) is not ApprovalState.APPROVED:
+                return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "What was answered does not approve this call."))
             # Before the call is decided again: a grant is used up also by a call that is no longer allowed.
             if not self.store.consume(request.id, now=self._clock()):
                 return Ruling(
@@ -250,37 +278,31 @@ class ApprovalDesk:
         stored = self.store.find(binding)
         if stored is None or stored.request is None:
             raise ValueError("no such question was asked here, or it was decided long ago")
-        if asked.get("action_requests") != question(stored.request)["action_requests"]:
+        if not _same(asked.get("action_requests"), question(stored.request)["action_requests"]):
             raise ValueError("the question is not as it was asked: somebody has changed what the approver saw")
         if fold(approver.id) == SESSION_USER:
             raise ValueError(f"{approver.id!r} is a word of the policy and nobody's id")
-        claims = AnswerClaims(
-            binding_hash=binding,
-            approver=approver.id,
-            groups=approver.groups,
-            approved=approves(response),
-            issued_at=int(self._clock()),
-        )
-        signed = {**response, ANSWER_KEY: self.signer.answer(claims)}
+        said = Answer(binding, approves(response), approver.id, groups=approver.groups)
+        signed = {**response, ANSWER_KEY: self._signed(stored.request, said).proof}
         call = stored.request.call
         arguments = edited(response, call.tool)
         if arguments is not None:
             wanted = canonical(arguments)
             resource = fill_resource(call.spec.resource, wanted) if call.spec and call.spec.resource else ""
             other = binding_hash(call._replace(arguments=wanted, resource=resource))
-            signed[EDIT_KEY] = self.signer.answer(replace(claims, binding_hash=other, approved=True))
+            yes = replace(said, binding_hash=other, approved=True)
+            signed[EDIT_KEY] = self._signed(stored.request, yes).proof
         return signed
 
-    def edit(self, request_id: str) -> Edit | None:
-        """Return what an approver wants to be called instead of the denied call *request_id*."""
+    def edit(self, request_id: str, *, call_id: str | None) -> Edit | None:
+        """Return what an approver wants to be called instead of *call_id*, if its *request_id* was denied."""
         stored = self.store.get(request_id)
-        if stored is None or stored.state is not ApprovalState.DENIED:
+        if stored is None or stored.request is None or stored.state is not ApprovalState.DENIED:
             return None
-        denial = self._denial(stored)
-        return denial.edit if denial is not None else None
-
-    def _denial(self, stored: StoredApproval) -> Answer | None:
-        return next((each for each in stored.answers if not each.approved and self._proven(each)), None)
+        denial = _denial(self._answers(stored.request, stored))
+        if denial is None or denial.edit is None or stored.request.call.call_id != call_id:
+            return None
+        return denial.edit if self._since(stored.request, denial.edit.proof) else replace(denial.edit, proof="")
 
     def withdraw(self, request_id: str) -> bool:
         """Take a pending request back. Returns whether it was still pending."""
@@ -290,6 +312,12 @@ class ApprovalDesk:
         return (
             self.store.settle(request_id, ApprovalState.CANCELLED, now=self._clock()).state is ApprovalState.CANCELLED
         )
+
+    def paused(self, error: BaseException) -> None:
+        """Tell the channel that a body paused itself, by *error*."""
+        if isinstance(self.channel, DurableChannel):
+            with suppress(StoreError):
+                self.channel.paused(error)
 
     def release(self, request: ApprovalRequest) -> None:
         """Make a used grant usable again, for a body that paused itself; if that fails, it stays used."""
@@ -305,6 +333,18 @@ def _advance(steps: Steps, said: Said | None) -> ApprovalRequest | Ruling:
     except StopIteration as done:
         ruled: Ruling = done.value
         return ruled
+
+
+def _denial(answers: Iterable[Answer]) -> Answer | None:
+    return next((each for each in answers if not each.approved), None)
+
+
+def _same(one: object, other: object) -> bool:
+    """Return whether two values are the same JSON: to Python, true is 1."""
+    try:
+        return encode(canonical({"": one})) == encode(canonical({"": other}))
+    except ArgumentsError:
+        return False
 
 
 def _no_channel(request: ApprovalRequest) -> Ruling:

@@ -455,6 +455,7 @@ class Permit:
         """Record that the body raised."""
         if self.tool.suspends(error):
             self._release()
+            self._guard.desk.paused(error)
             if self._grant is not None:
                 self._guard.desk.release(self._grant)
             self._observe(BodyStatus.SUSPENDED)

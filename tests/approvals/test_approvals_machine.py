@@ -46,6 +46,9 @@ class Suspending:
     def again(self, asked: ApprovalRequest) -> None:
         pass
 
+    def paused(self, error: BaseException) -> None:
+        pass
+
 
 class Approvals(RuleBasedStateMachine):
     @initialize()

@@ -15,6 +15,8 @@ from zt_agents.identity import SigningKey
 EXAMPLE = Path(__file__).parents[2] / "examples" / "approval_in_another_process.py"
 CALL = "execute_tool refund"
 ID, STATUS, SESSION = "zt_agents.approval.id", "zt_agents.approval.status", "gen_ai.conversation.id"
+SAME = (ID, SESSION, "user.id", "gen_ai.agent.id", "gen_ai.tool.name", "gen_ai.tool.call.id")
+SAME_OF_OURS = ("tool.args_hash", "tool.fingerprint", "decision.tier", "policy.id", "policy.version")
 RunProgram = Callable[..., Any]
 
 
@@ -34,7 +36,7 @@ def test_a_call_resumed_in_another_process_is_linked_to_the_span_that_asked(
     asking, insisting, going_on = (call(backend, story) for story in ("asks", "is-not-told", "is-told"))
 
     assert len({asking.trace, insisting.trace, going_on.trace}) == 3
-    for told_of in (ID, SESSION, "user.id", "gen_ai.agent.id", "zt_agents.tool.args_hash"):
+    for told_of in (*SAME, *(f"zt_agents.{name}" for name in SAME_OF_OURS)):
         assert asking.tags[told_of] == insisting.tags[told_of] == going_on.tags[told_of], told_of
     assert [asking.tags[STATUS], insisting.tags[STATUS], going_on.tags[STATUS]] == ["pending", "pending", "approved"]
     if backend.keeps_links:

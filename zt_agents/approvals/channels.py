@@ -77,6 +77,9 @@ class DurableChannel(Channel, Protocol):
     def again(self, request: ApprovalRequest) -> None:
         """Told that a call is made again whose request is settled, so that it need not be asked."""
 
+    def paused(self, error: BaseException) -> None:
+        """Told that a tool's body has paused the program by *error*, perhaps beside a question of this channel."""
+
 
 class TerminalChannel:
     """Asks whoever sits at this terminal.

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from zt_agents._internal.canonical import digest, encode
+from zt_agents._internal.display import visible
 from zt_agents.decisions import ApprovalTerms, Decision, ToolCall
 
 SESSION_USER = "session-user"
@@ -53,7 +54,7 @@ class ApprovalRequest:
     nonce: str = ""
     """Part of the binding of a call without an id, so that no two such calls are one."""
     signer: str = ""
-    """Thumbprint of the key by which its answers are signed."""
+    """Who signs its answers: :attr:`ApprovalSigner.id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class Answer:
             raise TypeError("an answer is True or False")
         if not isinstance(self.approver, str) or not self.approver.strip():
             raise ValueError("an answer needs somebody who gave it")
+        if visible(self.approver) != self.approver:  # two names that look the same are two people
+            raise ValueError("whoever gives an answer has a printable name")
 
 
 def request_approval(call: ToolCall, decision: Decision, *, timeout: float) -> ApprovalRequest:

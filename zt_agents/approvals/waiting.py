@@ -45,6 +45,9 @@ class StoreChannel:
     def again(self, request: ApprovalRequest) -> None:
         """Nothing is to be done: nobody was told but the store."""
 
+    def paused(self, error: BaseException) -> None:
+        """Nothing is to be done: answers are given by name of the request."""
+
     def _settled(self, request: ApprovalRequest) -> bool:
         if self._desk is None:
             raise ConfigurationError("The channel belongs to no guard.")

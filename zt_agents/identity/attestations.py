@@ -53,8 +53,8 @@ class ApprovalSigner:
         self._issuer = issuer
         self._audience = audience
         self._keys = {kind: key.derived(kind) for kind in (ANSWER_TYPE, GRANT_TYPE)}
-        self.id = self._keys[ANSWER_TYPE].thumbprint
-        """Thumbprint of the key that signs answers."""
+        self.id = f"{issuer}#{self._keys[ANSWER_TYPE].thumbprint}"
+        """The issuer, and the thumbprint of the key that signs answers."""
 
     def answer(self, claims: AnswerClaims) -> str:
         """Return the token of an answer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -48,8 +48,16 @@ class Entry:
 entry_var: ContextVar[Entry | None] = ContextVar("zt_agents_entry", default=None)
 
 
-edits: ContextVar[tuple[str, ...] | None] = ContextVar("zt_agents_edits", default=None)
-"""Set where somebody can make an edited call: the signed yeses to the edited calls that were made already."""
+class Edits(NamedTuple):
+    """A call that somebody can make again with other arguments."""
+
+    call_id: str | None
+    proofs: tuple[str, ...]
+    """The signed yeses to the edited calls that were made already."""
+
+
+edits: ContextVar[Edits | None] = ContextVar("zt_agents_edits", default=None)
+"""Set around such a call. Calls that its body makes are others."""
 
 
 def leave(token: Token[Entry | None]) -> None:

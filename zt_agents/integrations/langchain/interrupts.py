@@ -17,7 +17,9 @@ Rules:
 2. A response says nothing of who gave it. ``guard.answer`` signs who did; a bare response is the session user's, and
    counts only where the policy lets ``session-user`` approve.
 3. A signed answer is about the call it names. A bare response is about the question that was shown at its place, which
-   is noted before the graph stops: parallel calls are never matched by the order in which they arrive.
+   is noted before the graph stops: parallel calls are never matched by the order in which they arrive. Where a tool's
+   body has put a question of its own in the same task, nobody can tell which of them was shown: only a signed answer
+   counts there.
 4. An edit is a no to this call, and another call of the same tool, decided afresh: :class:`ZeroTrustMiddleware` makes
    it, and only there it is offered. The editor's yes counts for it if it becomes exactly what they wrote.
 5. A response that cannot be understood, or is none of these, is a no.
@@ -34,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.optional import require
 from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, Channel, Desk, Edit
-from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, approves, edited, question
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.errors import ConfigurationError, IdentityError, StoreError
 from zt_agents.integrations.langchain.carriers import edits
 
@@ -50,6 +52,7 @@ else:
 
 _TASKS = 1_000
 """Tasks whose places are remembered."""
+_SHARED = "shared"
 _SCRATCHPAD = "__pregel_scratchpad"
 """Where LangGraph keeps what a run of a task has been given; without it there is no graph to interrupt."""
 
@@ -63,6 +66,8 @@ class InterruptChannel:
         self._lock = threading.Lock()
         self._places: OrderedDict[str, tuple[object, int]] = OrderedDict()
         """Of each task: the run it is in, and how many of our questions that run has passed."""
+        self._shared: OrderedDict[str, None] = OrderedDict()
+        """Tasks in which a tool's body has asked something too; for other processes it is noted in the store."""
 
     def bind(self, desk: Desk) -> None:
         if self._desk not in (None, desk):
@@ -74,20 +79,24 @@ class InterruptChannel:
 
         Raises:
             GraphInterrupt: there is none yet.
+            ConfigurationError: there is no graph, and nobody to be asked otherwise.
         """
         task = _task()
         if task is None or not request.call.call_id:  # a call without an id cannot be told from the next one
-            return self._otherwise.ask(request) if self._otherwise is not None else None
+            if self._otherwise is None:
+                raise ConfigurationError("No graph is running that could be interrupted, or the call has no id.")
+            return self._otherwise.ask(request)
         if (desk := self._desk) is None:
             raise StoreError("The channel belongs to no guard.")
-        for proof in edits.get() or ():  # whoever edited a call has said yes to what it became
-            self._file_proof(desk, proof, request)
+        if (edit := edits.get()) is not None and edit.call_id == request.call.call_id:
+            for proof in edit.proofs:  # whoever edited a call has said yes to what it became
+                self._file_proof(desk, proof, request)
         # Filed before the next call of this task looks: it may be that one's answer.
         with self._lock:
             why: str | None = None
             while desk.look(request.id) is ApprovalState.PENDING:
                 answer = self._answer(desk, *task, request, why)
-                why = desk.file(answer) if answer is not None else None
+                why = desk.file(answer) if isinstance(answer, Answer) else answer
         return None
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
@@ -109,18 +118,22 @@ class InterruptChannel:
 
     def _answer(
         self, desk: Desk, name: str, scratchpad: Any, request: ApprovalRequest, why: str | None
-    ) -> Answer | None:
-        """Return what was said at the next place, or None if it has nothing to do with us."""
+    ) -> Answer | str | None:
+        """Return what was said at the next place; or why it does not count; or None if it is nothing of ours."""
         store = desk.store
         slot = self._slot(name, scratchpad)
         shown = store.surfaced(slot)
         stored = store.find(shown) if shown is not None else None
         asked = stored.request if stored is not None and stored.request is not None else request
         try:
-            response = interrupt(question(asked, editable=edits.get() is not None, objection=why))
+            edit_of = edits.get()
+            editable = edit_of is not None and edit_of.call_id == asked.call.call_id
+            response = interrupt(question(asked, editable=editable, objection=why))
         except GraphInterrupt:
             if shown is None:
                 store.surface(slot, request.binding_hash)
+            if name in self._shared:
+                store.surface(f"{name}#{_SHARED}", request.binding_hash)
             raise
         self._pass(name, scratchpad)
         token = response.get(ANSWER_KEY) if isinstance(response, Mapping) else None
@@ -131,18 +144,36 @@ class InterruptChannel:
                 claims = desk.signer.verify_answer(token)
             except IdentityError:
                 return None
-            approved = claims.approved and approves(response)
+            edit = edit if claims.binding_hash == asked.binding_hash else None
+            if claims.approved and not approves(response):  # changed on its way: a no, and not theirs
+                return Answer(claims.binding_hash, False, SESSION_USER, edit=edit)
             return Answer(
                 binding_hash=claims.binding_hash,
-                approved=approved,
+                approved=claims.approved,
                 approver=claims.approver,
                 groups=claims.groups,
-                proof=token if approved == claims.approved else "",
-                edit=edit if claims.binding_hash == asked.binding_hash else None,
+                proof=token,
+                edit=edit,
             )
         if shown is None:
             return None  # whatever was answered here, it was not this question
+        if name in self._shared or store.surfaced(f"{name}#{_SHARED}") is not None:
+            return "Another tool asked here too, and nobody vouched for which question was answered."
         return Answer(binding_hash=shown, approved=approves(response), approver=SESSION_USER, edit=edit)
+
+    def paused(self, error: BaseException) -> None:
+        """Note that a body has put a question of its own in this task: a bare answer may be that one's."""
+        task = _task()
+        if task is None or self._desk is None or _ours(error):
+            return
+        name, _ = task
+        with self._lock:
+            self._shared[name] = None
+            if len(self._shared) > _TASKS:
+                self._shared.popitem(last=False)
+            store = self._desk.store
+            if (first := store.surfaced(f"{name}#0")) is not None:
+                store.surface(f"{name}#{_SHARED}", first)
 
     @staticmethod
     def _file_proof(desk: Desk, proof: str, request: ApprovalRequest) -> None:
@@ -151,7 +182,8 @@ class InterruptChannel:
         except IdentityError:
             return
         if claims.binding_hash == request.binding_hash and claims.approved:
-            desk.file(Answer(claims.binding_hash, True, claims.approver, groups=claims.groups, proof=proof))
+            # Signed anew: it was given before this call was asked about.
+            desk.file(Answer(claims.binding_hash, True, claims.approver, groups=claims.groups))
 
     def _slot(self, name: str, scratchpad: Any) -> str:
         run, passed = self._places.get(name, (None, 0))
@@ -174,6 +206,13 @@ def _task() -> tuple[str, Any] | None:
     if scratchpad is None:
         return None
     return f"{configurable.get('thread_id')}/{configurable.get('checkpoint_ns')}", scratchpad
+
+
+def _ours(error: BaseException) -> bool:
+    """Return whether *error* carries nothing but questions of this channel, asked by calls inside a body."""
+    interrupts = error.args[0] if error.args else ()
+    values = [each.value for each in interrupts] if isinstance(interrupts, list | tuple) else []
+    return bool(values) and all(isinstance(value, Mapping) and REQUEST_KEY in value for value in values)
 
 
 def _resumed(scratchpad: Any) -> bool:

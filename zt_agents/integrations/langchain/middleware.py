@@ -26,7 +26,7 @@ from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import AccessDeniedError, StoreError, ZeroTrustError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import sealing
-from zt_agents.integrations.langchain.carriers import edits, find_session
+from zt_agents.integrations.langchain.carriers import Edits, edits, find_session
 from zt_agents.invocation import Invocation
 
 _MOST_EDITS = 8
@@ -74,7 +74,7 @@ class ZeroTrustMiddleware(AgentMiddleware):
     ) -> ToolMessage | Command[Any]:
         changed: list[Edit] = []
         while True:
-            token = edits.set(tuple(edit.proof for edit in changed))
+            token = edits.set(Edits(request.tool_call["id"], tuple(edit.proof for edit in changed)))
             try:
                 self._check(request)
                 return _noted(handler(request), changed)
@@ -92,7 +92,7 @@ class ZeroTrustMiddleware(AgentMiddleware):
     ) -> ToolMessage | Command[Any]:
         changed: list[Edit] = []
         while True:
-            token = edits.set(tuple(edit.proof for edit in changed))
+            token = edits.set(Edits(request.tool_call["id"], tuple(edit.proof for edit in changed)))
             try:
                 self._check(request)
                 return _noted(await handler(request), changed)
@@ -111,7 +111,7 @@ class ZeroTrustMiddleware(AgentMiddleware):
             return None
         approval_id = denial.decision.approval_id
         try:
-            return self.guard.desk.edit(approval_id) if approval_id else None
+            return self.guard.desk.edit(approval_id, call_id=request.tool_call["id"]) if approval_id else None
         except StoreError:
             return None
 
