@@ -49,12 +49,19 @@ class Tree:
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf by its hash."""
-        parts, size = self._parts, self.size
-        while size & 1:
-            leaf = _sha256(b"\x01" + parts.pop() + leaf).digest()
-            size >>= 1
-        parts.append(leaf)
-        self.size += 1
+        self.extend((leaf,))
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Add leaves by their hashes."""
+        parts, total, sha256 = self._parts, self.size, _sha256
+        for leaf in leaves:
+            size = total
+            while size & 1:
+                leaf = sha256(b"\x01" + parts.pop() + leaf).digest()
+                size >>= 1
+            parts.append(leaf)
+            total += 1
+        self.size = total
 
     def frontier(self) -> tuple[bytes, ...]:
         """Return the roots of the complete subtrees, largest first: all that growing needs of the leaves so far."""

@@ -202,7 +202,7 @@ class _Walk:
 
     def over(self, records: Iterator[StoredRecord], progress: Progress | None, of: int) -> None:
         """Walk over *records*. One that is as it should be is dealt with here, any other by :meth:`_examine`."""
-        grow, right = self._tree.append, Filed.RIGHT
+        right, leaves = Filed.RIGHT, list[bytes]()
         due, previous, stop = self.due, self._previous, self._next_stop()
         try:
             for record in records:
@@ -210,15 +210,18 @@ class _Walk:
                 if due == seq != stop and filed is right and previous is not None:
                     leaf = leaf_hash(body)
                     if link(previous, leaf) == digest:
-                        grow(leaf)
+                        leaves.append(leaf)
                         due, previous = seq + 1, digest
                         continue
+                self._tree.extend(leaves)
+                leaves.clear()
                 self._go_on(due, previous)
                 self._examine(record)
                 due, previous, stop = self.due, self._previous, self._next_stop()
                 if progress is not None:
                     progress(self.records, of)
         finally:
+            self._tree.extend(leaves)
             self._go_on(due, previous)
 
     def stop(self, error: AuditIntegrityError) -> None:
