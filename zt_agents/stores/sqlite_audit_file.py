@@ -176,16 +176,16 @@ def read_sealed(connection: sqlite3.Connection) -> list[Sealing]:
     return found
 
 
-def filing(said: dict[str, Any]) -> list[int | None]:
+def filing(said: dict[str, Any]) -> tuple[int | None, int | None, int | None, int | None]:
     """Return what the columns hold for a record that says this: time, agent, user, decision."""
     get = said.get
     time, agent, user, decision = get("time"), get("agent"), get("user_id"), get("decision_id")
-    return [
+    return (
         floor(time) if type(time) is float and -_FAR < time < _FAR else second(time),
-        _remembered(agent) if isinstance(agent, str) else None,
-        _remembered(user) if isinstance(user, str) else None,
-        crc32(decision.encode()) >> 1 if isinstance(decision, str) else None,
-    ]
+        _remembered(agent) if type(agent) is str else _odd(agent),
+        _remembered(user) if type(user) is str else _odd(user),
+        crc32(decision.encode()) >> 1 if type(decision) is str else _odd(decision),
+    )
 
 
 @overload
@@ -195,6 +195,11 @@ def checksum(text: str | None) -> int | None: ...
 def checksum(text: str | None) -> int | None:
     """Return what a column holds for *text*: 31 bits take 4 bytes, 32 take 6."""
     return None if text is None else crc32(text.encode()) >> 1
+
+
+def _odd(value: object) -> int | None:
+    """Return what a column holds for a value that is no plain text; one of a kind of text is written as a text."""
+    return checksum(value) if isinstance(value, str) else None
 
 
 _remembered = functools.lru_cache(1024)(checksum)

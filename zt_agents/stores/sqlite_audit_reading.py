@@ -63,12 +63,16 @@ class SqliteSnapshot:
                 connection.close()
 
     def stored(self) -> Iterator[StoredRecord]:
-        sql = "SELECT seq, body, hash, time, agent, user, decision FROM record ORDER BY seq"
+        sql = "SELECT time, agent, user, decision, seq, body, hash FROM record ORDER BY seq"
         no_record, right, wrong = Filed.NO_RECORD, Filed.RIGHT, Filed.WRONG
         with reading(self._path):
-            for seq, body, digest, *columns in self._connection.execute(sql):
+            for time, agent, user, decision, seq, body, digest in self._connection.execute(sql):
                 said = decode(body)
-                yield seq, body, digest, no_record if said is None else right if filing(said) == columns else wrong
+                if said is None:
+                    yield seq, body, digest, no_record
+                else:
+                    filed = filing(said) == (time, agent, user, decision)
+                    yield seq, body, digest, right if filed else wrong
 
     def read(
         self,

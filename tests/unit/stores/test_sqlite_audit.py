@@ -262,3 +262,18 @@ def test_a_full_disk_is_an_error_and_leaves_whole_batches_only(sink, path) -> No
     assert verify(sink).records == 10
     assert list(sink.append(records(500))) == list(range(11, 511))  # a new connection has no such limit
     assert verify(sink).status is VerifyStatus.VERIFIED
+
+
+class _Name(str):
+    """A kind of text, as an application may use for ids."""
+
+    __slots__ = ()
+
+
+def test_a_kind_of_text_is_filed_as_the_text_it_is(path) -> None:
+    with closing(SqliteAuditSink(path)) as sink:
+        sink.append([RECORD._replace(agent=_Name("helpdesk"), user_id=_Name("kim"), decision_id=_Name("d-1"))])
+        assert verify(sink).status is VerifyStatus.VERIFIED
+        with sink.snapshot() as snapshot:
+            for asked in ({"agent": "helpdesk"}, {"user": _Name("kim")}, {"decision_id": "d-1"}):
+                assert [record["seq"] for record in snapshot.read(**asked)] == [1]
