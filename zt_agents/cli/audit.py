@@ -193,10 +193,10 @@ def _table(calls: list[Call], width: int) -> Table:
     return table
 
 
-_WIDE = ("time", "agent", "for user", "tool", "tier", "outcome", "why", "status", "ms", "trace id")
+_WIDE = ("time", "agent", "for user", "tool", "tier", "outcome", "why", "status", "ms", "trace id", "decision")
 _NARROW = ("time", "for user", "tool", "outcome", "why")
-_NEVER_FOLDED = {"time", "tier", "outcome", "status", "ms"}
-_WIDE_ENOUGH = 140
+_NEVER_FOLDED = {"time", "tier", "outcome", "status", "ms", "decision"}
+_WIDE_ENOUGH = 160
 """Characters a terminal needs for all columns to be readable."""
 
 
@@ -215,6 +215,7 @@ def _cells(call: Call) -> dict[str, object]:
         "status": " ".join(str(done[name]) for name in ("status", "error_type") if name in done),
         "ms": f"{duration:.1f}" if isinstance(duration, int | float) else None,
         "trace id": said.get("trace_id"),
+        "decision": said.get("decision_id"),
     }
 
 

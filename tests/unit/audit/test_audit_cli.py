@@ -77,12 +77,12 @@ def test_show_prints_one_line_per_call_decision_and_outcome_together(filled) -> 
     done = run("show", "--log", filled)
     assert done.exit_code == 0
     header, first, second, third, footer = done.stdout.splitlines()
-    assert " ".join(header.split()) == "time agent for user tool tier outcome why status ms trace id"
+    assert " ".join(header.split()) == "time agent for user tool tier outcome why status ms trace id decision"
     assert first.split() == (
         "1970-01-01 00:01:40Z helpdesk kim read_ticket low allow "
-        "Helpdesk may read tickets. [rule read] ok 12.3 " + "0af7" * 8
+        "Helpdesk may read tickets. [rule read] ok 12.3 " + "0af7" * 8 + " a"
     ).split()  # fmt: skip
-    assert " ".join(second.split()) == "1970-01-01 00:03:20Z helpdesk kim wipe high deny No rule allows it."
+    assert " ".join(second.split()) == "1970-01-01 00:03:20Z helpdesk kim wipe high deny No rule allows it. b"
     assert "[approved by dana] error OSError" in " ".join(third.split())
     assert re.fullmatch(r"3 calls\. Head 6:[0-9a-f]{64}, unproven\.", footer)
 
