@@ -12,13 +12,14 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import audit, calls, exporters, machine, memory, pauses, peers, policy, query
+from tests.benchmarks import approvals, audit, calls, exporters, machine, memory, pauses, peers, policy, query
 
 SUBJECTS = {
     "calls": calls.tables,
     "exporters": exporters.tables,
     "peers": peers.tables,
     "policy": policy.tables,
+    "approvals": approvals.tables,
     "audit": audit.tables,
     "memory": memory.tables,
     "pauses": pauses.tables,
