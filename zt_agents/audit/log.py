@@ -220,8 +220,9 @@ class AuditLog:
         receipt = Receipt(self, record, content)
         if awaited:
             receipt._expect()
-            self._bell.ring()
         self._queue.put(receipt)
+        if awaited:  # only now: a ring before it could be cleared before it is seen
+            self._bell.ring()
         if self._thread is None:  # closed meanwhile: the record may have come too late to be written or counted
             raise AuditWriteError("The audit log is closed.")
         return receipt
@@ -321,8 +322,10 @@ class AuditLog:
         if self._failure is not None:
             self._bell.wait(_RETRY_AFTER)
         elif not self._kept:
-            self._kept.append(self._queue.get())
-            self._bell.wait(_LINGER)
+            first = self._queue.get()
+            self._kept.append(first)
+            if first._gate is None:
+                self._bell.wait(_LINGER)
         self._bell.clear()
         self._collect()
         if len(self._kept) < self._company:

@@ -378,3 +378,35 @@ def test_a_log_that_was_never_used_starts_no_thread(path) -> None:
         log.check()
         log.flush(1)
         assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_who_waits_is_never_kept_by_records_that_nobody_waits_for(path, make_record, monkeypatch, awaited) -> None:
+    monkeypatch.setattr("zt_agents.audit.log._LINGER", 5.0)
+    done = threading.Event()
+    with AuditLog(SqliteAuditSink(path)) as log:
+
+        def others() -> None:
+            while not done.is_set():
+                log.append(make_record())
+                time.sleep(0.0003)
+
+        thread = threading.Thread(target=others)
+        thread.start()
+        try:
+            for _ in range(300):
+                began = time.monotonic()
+                log.append(make_record(), awaited=awaited).wait(10)
+                assert time.monotonic() - began < 2
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_who_was_expected_to_wait_may_wait_twice_late_asynchronously_or_not_at_all(path, make_record) -> None:
+    with AuditLog(SqliteAuditSink(path)) as log:
+        receipts = [log.append(make_record(), awaited=True) for _ in range(4)]
+        log.flush(5)
+        assert [receipts[0].wait(5), receipts[0].wait(5), receipts[1].wait(0)] == [1, 1, 2]
+        assert asyncio.run(receipts[2].await_durable(5)) == 3
+    assert verify(SqliteAuditSink(path, create=False)).records == 4
