@@ -245,7 +245,13 @@ class ContentStore(Protocol):
         """Return how much content there is to erase."""
 
     def erase(self, choice: Choice, erasure: Erasure) -> Erasure:
-        """Erase bodies and salts, beyond recovery from the store's files; note it, and return how many and which."""
+        """Erase bodies and salts, and return *erasure* with how many and which; :meth:`wipe` comes next.
+
+        It is remembered, unless there was nothing to erase.
+        """
+
+    def wipe(self) -> None:
+        """Take what was erased out of all the store's files. Raises StoreError as long as somebody reads it."""
 
     def erasures(self, *, noted: bool | None = None) -> Sequence[Erasure]:
         """Return the erasures: all, or only those whose record is known, or not known, to be in the log."""

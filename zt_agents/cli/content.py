@@ -100,7 +100,8 @@ def erase(
                 say("Nothing was erased.", stderr=True)
                 raise typer.Exit(CANNOT_OPEN)
             wanted = Erasure(secrets.token_hex(8), time(), f"os:{login()}", reason, choice.said, 0, "")
-            unfinished.append(_noted(sink, store, store.erase(choice, wanted)))
+            done = store.erase(choice, wanted)
+            unfinished += [_noted(sink, store, done)] if done.parts else []  # another process may have been first
         sink.close()
     for erasure, seq in unfinished:
         if as_json:
@@ -113,7 +114,8 @@ def erase(
 
 
 def _noted(sink: SqliteAuditSink, store: SqliteContentStore, erasure: Erasure) -> tuple[Erasure, int]:
-    """Note an erasure that was done in the log, unless it is there: a crash may have come in between."""
+    """Complete an erasure and note it in the log, unless it is there: a crash may have come in between."""
+    store.wipe()
     with sink.snapshot() as snapshot:
         there = [
             int(record["seq"])

@@ -81,19 +81,20 @@ class SqliteContentStore:
         with self._file.writing() as connection:
             hashes = [row[0] for row in connection.execute(f"SELECT hash FROM content WHERE {where}", (value,))]  # noqa: S608
             done = erasure._replace(parts=len(hashes), hash=erasure_hash(hashes))
-            if not hashes:
-                return done
-            connection.execute(
-                f"UPDATE content SET salt = NULL, body = NULL, user = '', erasure = ? WHERE {where}",  # noqa: S608
-                (erasure.id, value),
-            )
-            connection.execute("INSERT INTO erasure VALUES (?, ?, 0)", (erasure.id, orjson.dumps(done._asdict())))
+            if hashes:
+                connection.execute(
+                    f"UPDATE content SET salt = NULL, body = NULL, user = '', erasure = ? WHERE {where}",  # noqa: S608
+                    (erasure.id, value),
+                )
+                connection.execute("INSERT INTO erasure VALUES (?, ?, 0)", (erasure.id, orjson.dumps(done._asdict())))
+        return done
+
+    def wipe(self) -> None:
         if not self._file.empty_wal():
             raise StoreError(
                 f"What was erased is still in the write-ahead log of {self.path}: another process is reading it.",
                 hint="Run the command again.",
             )
-        return done
 
     def erasures(self, *, noted: bool | None = None) -> Sequence[Erasure]:
         with self._file.reading() as connection:

@@ -254,6 +254,15 @@ def test_an_erasure_leaves_nothing_but_that_it_was_and_every_proof_holds(office:
     assert office.call() == "seen", "the guard goes on"
 
 
+def test_of_two_who_erase_at_once_the_second_claims_nothing(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.call()
+    monkeypatch.setattr(SqliteContentStore, "count", lambda *_: 2)  # as it was a moment ago
+    assert office.run("erase", "--user", "alice", "--yes").exit_code == 0
+    assert office.run("erase", "--user", "alice", "--yes").exit_code == 3
+    assert [record["kind"] for record in office.records()].count("erasure") == 1
+    assert office.run("verify").exit_code == 0
+
+
 def test_an_erasure_is_asked_about_and_no_is_no(office: Office) -> None:
     office.call()
     done = office.run("erase", "--user", "alice", typed="n\n")
@@ -334,6 +343,21 @@ store = SqliteContentStore.beside(Path(sys.argv[1]))
 store.erase(Choice(user="alice"), Erasure("e-1", 5.0, "os:x", "", {"user": "alice"}, 0, ""))
 os._exit(9)
 """
+
+
+def test_an_erasure_that_a_reader_holds_up_is_completed_by_the_next_one(office: Office) -> None:
+    office.call(what=CANARY)
+    office.records()
+    store = SqliteContentStore(office.store.path, busy_timeout=0.1)
+    with closing(sqlite3.connect(office.store.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM content").fetchall()
+        store.erase(Choice(user="alice"), Erasure("e-1", 5.0, "os:x", "", {"user": "alice"}, 0, ""))
+        with pytest.raises(StoreError, match="another process is reading it"):
+            store.wipe()
+    assert office.run("erase", "--user", "alice", "--yes").exit_code == 0
+    assert CANARY.encode() not in office.bytes_on_disk()
+    assert office.run("verify").exit_code == 0
 
 
 def test_an_erasure_cut_short_is_completed_by_the_next_one(office: Office) -> None:
