@@ -74,7 +74,9 @@ def _walked(value: Any, walk: Walk, depth: int) -> Any:
         return {_key(key, number): _member(key, item, walk, depth, pair) for number, (key, item) in members}
     if type(value) is list:
         if len(value) == 2 and type(value[0]) is str and _is_secret_name(value[0]):
-            return [value[0], _secret(value[1])]
+            below = walk.into(1)
+            second = _redacted("policy") if below is None else _secret(value[1])
+            return [_stepped(value[0], walk.into(0), depth), second]
         return [_stepped(item, walk.into(index), depth) for index, item in enumerate(value)]
     return value
 
