@@ -100,7 +100,8 @@ class Receipt:
                 gate = threading.Lock()
                 gate.acquire()
                 self._on_outcome(gate.release)
-            gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+            if gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
+                gate.release()  # for whoever else waits
         return self._conclude(timeout)
 
     async def await_durable(self, timeout: float) -> int:

@@ -139,18 +139,23 @@ def test_a_backlog_longer_than_a_batch_is_written_in_order(gated, path, make_rec
     assert max(sink.batches) <= 1024
 
 
-def test_two_may_wait_for_the_same_record_and_again_later(gated, make_record) -> None:
+@pytest.mark.parametrize("awaited", [True, False])
+def test_two_may_wait_for_the_same_record_and_again_later(gated, make_record, awaited) -> None:
     log, sink = gated
     sink.go.clear()
-    receipt = log.append(make_record())
+    receipt = log.append(make_record(), awaited=awaited)
     seqs: list[int] = []
     waiters = [threading.Thread(target=lambda: seqs.append(receipt.wait(10))) for _ in range(2)]
     for waiter in waiters:
         waiter.start()
-    assert eventually(lambda: len(receipt._wakes or ()) == 2)
+    if awaited:
+        time.sleep(0.1)  # both wait at the gate that was made for one
+    else:
+        assert eventually(lambda: len(receipt._wakes or ()) == 2)
     sink.go.set()
     for waiter in waiters:
-        waiter.join()
+        waiter.join(5)
+        assert not waiter.is_alive()
     assert [*seqs, receipt.wait(0)] == [1, 1, 1]
 
 
