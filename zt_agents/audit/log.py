@@ -268,11 +268,11 @@ class AuditLog:
             self._bell.ring()
             self._queue.put(Receipt(self, None))
             thread.join(timeout)
+            self._thread = None  # from here on, append refuses
             if thread.is_alive():
                 raise AuditWriteError(
                     "The audit log's writer is stuck; the last records may be unwritten."
                 ) from failure
-            self._thread = None
         lost = sum(receipt._record is not None for receipt in self._abandon())
         self.sink.close()
         if lost:

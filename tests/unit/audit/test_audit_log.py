@@ -377,6 +377,25 @@ def test_close_says_how_many_records_were_lost(path, make_record) -> None:
         log.close()
 
 
+def test_a_log_closed_while_its_disk_hung_refuses_records_from_then_on(path, make_record) -> None:
+    sink = GatedSink(path)
+    log = AuditLog(sink)
+    sink.go.clear()
+    log.append(make_record(decision_id="a"))
+    writer = log._thread
+    assert writer is not None
+    with pytest.raises(AuditWriteError, match="stuck"):
+        log.close(0.1)
+    with pytest.raises(AuditWriteError, match="closed"):
+        log.append(make_record(decision_id="b"))
+    sink.go.set()
+    writer.join(5)
+    with pytest.raises(AuditWriteError, match="closed"):
+        log.append(make_record(decision_id="c"))
+    sink.close()
+    assert ids(path) == ["a"]
+
+
 def test_a_log_that_was_never_used_starts_no_thread(path) -> None:
     before = threading.active_count()
     with AuditLog(SqliteAuditSink(path)) as log:
