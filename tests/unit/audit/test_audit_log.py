@@ -27,7 +27,8 @@ class GatedSink(SqliteAuditSink):
         self.entered = threading.Event()
         self.go = threading.Event()
         self.go.set()
-        self.broken: Exception | None = None
+        self.broken: BaseException | None = None
+        self.forgets = 0
         self.batches: list[int] = []
         self.attempts = 0
 
@@ -38,7 +39,8 @@ class GatedSink(SqliteAuditSink):
         if self.broken is not None:
             raise self.broken
         self.batches.append(len(records))
-        return super().append(records)
+        numbers = super().append(records)
+        return numbers[: len(numbers) - self.forgets]
 
 
 @pytest.fixture
@@ -394,6 +396,31 @@ def test_a_log_closed_while_its_disk_hung_refuses_records_from_then_on(path, mak
         log.append(make_record(decision_id="c"))
     sink.close()
     assert ids(path) == ["a"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("fault", [{"broken": KeyboardInterrupt()}, {"forgets": 1}], ids=["stops", "forgets a number"])
+def test_a_writer_that_stopped_tells_all_who_wait_and_refuses_the_rest(path, make_record, caplog, fault) -> None:
+    sink = GatedSink(path)
+    with closing(sink), AuditLog(sink) as log:
+        sink.go.clear()
+        taken = log.append(make_record(), awaited=True)
+        assert sink.entered.wait(5)
+        for name, value in fault.items():
+            setattr(sink, name, value)
+        log.append(make_record())
+        queued = log.append(make_record(), awaited=True)
+        threading.Timer(0.1, sink.go.set).start()
+        for receipt in (taken, queued):
+            began = time.monotonic()
+            with pytest.raises(AuditWriteError, match="writer stopped"):
+                receipt.wait(10)
+            assert time.monotonic() - began < 5
+        with pytest.raises(AuditWriteError, match="closed"):
+            log.append(make_record())
+        with pytest.raises(AuditWriteError, match="writer stopped"):
+            log.check()
+        assert "may be unwritten: 3" in caplog.text
 
 
 def test_a_log_that_was_never_used_starts_no_thread(path) -> None:
