@@ -100,7 +100,8 @@ class Receipt:
                 gate = threading.Lock()
                 gate.acquire()
                 self._on_outcome(gate.release)
-            gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+            if gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
+                gate.release()  # for whoever else waits
         return self._conclude(timeout)
 
     async def await_durable(self, timeout: float) -> int:
@@ -194,6 +195,8 @@ class AuditLog:
         self._queue: queue.SimpleQueue[Receipt] = queue.SimpleQueue()
         self._kept: deque[Receipt] = deque()
         """Taken from the queue and not yet written. Belongs to the writer."""
+        self._taken: list[Receipt] = []
+        """What is being written. Likewise."""
         self._mutex = threading.Lock()
         """Guards phases, outcomes and who waits."""
         self._bell = _Bell()
@@ -267,12 +270,13 @@ class AuditLog:
             self._bell.ring()
             self._queue.put(Receipt(self, None))
             thread.join(timeout)
+            self._thread = None  # from here on, append refuses
             if thread.is_alive():
                 raise AuditWriteError(
                     "The audit log's writer is stuck; the last records may be unwritten."
                 ) from failure
-            self._thread = None
-        lost = sum(receipt._record is not None for receipt in self._abandon())
+        left = self._abandon(AuditWriteError("The audit log is closed."))
+        lost = sum(receipt._record is not None for receipt in left)
         self.sink.close()
         if lost:
             raise AuditWriteError(
@@ -314,8 +318,13 @@ class AuditLog:
             while self._step():
                 pass
         except BaseException:
-            self._closed = True
-            self._failure = AuditWriteError("The audit log's writer stopped.", hint="Restart the process.")
+            stopped = AuditWriteError("The audit log's writer stopped.", hint="Restart the process.")
+            self._failure = stopped
+            with self._mutex:
+                self._closed = True
+                self._thread = None  # from here on, append refuses
+            if lost := len(self._abandon(stopped)):
+                _logger.critical("The audit log's writer stopped; records that may be unwritten: %d.", lost)
             raise
 
     def _step(self) -> bool:
@@ -330,7 +339,9 @@ class AuditLog:
         self._collect()
         if len(self._kept) < self._company:
             self._gather()
-        self._write(self._take())
+        self._taken = self._take()
+        self._write(self._taken)
+        self._taken = []
         return not self._stopping or (self._failure is None and bool(self._kept or self._queue.qsize()))
 
     def _gather(self) -> None:
@@ -406,14 +417,16 @@ class AuditLog:
 
     # The end of a process, and forks
 
-    def _abandon(self) -> list[Receipt]:
+    def _abandon(self, why: AuditWriteError) -> list[Receipt]:
+        """Tell whoever waits that nothing more is written, and return what has no outcome otherwise."""
         self._collect()
         with self._mutex:
-            left = [receipt for receipt in self._kept if receipt._phase is _QUEUED]
+            unwoken = [receipt for receipt in (*self._taken, *self._kept) if receipt._phase is not _Phase.WITHDRAWN]
+            left = [receipt for receipt in unwoken if receipt._outcome is None]
             self._kept.clear()
             for receipt in left:
-                receipt._outcome = AuditWriteError("The audit log is closed.")
-            wakes = [wake for receipt in left for wake in receipt._wakes or ()]
+                receipt._outcome = why
+            wakes = [wake for receipt in unwoken for wake in receipt._wakes or ()]
         _call(wakes)
         return left
 

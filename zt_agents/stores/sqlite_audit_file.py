@@ -193,8 +193,11 @@ def checksum(text: str) -> int: ...
 @overload
 def checksum(text: str | None) -> int | None: ...
 def checksum(text: str | None) -> int | None:
-    """Return what a column holds for *text*: 31 bits take 4 bytes, 32 take 6."""
-    return None if text is None else crc32(text.encode()) >> 1
+    """Return what a column holds for *text*: 31 bits take 4 bytes, 32 take 6.
+
+    Text that is not valid Unicode has one, too: no record holds such text, but it can be searched for.
+    """
+    return None if text is None else crc32(text.encode("utf-8", "surrogatepass")) >> 1
 
 
 def _odd(value: object) -> int | None:

@@ -103,7 +103,7 @@ def _narrowed(
 ) -> tuple[str, list[int]]:
     """Return a condition that holds for all that is asked for, and for little else, and its values."""
     if decision_id is not None:
-        return "decision = ?", [checksum(decision_id)]
+        return "decision = ? AND seq > ?", [checksum(decision_id), after]
     narrowing = {
         "time >= ?": second(since),
         "time <= ?": second(until),

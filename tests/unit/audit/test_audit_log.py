@@ -27,7 +27,8 @@ class GatedSink(SqliteAuditSink):
         self.entered = threading.Event()
         self.go = threading.Event()
         self.go.set()
-        self.broken: Exception | None = None
+        self.broken: BaseException | None = None
+        self.forgets = 0
         self.batches: list[int] = []
         self.attempts = 0
 
@@ -38,7 +39,8 @@ class GatedSink(SqliteAuditSink):
         if self.broken is not None:
             raise self.broken
         self.batches.append(len(records))
-        return super().append(records)
+        numbers = super().append(records)
+        return numbers[: len(numbers) - self.forgets]
 
 
 @pytest.fixture
@@ -139,18 +141,23 @@ def test_a_backlog_longer_than_a_batch_is_written_in_order(gated, path, make_rec
     assert max(sink.batches) <= 1024
 
 
-def test_two_may_wait_for_the_same_record_and_again_later(gated, make_record) -> None:
+@pytest.mark.parametrize("awaited", [True, False])
+def test_two_may_wait_for_the_same_record_and_again_later(gated, make_record, awaited) -> None:
     log, sink = gated
     sink.go.clear()
-    receipt = log.append(make_record())
+    receipt = log.append(make_record(), awaited=awaited)
     seqs: list[int] = []
     waiters = [threading.Thread(target=lambda: seqs.append(receipt.wait(10))) for _ in range(2)]
     for waiter in waiters:
         waiter.start()
-    assert eventually(lambda: len(receipt._wakes or ()) == 2)
+    if awaited:
+        time.sleep(0.1)  # both wait at the gate that was made for one
+    else:
+        assert eventually(lambda: len(receipt._wakes or ()) == 2)
     sink.go.set()
     for waiter in waiters:
-        waiter.join()
+        waiter.join(5)
+        assert not waiter.is_alive()
     assert [*seqs, receipt.wait(0)] == [1, 1, 1]
 
 
@@ -370,6 +377,50 @@ def test_close_says_how_many_records_were_lost(path, make_record) -> None:
         log.append(make_record())
     with pytest.raises(AuditWriteError, match="3 records unwritten"):
         log.close()
+
+
+def test_a_log_closed_while_its_disk_hung_refuses_records_from_then_on(path, make_record) -> None:
+    sink = GatedSink(path)
+    log = AuditLog(sink)
+    sink.go.clear()
+    log.append(make_record(decision_id="a"))
+    writer = log._thread
+    assert writer is not None
+    with pytest.raises(AuditWriteError, match="stuck"):
+        log.close(0.1)
+    with pytest.raises(AuditWriteError, match="closed"):
+        log.append(make_record(decision_id="b"))
+    sink.go.set()
+    writer.join(5)
+    with pytest.raises(AuditWriteError, match="closed"):
+        log.append(make_record(decision_id="c"))
+    sink.close()
+    assert ids(path) == ["a"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("fault", [{"broken": KeyboardInterrupt()}, {"forgets": 1}], ids=["stops", "forgets a number"])
+def test_a_writer_that_stopped_tells_all_who_wait_and_refuses_the_rest(path, make_record, caplog, fault) -> None:
+    sink = GatedSink(path)
+    with closing(sink), AuditLog(sink) as log:
+        sink.go.clear()
+        taken = log.append(make_record(), awaited=True)
+        assert sink.entered.wait(5)
+        for name, value in fault.items():
+            setattr(sink, name, value)
+        log.append(make_record())
+        queued = log.append(make_record(), awaited=True)
+        threading.Timer(0.1, sink.go.set).start()
+        for receipt in (taken, queued):
+            began = time.monotonic()
+            with pytest.raises(AuditWriteError, match="writer stopped"):
+                receipt.wait(10)
+            assert time.monotonic() - began < 5
+        with pytest.raises(AuditWriteError, match="closed"):
+            log.append(make_record())
+        with pytest.raises(AuditWriteError, match="writer stopped"):
+            log.check()
+        assert "may be unwritten: 3" in caplog.text
 
 
 def test_a_log_that_was_never_used_starts_no_thread(path) -> None:
