@@ -20,7 +20,7 @@ from zt_agents.cli.display import console, say
 from zt_agents.cli.moments import moment_option
 from zt_agents.cli.sources import SegmentsOption, searchable
 
-_DECIDED = {CallState.REFUSED: "refused", CallState.WAITING: "open"}
+_DECIDED = {CallState.REFUSED: "refused", CallState.WAITING: "open", CallState.UNCLEAR: "open"}
 
 
 @dataclass(slots=True)
