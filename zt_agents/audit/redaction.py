@@ -73,9 +73,8 @@ def _walked(value: Any, walk: Walk, depth: int) -> Any:
         members = enumerate(value.items(), 1)
         return {_key(key, number): _member(key, item, walk, depth, pair) for number, (key, item) in members}
     if type(value) is list:
-        if len(value) == 2 and type(value[0]) is str and _is_secret_name(value[0]):
-            return [value[0], _secret(value[1])]
-        return [_stepped(item, walk.into(index), depth) for index, item in enumerate(value)]
+        pair = len(value) == 2 and type(value[0]) is str and _is_secret_name(value[0])
+        return [_item(index, item, walk, depth, pair) for index, item in enumerate(value)]
     return value
 
 
@@ -84,6 +83,11 @@ def _member(key: str, value: Any, walk: Walk, depth: int, pair: bool) -> Any:
     if below is not None and (_is_secret_name(key) or (pair and key.lower() in ("value", "values"))):
         return _secret(value)
     return _stepped(value, below, depth)
+
+
+def _item(index: int, value: Any, walk: Walk, depth: int, pair: bool) -> Any:
+    below = walk.into(index)
+    return _secret(value) if below is not None and pair and index == 1 else _stepped(value, below, depth)
 
 
 def _stepped(value: Any, walk: Walk | None, depth: int) -> Any:

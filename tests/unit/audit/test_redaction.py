@@ -44,6 +44,8 @@ def kept(value: Any, *paths: str, part: str = "arguments") -> str:
         {"text": f"PASSWORD={CANARY}"},
         {"text": f"https://x.example/?api_key={CANARY}"},
         {"text": f"-----BEGIN EC PRIVATE KEY-----\n{CANARY}"},
+        [f"the password is {CANARY}", "x"],
+        [json.dumps({"token": CANARY}), "x"],
         {f"sk-live-{CANARY}-0123456789": 1},
     ],
 )
@@ -87,6 +89,12 @@ def test_a_text_in_which_a_path_can_find_nothing_is_not_kept() -> None:
     assert CANARY not in kept(f"iban {CANARY}", "$.result.iban", part="result")
     assert CANARY in kept(f"iban {CANARY}", "$.arguments.iban", part="result")
     assert CANARY not in kept(json.dumps({"iban": CANARY}), "$.result.iban", part="result")
+
+
+@pytest.mark.parametrize("path", ["$.arguments[*]", "$.arguments[0]", "$.arguments[1]"])
+def test_what_looks_like_a_name_and_its_secret_is_no_way_around_a_path(path: str) -> None:
+    assert CANARY not in kept([f"token {CANARY}", "x"] if path != "$.arguments[1]" else ["token", CANARY], path)
+    assert "policy" in kept(["token", True], path)
 
 
 def test_paths_of_one_tool_are_for_that_tool() -> None:
