@@ -257,7 +257,7 @@ class ContentStore(Protocol):
         """Return the erasures: all, or only those whose record is known, or not known, to be in the log."""
 
     def erased_by(self, erasure: Erasure) -> tuple[int, str]:
-        """Return how many hashes are filed under *erasure*, and the hash over them."""
+        """Return of how many hashes that are filed under *erasure* nothing else is left, and the hash over them."""
 
     def note(self, erasure: Erasure) -> None:
         """Remember that the record of *erasure* is in the log."""

@@ -68,7 +68,8 @@ class SqliteContentStore:
                 some = hashes[at : at + _MOST_VALUES]
                 sql = f"SELECT * FROM content WHERE hash IN ({', '.join('?' * len(some))})"  # noqa: S608 - placeholders
                 for *values, erasure in connection.execute(sql, some):
-                    found[values[0]] = Content(*values) if erasure is None else str(erasure)
+                    gone = erasure is not None and values[-2:] == [None, None]
+                    found[values[0]] = str(erasure) if gone else Content(*values)
         return found
 
     def count(self, choice: Choice) -> int:
@@ -103,9 +104,10 @@ class SqliteContentStore:
         return sorted(found, key=lambda erasure: erasure.time)
 
     def erased_by(self, erasure: Erasure) -> tuple[int, str]:
-        """Return how many hashes the store files under *erasure*, and the hash over them."""
         with self._file.reading() as connection:
-            rows = connection.execute("SELECT hash FROM content WHERE erasure = ?", (erasure.id,))
+            rows = connection.execute(
+                "SELECT hash FROM content WHERE erasure = ? AND salt IS NULL AND body IS NULL", (erasure.id,)
+            )
             hashes = [row[0] for row in rows]
         return len(hashes), erasure_hash(hashes)
 
