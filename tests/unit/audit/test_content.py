@@ -223,6 +223,16 @@ def test_a_store_that_is_gone_is_found(office: Office) -> None:
     assert "it is missing" in done.output
 
 
+def test_a_store_that_is_gone_is_found_however_much_came_after(office: Office) -> None:
+    office.call()
+    for _ in range(1_100):
+        office.guard.audit.append(AuditRecord(RecordKind.DECISION, time.time(), "d", tool="look", outcome="deny"))
+    office.kept()
+    for path in office.log.parent.glob("*.content*"):
+        path.unlink()
+    assert office.run("verify").exit_code == 1
+
+
 def test_an_erasure_leaves_nothing_but_that_it_was_and_every_proof_holds(office: Office, tmp_path: Path) -> None:
     office.call(what=CANARY)
     office.call(what="of bob", user="bob")
