@@ -381,6 +381,23 @@ def test_the_log_is_not_told_of_an_erasure_that_did_not_happen(office: Office) -
     assert [record["kind"] for record in office.records()].count("erasure") == 0
 
 
+def test_a_segment_that_is_away_does_not_vouch_for_an_erasure_of_what_came_after(
+    office: Office, tmp_path: Path
+) -> None:
+    office.call()
+    office.records()
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    assert office.run("seal", "--upto", "2", "--to", str(folder), "--yes").exit_code == 0
+    office.call()
+    office.records()
+    forge(office, noted=True)
+    tamper(office.store, "UPDATE content SET salt = NULL, body = NULL, erasure = 'e-1'")
+    done = office.run("verify")
+    assert done.exit_code == 1
+    assert "The log does not say that e-1 was erased" in done.output
+
+
 ERASE_AND_DIE = """
 import os, sys
 from pathlib import Path
