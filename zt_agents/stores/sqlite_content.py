@@ -100,7 +100,7 @@ class SqliteContentStore:
     def erasures(self, *, noted: bool | None = None) -> Sequence[Erasure]:
         with self._file.reading() as connection:
             rows = connection.execute("SELECT said, noted FROM erasure").fetchall()
-        found = [Erasure(**orjson.loads(said)) for said, was_noted in rows if noted in (None, bool(was_noted))]
+            found = [_erasure(said) for said, was_noted in rows if noted in (None, bool(was_noted))]
         return sorted(found, key=lambda erasure: erasure.time)
 
     def erased_by(self, erasure: Erasure) -> tuple[int, str]:
@@ -114,6 +114,15 @@ class SqliteContentStore:
     def note(self, erasure: Erasure) -> None:
         with self._file.writing() as connection:
             connection.execute("UPDATE erasure SET noted = 1 WHERE id = ?", (erasure.id,))
+
+
+def _erasure(said: bytes) -> Erasure:
+    """Return what :meth:`SqliteContentStore.erase` has written. Raises TypeError or ValueError for anything else."""
+    erasure = Erasure(**orjson.loads(said))
+    kinds = (str, float, str, str, dict, int, str)
+    if not all(type(value) is kind for value, kind in zip(erasure, kinds, strict=True)):
+        raise TypeError
+    return erasure
 
 
 def _where(choice: Choice) -> tuple[str, str | float]:

@@ -183,6 +183,9 @@ def test_the_log_verifies_with_what_is_kept(office: Office) -> None:
     assert "Content: 4 kept as it was, 0 erased and accounted for." in done.output
 
 
+FORGED = Erasure("e-1", 5.0, "os:mallory", "", {"user": "alice"}, 2, "")
+
+
 def tamper(store: SqliteContentStore, sql: str) -> None:
     with closing(sqlite3.connect(store.path)) as connection:
         connection.execute(sql)
@@ -334,6 +337,20 @@ def test_an_erasure_that_was_changed_is_found(office: Office, sql: str, says: st
     assert says in done.output
 
 
+@pytest.mark.parametrize(
+    "said", ["no JSON", "[]", "{}", *(FORGED._replace(**odd) for odd in ({"id": []}, {"time": "x"}, {"what": 5}))]
+)
+def test_an_erasure_that_is_none_is_a_damaged_store(office: Office, said: Any) -> None:
+    office.call()
+    assert office.run("erase", "--user", "alice", "--yes").exit_code == 0
+    said = said if isinstance(said, str) else json.dumps(said._asdict())
+    tamper(office.store, f"UPDATE erasure SET noted = 0, said = '{said}'")
+    for command in (["verify"], ["erase", "--user", "alice", "--yes"]):
+        done = office.run(*command)
+        assert done.exit_code == 2
+        assert "it is damaged" in done.output
+
+
 def test_content_that_somebody_removed_as_if_erased_is_found(office: Office) -> None:
     office.call()
     office.call(user="bob")
@@ -356,9 +373,6 @@ def test_content_that_is_back_is_not_taken_for_erased(office: Office) -> None:
     done = office.run("verify")
     assert done.exit_code == 1
     assert "did not take what is filed under it" in done.output
-
-
-FORGED = Erasure("e-1", 5.0, "os:mallory", "", {"user": "alice"}, 2, "")
 
 
 def forge(office: Office, *, noted: bool) -> None:
