@@ -201,23 +201,24 @@ class Guard:
         Raises:
             UnknownAgentError: no such agent.
             AgentInactiveError: it is suspended or retired.
+            ValueError: the ids, groups and roles take more room than a token, or agent baggage, has.
         """
         user = on_behalf_of if isinstance(on_behalf_of, User) else User(on_behalf_of)
         actor = self.registry.active(self.registry.get(agent).id)
         token, claims = self.issuer.issue(
             agent=actor, user=user, task=task, ttl=self.policy.session_ttl if ttl is None else ttl, now=self.clock()
         )
-        return self._remember(
-            Session(
-                self,
-                agent=actor,
-                user=user,
-                intent=intent,
-                attributes=MappingProxyType(dict(attributes or {})),
-                token=token,
-                claims=claims,
-            )
+        session = Session(
+            self,
+            agent=actor,
+            user=user,
+            intent=intent,
+            attributes=MappingProxyType(dict(attributes or {})),
+            token=token,
+            claims=claims,
         )
+        self.baggage(session)  # what cannot be said is refused here, not in the first call
+        return self._remember(session)
 
     def session_from_token(self, token: str) -> Session:
         """Return the session that *token* proves: open in this process, or in one that shares the signing key.

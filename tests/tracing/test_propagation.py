@@ -198,6 +198,14 @@ def test_it_is_signed_once_a_session(world: World) -> None:
     assert first == second != third
 
 
+def test_a_task_that_baggage_has_no_room_for_is_refused_when_the_session_is_opened(world: World) -> None:
+    with world.guard.session(agent="helpdesk", on_behalf_of="alice@acme.example", task="t" * 2_000):
+        world.tools["plain"].invoke({})
+    assert world.caller(world.sent[0]) == HELPDESK
+    with pytest.raises(ValueError, match="more room than agent baggage has"):
+        world.guard.session(agent="helpdesk", on_behalf_of="alice@acme.example", task="t" * 4_000)
+
+
 def test_it_opens_nothing_here(world: World) -> None:
     with world.session():
         world.tools["plain"].invoke({})
@@ -246,3 +254,29 @@ def test_a_service_in_another_process_learns_who_calls_and_in_which_trace(world:
 
     assert [each["caller"] for each in told] == [HELPDESK, "The agent's baggage could not be verified."]
     assert {told[0]["traceparent"].split("-")[2]} == world.calls("plain")
+
+
+@pytest.mark.parametrize(("entries", "size"), [(180, 1), (4, 2_000)])
+def test_what_comes_from_upstream_does_not_push_ours_out(world: World, entries: int, size: int) -> None:
+    upstream = context.Context()
+    for number in range(entries):
+        upstream = baggage.set_baggage(f"k{number}", "v" * size, upstream)
+    token = context.attach(upstream)
+    try:
+        with world.session():
+            world.tools["plain"].invoke({})
+    finally:
+        context.detach(token)
+    assert world.caller(world.sent[0]) == HELPDESK
+    assert "k0=v" in world.sent[0]["baggage"]
+
+
+def test_an_entry_like_ours_is_not_passed_on_where_there_is_no_baggage(tmp_path: Path) -> None:
+    world = World(tmp_path, POLICY.replace("telemetry: {baggage: true}\n", ""))
+    token = context.attach(baggage.set_baggage("zt_agents.agent", "other", baggage.set_baggage("tenant", "a")))
+    try:
+        with world.guard, world.session():
+            world.tools["plain"].invoke({})
+    finally:
+        context.detach(token)
+    assert world.sent[0]["baggage"] == "tenant=a"

@@ -5,7 +5,8 @@
     content_hash = SHA-256(salt || body)
 
 The record of a decision holds the hash of the call's arguments, the record of an outcome the hash of its result. The
-salt lies with the body and is erased with it: from the hash that remains nothing can be guessed.
+salt lies with the body and is erased with it: from the hash that remains nothing can be guessed. (From the keyed
+hashes that every record has, it can, by whoever has the key beside the log: it is what they are for.)
 
 Rules:
 

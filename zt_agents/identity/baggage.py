@@ -30,6 +30,8 @@ BAGGAGE_KEY = "zt_agents.agent"
 BAGGAGE_TYPE = "agent-baggage+jwt"
 _MAX_HEADER = 8_192
 """Characters; what W3C baggage says must be carried on."""
+_MAX_ENTRY = 4_096
+"""Characters of name and value; what OpenTelemetry carries on."""
 _REQUIRED = ["iss", "aud", "client_id", "sid", "txn", "iat", "exp"]
 
 
@@ -59,7 +61,11 @@ class BaggageSigner:
         return self._key.jwk
 
     def sign(self, claims: SessionClaims) -> str:
-        """Return the baggage of a session, to be minted once for each."""
+        """Return the baggage of a session, to be minted once for each.
+
+        Raises:
+            ValueError: the ids of agent and task take more room than an entry has; propagators would drop it unsaid.
+        """
         said = {
             "iss": self.issuer,
             "aud": _audience(self.issuer),
@@ -70,7 +76,10 @@ class BaggageSigner:
             "exp": claims.expires_at,
         }
         headers = {"typ": BAGGAGE_TYPE, "kid": self._key.thumbprint}
-        return jwt.encode(said, self._key.private, algorithm=ALGORITHM, headers=headers)
+        token = jwt.encode(said, self._key.private, algorithm=ALGORITHM, headers=headers)
+        if len(BAGGAGE_KEY) + 1 + len(token) > _MAX_ENTRY:
+            raise ValueError("the ids of agent and task take more room than agent baggage has")
+        return token
 
 
 def verify_baggage(

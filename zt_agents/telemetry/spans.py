@@ -20,6 +20,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TracerProvider
 
+from zt_agents.identity.baggage import BAGGAGE_KEY
 from zt_agents.telemetry import attributes as names
 
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -81,9 +82,7 @@ class CallSpan:
     def attach(self, entries: Mapping[str, str] | None = None) -> None:
         """Make this the current span of this context, and add *entries* to its baggage."""
         context = trace.set_span_in_context(self.span)
-        for name, value in (entries or {}).items():
-            context = baggage.set_baggage(name, value, context)
-        self._token = otel_context.attach(context)
+        self._token = otel_context.attach(_with_baggage(context, entries))
 
     def detach(self) -> None:
         """Restore what was current before :meth:`attach`, in the same context."""
@@ -110,6 +109,20 @@ class CallSpan:
             self.span.set_attribute(names.ERROR_TYPE, error_type)
             self.span.set_status(Status(StatusCode.ERROR, description or None))
         self.span.end()
+
+
+def _with_baggage(context: Context, entries: Mapping[str, str] | None) -> Context:
+    others = baggage.get_all(context)
+    if not entries and BAGGAGE_KEY not in others:
+        return context
+    # Propagators cut off what is over their limits at the end: ours goes first, and upstream's of its name nowhere.
+    context = baggage.clear(context)
+    for name, value in (entries or {}).items():
+        context = baggage.set_baggage(name, value, context)
+    for name, other in others.items():
+        if name != BAGGAGE_KEY:
+            context = baggage.set_baggage(name, other, context)
+    return context
 
 
 def _parent_context(parent: Span | None) -> Context:

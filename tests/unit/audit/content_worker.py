@@ -19,7 +19,6 @@ from zt_agents.stores.sqlite_content import SqliteContentStore
 def keep(path: Path, user: str, count: int) -> None:
     keeper = ContentKeeper(DataClass.INTERNAL)
     with AuditLog(SqliteAuditSink(path), contents=SqliteContentStore.beside(path, create=True)) as log:
-        print("ready", flush=True)
         for number in range(count):
             record = AuditRecord(
                 RecordKind.DECISION, time.time(), f"{user}-{number}", "look", "allow", agent="helpdesk", user_id=user
@@ -27,6 +26,8 @@ def keep(path: Path, user: str, count: int) -> None:
             content = keeper.of(record, f'{{"what":"canary of {user}"}}'.encode())
             record = record._replace(content_hash=content.hash.hex())
             log.append(record, content, awaited=True).wait(30)
+            if number == 0:
+                print("ready", flush=True)  # only now: before that, there may be nothing to erase from
             print(f"{user}-{number}", flush=True)
 
 

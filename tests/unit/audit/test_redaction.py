@@ -154,3 +154,13 @@ def test_no_text_takes_long(unit: str) -> None:
 def test_what_is_no_path_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\$|step"):
         parse_path(text)
+
+
+@pytest.mark.parametrize("first", [f"the password is {CANARY}", json.dumps({"password": CANARY})])
+def test_the_first_of_two_texts_is_looked_at_too(first: str) -> None:
+    assert CANARY not in kept({"messages": [first, "thanks"]})
+
+
+def test_a_path_reaches_both_of_a_pair_named_like_a_secret() -> None:
+    assert "password" not in kept({"pair": ["password", "x"]}, "$.arguments.pair[0]")
+    assert "true" not in kept({"pair": ["password", True]}, "$.arguments.pair[1]")
