@@ -179,7 +179,8 @@ def check_content(source: AuditSource, store: ContentStore, progress: Callable[[
     waiting = {erasure.id for erasure in store.erasures(noted=False)}
     for erasure in known.values():
         said = check.erasures.pop(erasure.id, None)
-        if said is None and erasure.id in before and (all_seen or erasure.id in waiting):
+        due = all_seen or erasure.id in waiting or erasure.id in check.taken_by  # a later record than what it took
+        if said is None and erasure.id in before and due:
             check.faults.append(f"The log does not say that {erasure.id} was erased: run zt-agents audit erase again.")
         elif said is not None and erasure.record.to_dict()["erasure"] != said:
             check.faults.append(f"The erasure {erasure.id} is not the one that the log tells of.")
@@ -258,7 +259,7 @@ class ContentStore(Protocol):
         """Return the erasures: all, or only those whose record is known, or not known, to be in the log."""
 
     def erased_by(self, erasure: Erasure) -> tuple[int, str]:
-        """Return how many hashes are filed under *erasure*, and the hash over them."""
+        """Return of how many hashes that are filed under *erasure* nothing else is left, and the hash over them."""
 
     def note(self, erasure: Erasure) -> None:
         """Remember that the record of *erasure* is in the log."""

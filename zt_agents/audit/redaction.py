@@ -5,7 +5,8 @@ Rules:
 1. A place that a path of the policy leads to is replaced, whatever is there.
 2. A secret is replaced, whatever the policy says: a value whose name says that it is one, and a text that looks like
    one. Both are guesses: they find what is common, and what they miss is kept. So keep what need not be secret.
-3. A text that is itself JSON is taken for what it says: paths and names reach into it.
+3. A text that is itself JSON is taken for what it says: paths and names reach into it. Where a path goes on below a
+   text that is no JSON, or one that only begins like JSON, it would find nothing: the text is replaced.
 4. What was replaced says so and why, in its place. Nothing is shortened or dropped in silence.
 """
 
@@ -39,6 +40,12 @@ _SECRET_TEXTS = re.compile(
     r"['\"]?\s*(?:[:=]|is\b)\s*\S",  # in prose, in a query or in a file of settings
     re.IGNORECASE,
 )
+_NAMES_IN_TEXTS = re.compile(
+    r"(?<![\w.-])([\w.-]++)\\*+['\"]?\s*+[:=]\s*+(?=\S)"  # in almost JSON, in headers, queries and settings
+    r"|(?<!\S)--?+([\w-]++)\s++(?=\S)"  # in a command
+)
+_OPTION = re.compile(r"--?+[\w-]++")
+_BEGINS_LIKE_JSON = re.compile(r"[\s\ufeff]*+(?:\{|\[\s*+[\[{\"'\d-])")
 _DEEPEST = 128
 
 
@@ -52,12 +59,8 @@ class Redaction:
     def __call__(self, tool: str, part: str, value: Any) -> Any:
         """Return a copy of the JSON *value*, which is the *part* (``arguments`` or ``result``) of a call of *tool*."""
         paths = [path for name, path in self._paths if name in ("", tool)]
-        walk = Walk.along(paths).into(part)
-        if walk is None:
-            return _redacted("policy")
-        if type(value) is str and _json(value) is None and any(step for _, step in walk.ahead):
-            return _redacted("a text, in which the policy's paths find nothing")
-        return _walked(value, walk, 0)
+        start = Walk.along(paths)
+        return _stepped(value, start, start.into(part), 0)
 
 
 def _walked(value: Any, walk: Walk, depth: int) -> Any:
@@ -67,17 +70,15 @@ def _walked(value: Any, walk: Walk, depth: int) -> Any:
         inner = _json(value)
         if inner is not None:
             return _walked(inner, walk, depth + 1)
-        return _redacted("looks like a secret") if _SECRET_TEXTS.search(value) else value
+        return _redacted("looks like a secret") if _holds_a_secret(value) else value
     if type(value) is dict:
         pair = _names_a_secret(value)
         members = enumerate(value.items(), 1)
         return {_key(key, number): _member(key, item, walk, depth, pair) for number, (key, item) in members}
     if type(value) is list:
-        if len(value) == 2 and type(value[0]) is str and _is_secret_name(value[0]):
-            below = walk.into(1)
-            second = _redacted("policy") if below is None else _secret(value[1])
-            return [_stepped(value[0], walk.into(0), depth), second]
-        return [_stepped(item, walk.into(index), depth) for index, item in enumerate(value)]
+        pair = len(value) == 2
+        named = [type(item) is str and (pair or _OPTION.fullmatch(item)) and _is_secret_name(item) for item in value]
+        return [_item(index, item, walk, depth, bool(index and named[index - 1])) for index, item in enumerate(value)]
     return value
 
 
@@ -85,11 +86,23 @@ def _member(key: str, value: Any, walk: Walk, depth: int, pair: bool) -> Any:
     below = walk.into(key)
     if below is not None and (_is_secret_name(key) or (pair and key.lower() in ("value", "values"))):
         return _secret(value)
-    return _stepped(value, below, depth)
+    return _stepped(value, walk, below, depth)
 
 
-def _stepped(value: Any, walk: Walk | None, depth: int) -> Any:
-    return _redacted("policy") if walk is None else _walked(value, walk, depth + 1)
+def _item(index: int, value: Any, walk: Walk, depth: int, named: bool) -> Any:
+    below = walk.into(index)
+    return _secret(value) if below is not None and named else _stepped(value, walk, below, depth)
+
+
+def _stepped(value: Any, walk: Walk, below: Walk | None, depth: int) -> Any:
+    """Return what is kept of *value*, to which one step leads from where *walk* stands to where *below* does."""
+    if below is None:
+        return _redacted("policy")
+    if type(value) is str and below.ahead and _json(value) is None:
+        led_here = not set(below.ahead) <= set(walk.ahead)
+        if led_here or _BEGINS_LIKE_JSON.match(value):
+            return _redacted("a text, in which the policy's paths find nothing")
+    return _walked(value, below, depth + 1)
 
 
 def _secret(value: Any) -> Any:
@@ -99,6 +112,11 @@ def _secret(value: Any) -> Any:
 
 def _key(key: str, number: int) -> str:
     return f"(name {number} redacted: looks like a secret)" if _SECRET_TEXTS.search(key) else key
+
+
+def _holds_a_secret(text: str) -> bool:
+    names = _NAMES_IN_TEXTS.finditer(text)
+    return _SECRET_TEXTS.search(text) is not None or any(_is_secret_name(each[1] or each[2]) for each in names)
 
 
 def _is_secret_name(name: str) -> bool:
@@ -115,8 +133,8 @@ def _names_a_secret(value: dict[str, Any]) -> bool:
 
 def _json(text: str) -> Any:
     """Return the object or array that *text* is, however often it was put into quotes, or None."""
-    if text[:1].isspace():
-        text = text.lstrip()
+    if text[:1].isspace() or text[:1] == "\ufeff":
+        text = text.lstrip("\ufeff \t\r\n")
     if not text.startswith(("{", "[", '"')):
         return None
     try:

@@ -39,8 +39,6 @@ VERIFIED, BROKEN, CANNOT_OPEN, NOTHING_TO_VERIFY, NOT_VERIFIED = range(5)
 """Exit codes of ``verify``."""
 
 _WIDTH_WITHOUT_TERMINAL = 200
-_LOOKED_AT = 1_000
-"""Newest records among which one that commits to content would be, if any content is kept."""
 _LONG = 20_000
 """Records from which a progress bar is worth drawing."""
 _COLOURS = {"allow": "green", "deny": "red", "require_approval": "yellow", "error": "red"}
@@ -150,8 +148,8 @@ def compared_content(source: AuditSource, log: Path) -> ContentReport | None:
     store = SqliteContentStore.beside(log)
     if not store.path.exists():
         with source.snapshot() as snapshot, suppress(AuditIntegrityError):
-            newest = list(snapshot.read(newest_first=True, limit=_LOOKED_AT))
-            if any("content_hash" in record for record in newest):
+            bodies = (body for _, body, _, _ in snapshot.stored())
+            if any(isinstance(body, bytes) and b'"content_hash"' in body for body in bodies):
                 gone = f"The records commit to what is kept in {store.path.name}: it is missing."
                 return ContentReport(0, 0, (gone,))
         return None

@@ -116,6 +116,8 @@ def erase(
 def _noted(sink: SqliteAuditSink, store: SqliteContentStore, erasure: Erasure) -> tuple[Erasure, int]:
     """Complete an erasure and note it in the log, unless it is there: a crash may have come in between."""
     store.wipe()
+    if store.erased_by(erasure) != (erasure.parts, erasure.hash):
+        raise StoreError(f"The erasure {erasure.id} did not happen as {store.path} has it: the log is not told of it.")
     with sink.snapshot() as snapshot:
         there = [
             int(record["seq"])

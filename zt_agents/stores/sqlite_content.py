@@ -68,7 +68,8 @@ class SqliteContentStore:
                 some = hashes[at : at + _MOST_VALUES]
                 sql = f"SELECT * FROM content WHERE hash IN ({', '.join('?' * len(some))})"  # noqa: S608 - placeholders
                 for *values, erasure in connection.execute(sql, some):
-                    found[values[0]] = Content(*values) if erasure is None else str(erasure)
+                    gone = erasure is not None and values[-2:] == [None, None]
+                    found[values[0]] = str(erasure) if gone else Content(*values)
         return found
 
     def count(self, choice: Choice) -> int:
@@ -99,19 +100,29 @@ class SqliteContentStore:
     def erasures(self, *, noted: bool | None = None) -> Sequence[Erasure]:
         with self._file.reading() as connection:
             rows = connection.execute("SELECT said, noted FROM erasure").fetchall()
-        found = [Erasure(**orjson.loads(said)) for said, was_noted in rows if noted in (None, bool(was_noted))]
+            found = [_erasure(said) for said, was_noted in rows if noted in (None, bool(was_noted))]
         return sorted(found, key=lambda erasure: erasure.time)
 
     def erased_by(self, erasure: Erasure) -> tuple[int, str]:
-        """Return how many hashes the store files under *erasure*, and the hash over them."""
         with self._file.reading() as connection:
-            rows = connection.execute("SELECT hash FROM content WHERE erasure = ?", (erasure.id,))
+            rows = connection.execute(
+                "SELECT hash FROM content WHERE erasure = ? AND salt IS NULL AND body IS NULL", (erasure.id,)
+            )
             hashes = [row[0] for row in rows]
         return len(hashes), erasure_hash(hashes)
 
     def note(self, erasure: Erasure) -> None:
         with self._file.writing() as connection:
             connection.execute("UPDATE erasure SET noted = 1 WHERE id = ?", (erasure.id,))
+
+
+def _erasure(said: bytes) -> Erasure:
+    """Return what :meth:`SqliteContentStore.erase` has written. Raises TypeError or ValueError for anything else."""
+    erasure = Erasure(**orjson.loads(said))
+    kinds = (str, float, str, str, dict, int, str)
+    if not all(type(value) is kind for value, kind in zip(erasure, kinds, strict=True)):
+        raise TypeError
+    return erasure
 
 
 def _where(choice: Choice) -> tuple[str, str | float]:

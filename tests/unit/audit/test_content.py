@@ -18,7 +18,7 @@ from langchain_core.tools import tool
 from typer.testing import CliRunner
 
 from zt_agents import AccessDeniedError, Guard
-from zt_agents.audit.content import MAX_BYTES, Choice, ContentKeeper, Erasure
+from zt_agents.audit.content import MAX_BYTES, Choice, ContentKeeper, Erasure, erasure_hash
 from zt_agents.audit.records import AuditRecord, RecordKind
 from zt_agents.cli import app
 from zt_agents.errors import StoreError
@@ -183,6 +183,9 @@ def test_the_log_verifies_with_what_is_kept(office: Office) -> None:
     assert "Content: 4 kept as it was, 0 erased and accounted for." in done.output
 
 
+FORGED = Erasure("e-1", 5.0, "os:mallory", "", {"user": "alice"}, 2, "")
+
+
 def tamper(store: SqliteContentStore, sql: str) -> None:
     with closing(sqlite3.connect(store.path)) as connection:
         connection.execute(sql)
@@ -197,7 +200,7 @@ def tamper(store: SqliteContentStore, sql: str) -> None:
         ("UPDATE content SET hash = x'00' || hash", "is missing"),
         ("UPDATE content SET body = (SELECT body FROM content c WHERE c.hash != content.hash)", "was changed"),
         ("DELETE FROM content", "is missing"),
-        ("UPDATE content SET body = NULL, erasure = 'e-1'", "by an erasure e-1 that was never noted"),
+        ("UPDATE content SET salt = NULL, body = NULL, erasure = 'e-1'", "by an erasure e-1 that was never noted"),
         ("UPDATE content SET body = NULL", "was changed"),
     ],
 )
@@ -221,6 +224,16 @@ def test_a_store_that_is_gone_is_found(office: Office) -> None:
     done = office.run("verify")
     assert done.exit_code == 1
     assert "it is missing" in done.output
+
+
+def test_a_store_that_is_gone_is_found_however_much_came_after(office: Office) -> None:
+    office.call()
+    for _ in range(1_100):
+        office.guard.audit.append(AuditRecord(RecordKind.DECISION, time.time(), "d", tool="look", outcome="deny"))
+    office.kept()
+    for path in office.log.parent.glob("*.content*"):
+        path.unlink()
+    assert office.run("verify").exit_code == 1
 
 
 def test_an_erasure_leaves_nothing_but_that_it_was_and_every_proof_holds(office: Office, tmp_path: Path) -> None:
@@ -312,6 +325,7 @@ def test_readers_of_calls_do_not_take_an_erasure_for_one(office: Office) -> None
         ("UPDATE erasure SET said = replace(said, 'alice', 'bob')", "is not the one that the log tells of"),
         ("DELETE FROM erasure", "that the store does not know"),
         ("UPDATE content SET erasure = 'other' WHERE rowid = 1", "did not take what is filed under it"),
+        ("UPDATE content SET salt = x'00', body = '{}' WHERE rowid = 1", "did not take what is filed under it"),
     ],
 )
 def test_an_erasure_that_was_changed_is_found(office: Office, sql: str, says: str) -> None:
@@ -323,6 +337,20 @@ def test_an_erasure_that_was_changed_is_found(office: Office, sql: str, says: st
     assert says in done.output
 
 
+@pytest.mark.parametrize(
+    "said", ["no JSON", "[]", "{}", *(FORGED._replace(**odd) for odd in ({"id": []}, {"time": "x"}, {"what": 5}))]
+)
+def test_an_erasure_that_is_none_is_a_damaged_store(office: Office, said: Any) -> None:
+    office.call()
+    assert office.run("erase", "--user", "alice", "--yes").exit_code == 0
+    said = said if isinstance(said, str) else json.dumps(said._asdict())
+    tamper(office.store, f"UPDATE erasure SET noted = 0, said = '{said}'")
+    for command in (["verify"], ["erase", "--user", "alice", "--yes"]):
+        done = office.run(*command)
+        assert done.exit_code == 2
+        assert "it is damaged" in done.output
+
+
 def test_content_that_somebody_removed_as_if_erased_is_found(office: Office) -> None:
     office.call()
     office.call(user="bob")
@@ -332,6 +360,56 @@ def test_content_that_somebody_removed_as_if_erased_is_found(office: Office) -> 
     done = office.run("verify")
     assert done.exit_code == 1
     assert "did not take what is filed under it" in done.output
+
+
+def test_content_that_is_back_is_not_taken_for_erased(office: Office) -> None:
+    office.call(what=CANARY)
+    office.records()
+    with closing(sqlite3.connect(office.store.path)) as connection:
+        rows = connection.execute("SELECT salt, body, hash FROM content").fetchall()
+    assert office.run("erase", "--user", "alice", "--yes").exit_code == 0
+    with closing(sqlite3.connect(office.store.path)) as connection, connection:
+        connection.executemany("UPDATE content SET salt = ?, body = ? WHERE hash = ?", rows)
+    done = office.run("verify")
+    assert done.exit_code == 1
+    assert "did not take what is filed under it" in done.output
+
+
+def forge(office: Office, *, noted: bool) -> None:
+    """File an erasure of all there is, which nobody ordered."""
+    with closing(sqlite3.connect(office.store.path)) as connection, connection:
+        hashes = [row[0] for row in connection.execute("SELECT hash FROM content")]
+        said = FORGED._replace(parts=len(hashes), hash=erasure_hash(hashes))._asdict()
+        connection.execute("INSERT INTO erasure VALUES ('e-1', ?, ?)", (json.dumps(said).encode(), noted))
+
+
+def test_the_log_is_not_told_of_an_erasure_that_did_not_happen(office: Office) -> None:
+    office.call()
+    office.records()
+    forge(office, noted=False)
+    done = office.run("erase", "--user", "nobody", "--yes")
+    assert done.exit_code == 2
+    assert "did not happen" in done.output
+    tamper(office.store, "UPDATE content SET erasure = 'e-1'")
+    assert office.run("erase", "--user", "nobody", "--yes").exit_code == 2
+    assert [record["kind"] for record in office.records()].count("erasure") == 0
+
+
+def test_a_segment_that_is_away_does_not_vouch_for_an_erasure_of_what_came_after(
+    office: Office, tmp_path: Path
+) -> None:
+    office.call()
+    office.records()
+    folder = tmp_path / "segments"
+    folder.mkdir()
+    assert office.run("seal", "--upto", "2", "--to", str(folder), "--yes").exit_code == 0
+    office.call()
+    office.records()
+    forge(office, noted=True)
+    tamper(office.store, "UPDATE content SET salt = NULL, body = NULL, erasure = 'e-1'")
+    done = office.run("verify")
+    assert done.exit_code == 1
+    assert "The log does not say that e-1 was erased" in done.output
 
 
 ERASE_AND_DIE = """

@@ -44,6 +44,19 @@ def kept(value: Any, *paths: str, part: str = "arguments") -> str:
         {"text": f"PASSWORD={CANARY}"},
         {"text": f"https://x.example/?api_key={CANARY}"},
         {"text": f"-----BEGIN EC PRIVATE KEY-----\n{CANARY}"},
+        {"text": f'{{"token": "{CANARY}", "x": NaN}}'},
+        {"text": str({"otp": CANARY})},
+        {"text": f'{{"a": 1}}\n{{"token": "{CANARY}"}}'},
+        {"text": "[" * 2_000 + f'{{"cookie": "{CANARY}"}}' + "]" * 2_000},
+        {"text": "\ufeff" + json.dumps({"a": {"credential": {"b": CANARY}}})},
+        {"text": f"Found {json.dumps(json.dumps({'token': CANARY}))}"},
+        {"text": f"Cookie: sid={CANARY}"},
+        {"text": f"error=token={CANARY}"},
+        {"text": f"https://x.example/?a=b&token={CANARY}"},
+        {"text": f"mysql --user app --password {CANARY}"},
+        {"argv": ["mysql", "--user", "app", "--password", CANARY]},
+        [f"the password is {CANARY}", "x"],
+        [json.dumps({"token": CANARY}), "x"],
         {f"sk-live-{CANARY}-0123456789": 1},
     ],
 )
@@ -73,6 +86,8 @@ def test_what_looks_like_a_secret_is_never_kept(text: str) -> None:
         {"password": None, "secret": False},
         {"pinned": "yes", "spinner": 1, "author": "Bo", "description": "is on sick leave", "task-list": ["a", "b"]},
         ["keys", "values"],
+        ["a", "- reset the password", "- call Bo"],
+        {"text": "tokens=5 --verbose x, a token of thanks: see https://acme.example/?page=2&q=a:b"},
     ],
 )
 def test_what_is_no_secret_is_kept(value: Any) -> None:
@@ -89,6 +104,27 @@ def test_a_text_in_which_a_path_can_find_nothing_is_not_kept() -> None:
     assert CANARY not in kept(json.dumps({"iban": CANARY}), "$.result.iban", part="result")
 
 
+@pytest.mark.parametrize("path", ["$.arguments[*]", "$.arguments[0]", "$.arguments[1]"])
+def test_what_looks_like_a_name_and_its_secret_is_no_way_around_a_path(path: str) -> None:
+    assert CANARY not in kept([f"token {CANARY}", "x"] if path != "$.arguments[1]" else ["token", CANARY], path)
+    assert "policy" in kept(["token", True], path)
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({"customer": f"iban {CANARY}"}, "$.arguments.customer.iban"),
+        ({"a": [{"customer": f"iban {CANARY}"}]}, "$..customer.iban"),
+        ({"rows": [f"iban {CANARY}"]}, "$.arguments.rows[*].iban"),
+        ({"text": f'{{"iban": "{CANARY}", "x": NaN}}'}, "$..iban"),
+        ({"text": str([{"iban": CANARY}])}, "$..iban"),
+    ],
+)
+def test_nor_is_one_further_down(value: Any, path: str) -> None:
+    assert CANARY not in kept(value, path)
+    assert CANARY in kept({"other": f"iban {CANARY}"}, path)
+
+
 def test_paths_of_one_tool_are_for_that_tool() -> None:
     redaction = Redaction([("pay", parse_path("$.arguments.to"))])
     assert redaction("pay", "arguments", {"to": "x"}) == {"to": {"redacted": "policy"}}
@@ -99,7 +135,13 @@ def test_a_whole_part_can_be_named() -> None:
     assert kept({"a": CANARY}, "$.arguments") == '{"redacted": "policy"}'
 
 
-@pytest.mark.parametrize("unit", ["eyJ-", "eyJ", "://:", "bearer ", "-----BEGIN A", "password ", "['", '{"a":', "[["])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("eyJ-", "eyJ", "://:", "bearer ", "-----BEGIN A", "password ", "['", '{"a":', "[["),
+        *("a", "a ", "a\\", "a=", "-", "--a ", "\ufeff", " "),
+    ],
+)
 def test_no_text_takes_long(unit: str) -> None:
     began = time.perf_counter()
     kept({"a": (unit * 65_536)[:65_536]})
