@@ -146,15 +146,17 @@ def verify_log(
 def compared_content(source: AuditSource, log: Path) -> ContentReport | None:
     """Return how what is kept beside *log* compares with its records; None where nothing was ever kept."""
     store = SqliteContentStore.beside(log)
-    if not store.path.exists():
-        with source.snapshot() as snapshot, suppress(AuditIntegrityError):
-            bodies = (body for _, body, _, _ in snapshot.stored())
-            if any(isinstance(body, bytes) and b'"content_hash"' in body for body in bodies):
-                gone = f"The records commit to what is kept in {store.path.name}: it is missing."
-                return ContentReport(0, 0, (gone,))
-        return None
     with verify_progress("comparing content") as progress, suppress(AuditIntegrityError):  # which verify has found
-        return check_content(source, store, progress)
+        if store.path.exists():
+            return check_content(source, store, progress)
+        with source.snapshot() as snapshot:
+            of = snapshot.head.seq if snapshot.head else 0
+            for seq, body, _, _ in snapshot.stored():
+                if isinstance(body, bytes) and b'"content_hash"' in body:
+                    gone = f"The records commit to what is kept in {store.path.name}: it is missing."
+                    return ContentReport(0, 0, (gone,))
+                if isinstance(seq, int) and seq % 1000 == 0:
+                    progress(seq, of)
     return None
 
 
