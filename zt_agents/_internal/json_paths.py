@@ -58,6 +58,8 @@ class Walk(NamedTuple):
 
     ahead: tuple[tuple[Path, int], ...]
     """Each path that may still match below, and which of its steps is next."""
+    led_here: bool = False
+    """Whether a path has a step that led to this very place, and goes on from it."""
 
     @classmethod
     def along(cls, paths: Iterable[Path]) -> Walk:
@@ -66,6 +68,7 @@ class Walk(NamedTuple):
     def into(self, key: str | int) -> Walk | None:
         """Return the walk one level down, at the member or the item *key*; None where a path ends there."""
         ahead: dict[tuple[Path, int], None] = {}
+        led_here = False
         for path, index in self.ahead:
             step = path[index]
             if step.deep:
@@ -74,4 +77,5 @@ class Walk(NamedTuple):
                 if index + 1 == len(path):
                     return None
                 ahead[path, index + 1] = None
-        return Walk(tuple(ahead))
+                led_here = True
+        return Walk(tuple(ahead), led_here)

@@ -59,8 +59,7 @@ class Redaction:
     def __call__(self, tool: str, part: str, value: Any) -> Any:
         """Return a copy of the JSON *value*, which is the *part* (``arguments`` or ``result``) of a call of *tool*."""
         paths = [path for name, path in self._paths if name in ("", tool)]
-        start = Walk.along(paths)
-        return _stepped(value, start, start.into(part), 0)
+        return _stepped(value, Walk.along(paths).into(part), 0)
 
 
 def _walked(value: Any, walk: Walk, depth: int) -> Any:
@@ -86,22 +85,21 @@ def _member(key: str, value: Any, walk: Walk, depth: int, pair: bool) -> Any:
     below = walk.into(key)
     if below is not None and (_is_secret_name(key) or (pair and key.lower() in ("value", "values"))):
         return _secret(value)
-    return _stepped(value, walk, below, depth)
+    return _stepped(value, below, depth)
 
 
 def _item(index: int, value: Any, walk: Walk, depth: int, named: bool) -> Any:
     below = walk.into(index)
-    return _secret(value) if below is not None and named else _stepped(value, walk, below, depth)
+    return _secret(value) if below is not None and named else _stepped(value, below, depth)
 
 
-def _stepped(value: Any, walk: Walk, below: Walk | None, depth: int) -> Any:
-    """Return what is kept of *value*, to which one step leads from where *walk* stands to where *below* does."""
+def _stepped(value: Any, below: Walk | None, depth: int) -> Any:
+    """Return what is kept of *value*, where the walk stands *below* after one more step."""
     if below is None:
         return _redacted("policy")
-    if type(value) is str and below.ahead and _json(value) is None:
-        led_here = not set(below.ahead) <= set(walk.ahead)
-        if led_here or _BEGINS_LIKE_JSON.match(value):
-            return _redacted("a text, in which the policy's paths find nothing")
+    looked_into = type(value) is str and below.ahead and (below.led_here or _BEGINS_LIKE_JSON.match(value))
+    if looked_into and _json(value) is None:
+        return _redacted("a text, in which the policy's paths find nothing")
     return _walked(value, below, depth + 1)
 
 
