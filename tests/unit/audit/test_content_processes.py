@@ -62,7 +62,7 @@ def test_processes_keep_and_erase_at_once(path) -> None:
 def test_killed_at_any_moment_nothing_is_claimed_that_is_not_so(path, action: str) -> None:
     chance = random.Random(7)
     acknowledged: set[str] = set()
-    for round_number in range(8):
+    for round_number in range(5):
         keeper = start(path, "keep", f"alice{round_number}", 40)
         if action == "erase":
             acknowledged |= set(keeper.communicate(timeout=60)[0].split())
