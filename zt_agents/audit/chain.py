@@ -37,6 +37,9 @@ _GENESIS = b"zt-agents audit genesis v2\0"
 _RECORD = b"zt-agents audit record v2\0"
 _HEAD = re.compile(r"(0|[1-9][0-9]{0,17}):([0-9a-f]{64})")
 
+COMMITS_TO_CONTENT = b'"content_hash"'
+"""What the body of a record holds that commits to content, and no other: in a text, quotes are escaped."""
+
 _SAME_AS_SESSION = ("task", "token_jti")
 _LEFT_TO_DECISION = ("call_id", "outcome", "session_id", "span_id", "task", "tier", "token_jti", "trace_id")
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from zt_agents._internal.json_paths import Path
-from zt_agents.audit.chain import decode
+from zt_agents.audit.chain import COMMITS_TO_CONTENT, decode
 from zt_agents.audit.records import AuditRecord, RecordKind
 from zt_agents.audit.redaction import Redaction
 from zt_agents.audit.sink import AuditSource
@@ -169,7 +169,7 @@ def check_content(source: AuditSource, store: ContentStore, progress: Callable[[
         check = _Check(store)
         of = snapshot.head.seq if snapshot.head else 0
         for seq, body, _, _ in snapshot.stored():
-            if isinstance(body, bytes) and (b'"content_hash"' in body or b'"erasure"' in body):
+            if isinstance(body, bytes) and (COMMITS_TO_CONTENT in body or b'"erasure"' in body):
                 check.see(seq, decode(body) or {})
             if seq % _AT_ONCE == 0:
                 progress(seq, of)

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from zt_agents.audit.chain import Head, genesis, link
+from zt_agents.audit.chain import COMMITS_TO_CONTENT, Head, genesis, link
 from zt_agents.audit.checkpoints import Checkpoint, origin
 from zt_agents.audit.sink import AuditSource, Filed, Snapshot, StoredRecord
 from zt_agents.audit.tree import Tree, leaf_hash
@@ -91,6 +91,8 @@ class VerifyReport:
     """So many of the records, the oldest ones, lie in segments that were not at hand."""
     not_compared: tuple[str, ...] = ()
     """What could not be compared because of that, one sentence each."""
+    commits_to_content: bool = False
+    """Whether a record was met that commits to content (:mod:`zt_agents.audit.content`)."""
 
     def __bool__(self) -> bool:
         raise TypeError("compare the status of a VerifyReport; 'nothing to verify' is neither true nor false")
@@ -171,6 +173,7 @@ class _Walk:
         self._left_out = 0
         begin, at_hand = snapshot.begin, snapshot.begin.sound and bool(self._log_id)
         self._tree = begin.tree() if at_hand else Tree()
+        self.commits_to_content = False
         self.not_looked_at = begin.seq if at_hand else 0
         self.records = self.not_looked_at
         self.due = self.records + 1
@@ -202,7 +205,7 @@ class _Walk:
 
     def over(self, records: Iterator[StoredRecord], progress: Progress | None, of: int) -> None:
         """Walk over *records*. One that is as it should be is dealt with here, any other by :meth:`_examine`."""
-        right, leaves = Filed.RIGHT, list[bytes]()
+        right, leaves, commits = Filed.RIGHT, list[bytes](), False
         due, previous, stop = self.due, self._previous, self._next_stop()
         try:
             for record in records:
@@ -212,6 +215,7 @@ class _Walk:
                     if link(previous, leaf) == digest:
                         leaves.append(leaf)
                         due, previous = seq + 1, digest
+                        commits = commits or COMMITS_TO_CONTENT in body
                         continue
                 self._tree.extend(leaves)
                 leaves.clear()
@@ -223,6 +227,7 @@ class _Walk:
         finally:
             self._tree.extend(leaves)
             self._go_on(due, previous)
+            self.commits_to_content |= commits
 
     def stop(self, error: AuditIntegrityError) -> None:
         """Note that the log cannot be read any further, and which records that leaves out."""
@@ -254,6 +259,7 @@ class _Walk:
             self.find(Fault.CHANGED, self.due, f"Record {self.due} holds values of the wrong kind.")
             self.due, self._previous = self.due + 1, None
             return
+        self.commits_to_content |= COMMITS_TO_CONTENT in body
         if seq > self.due:
             self.find(Fault.MISSING, self.due, f"{_span(self.due, seq - 1)} missing.")
             self._previous = None
@@ -304,6 +310,7 @@ class _Walk:
             self._tree.root() if self.records else None,
             self.not_looked_at,
             tuple(self._not_compared),
+            self.commits_to_content,
         )
 
     def _compare_end(self, last: int) -> None:

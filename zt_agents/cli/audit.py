@@ -123,7 +123,7 @@ def verify_log(
             source = whole(log, segments)
             with verify_progress() as progress:
                 report = verify(source, expect=head, checkpoints=held, progress=progress)
-            content = compared_content(source, log)
+            content = compared_content(source, log, report)
         else:
             report, content = _report_without_log(head, held), None
     if as_json:
@@ -143,20 +143,14 @@ def verify_log(
     )
 
 
-def compared_content(source: AuditSource, log: Path) -> ContentReport | None:
+def compared_content(source: AuditSource, log: Path, report: VerifyReport) -> ContentReport | None:
     """Return how what is kept beside *log* compares with its records; None where nothing was ever kept."""
     store = SqliteContentStore.beside(log)
+    if not store.path.exists():
+        gone = f"The records commit to what is kept in {store.path.name}: it is missing."
+        return ContentReport(0, 0, (gone,)) if report.commits_to_content else None
     with verify_progress("comparing content") as progress, suppress(AuditIntegrityError):  # which verify has found
-        if store.path.exists():
-            return check_content(source, store, progress)
-        with source.snapshot() as snapshot:
-            of = snapshot.head.seq if snapshot.head else 0
-            for seq, body, _, _ in snapshot.stored():
-                if isinstance(body, bytes) and b'"content_hash"' in body:
-                    gone = f"The records commit to what is kept in {store.path.name}: it is missing."
-                    return ContentReport(0, 0, (gone,))
-                if isinstance(seq, int) and seq % 1000 == 0:
-                    progress(seq, of)
+        return check_content(source, store, progress)
     return None
 
 

@@ -126,7 +126,7 @@ class ApprovalsSection(RuleApprovals):
 
 
 class ContentSection(_Section):
-    """Which arguments and results are kept, beside the audit log; secrets never are."""
+    """Which arguments and results are kept, beside the audit log, less what looks like a secret."""
 
     keep: Literal["nothing", "public", "internal", "confidential", "restricted"] = "nothing"
     """The gravest data class of which they are kept: what the session has seen and what the tool handles count both."""

@@ -120,7 +120,7 @@ def _erasure(said: bytes) -> Erasure:
     """Return what :meth:`SqliteContentStore.erase` has written. Raises TypeError or ValueError for anything else."""
     erasure = Erasure(**orjson.loads(said))
     kinds = (str, float, str, str, dict, int, str)
-    if not all(type(value) is kind for value, kind in zip(erasure, kinds, strict=True)):
+    if not all(type(value) is kind for value, kind in zip(erasure, kinds, strict=True)) or len(erasure.what) != 1:
         raise TypeError
     return erasure
 
