@@ -155,6 +155,14 @@ def test_client_data_that_can_be_read_in_two_ways(text: str) -> None:
         verify(passkey, authenticator.get(REQUEST, client_data_written=text.encode()))
 
 
+@pytest.mark.parametrize("added", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80"], ids=["invalid", "overlong", "surrogate"])
+def test_client_data_are_utf_8_where_nobody_looks_too(added: bytes) -> None:
+    authenticator, passkey = enrolled()
+    written = GOOD_CLIENT_DATA[:-1].encode() + b', "x": "' + added + b'"}'
+    with pytest.raises(TokenInvalidError):
+        verify(passkey, authenticator.get(REQUEST, client_data_written=written))
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
 def test_client_data_are_utf_8_without_a_mark(encoding: str) -> None:
     authenticator, passkey = enrolled()
@@ -449,6 +457,28 @@ def test_a_name_that_stands_twice_in_the_evidence() -> None:
         assert json.loads(text) == json.loads(evidence)
         with pytest.raises(TokenInvalidError):
             verify(passkey, text)
+
+
+@pytest.mark.parametrize("added", ["é", "\ud800", "\u202e"])
+def test_evidence_is_ascii_where_nobody_looks_too(added: str) -> None:
+    """Else a store could not keep it, or a log would show it as what it is not."""
+    authenticator, passkey = enrolled()
+    evidence = authenticator.get(REQUEST)
+    with pytest.raises(TokenInvalidError, match="ASCII"):
+        verify(passkey, f'{{"x": "{added}", {evidence[1:]}')
+
+
+@pytest.mark.parametrize(("length", "accepted"), [(0, False), (1, True), (1_023, True), (1_024, False)])
+def test_a_credential_s_id_is_as_long_as_the_standard_says(length: int, accepted: bool) -> None:
+    authenticator = SoftwareAuthenticator()
+    authenticator.credential_id = b"x" * length
+    enrolment, assertion = authenticator.create(CREATION), authenticator.get(REQUEST)
+    if accepted:
+        assert asserted_credential(assertion) == register(enrolment).credential_id == b"x" * length
+        return
+    for use in (lambda: asserted_credential(assertion), lambda: register(enrolment)):
+        with pytest.raises(TokenInvalidError):
+            use()
 
 
 def test_evidence_as_long_as_allowed_is_read() -> None:

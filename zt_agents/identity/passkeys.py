@@ -23,7 +23,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -64,7 +64,7 @@ class Passkey:
 
 def approval_challenge(request_id: str, binding_hash: str, approved: bool) -> bytes:
     """Return the challenge of an answer: SHA-256 over the RFC 8785 form of what is answered, and how."""
-    answer = {"type": "zt-approval", "request": request_id, "binding": binding_hash, "approved": bool(approved)}
+    answer = {"type": "zt-approval", "request": request_id, "binding": binding_hash, "approved": approved}
     return digest(encode(answer))
 
 
@@ -294,11 +294,10 @@ def _encoded(raw: bytes) -> str:
 
 
 def _decoded(text: object) -> bytes:
-    """Return the bytes of base64url *text*, which has no other form that decodes to them."""
-    try:
-        raw = base64.urlsafe_b64decode(f"{text}===") if isinstance(text, str) else b""
-    except ValueError as error:
-        raise TokenInvalidError("The passkey's evidence is not base64url.") from error
-    if _encoded(raw) != text:
-        raise TokenInvalidError("The passkey's evidence is not base64url in its one form.")
-    return raw
+    """Return the bytes of base64url *text*, of which no other text decodes to them."""
+    if isinstance(text, str):
+        with suppress(ValueError):
+            raw = base64.urlsafe_b64decode(f"{text}===")
+            if _encoded(raw) == text:
+                return raw
+    raise TokenInvalidError("The passkey's evidence is not base64url in its one form.")

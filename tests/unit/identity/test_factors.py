@@ -245,6 +245,7 @@ SAID = claims_of(PASSKEY_TOKEN)["passkey"]
         (TOTP_TOKEN, {"secret": SEALED + "\n"}),
         (TOTP_TOKEN, {"secret": "ü" + SEALED}),
         (TOTP_TOKEN, {"jti": ""}),
+        (PASSKEY_TOKEN, {"jti": ""}),
         (TOTP_TOKEN, {"jti": ...}),
         (TOTP_TOKEN, {"jti": 1}),
         (PASSKEY_TOKEN, {"passkey": ...}),

@@ -59,6 +59,19 @@ def test_what_was_enrolled_can_assert(algorithm: str, synced: bool) -> None:
         assert count == (0 if synced else counted + use)
 
 
+def test_a_page_below_the_rp_id_and_on_a_port_of_its_own_is_pinned_whole() -> None:
+    origin = "https://approvals.acme.example:8443"
+    authenticator = SoftwareAuthenticator(origin)
+    evidence = authenticator.create(creation(rp_id="acme.example"))
+    passkey = verify_registration(evidence, challenge=CHALLENGE, rp_id="acme.example", origin=origin)
+    assert (passkey.rp_id, passkey.origin) == ("acme.example", origin)
+    options = assertion_options(rp_id="acme.example", challenge=CHALLENGE, passkeys=[passkey])
+    assert verify_assertion(passkey, authenticator.get(options), challenge=CHALLENGE, sign_count=1) == 2
+    authenticator.origin = "https://approvals.acme.example"
+    with pytest.raises(TokenInvalidError, match="another origin"):
+        verify_assertion(passkey, authenticator.get(options), challenge=CHALLENGE, sign_count=1)
+
+
 def test_an_assertion_that_was_accepted_can_be_verified_again() -> None:
     """Against the count at enrolment: a desk looks at the same evidence whenever it rules."""
     authenticator = SoftwareAuthenticator()
