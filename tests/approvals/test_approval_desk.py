@@ -10,6 +10,7 @@ import pytest
 from approval_requests import NOW, answer, request
 
 from zt_agents.approval_desk import ApprovalDesk, Ruling
+from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, Channel
 from zt_agents.decisions import ApprovalTerms, ReasonCode
 from zt_agents.errors import StoreError
@@ -39,7 +40,7 @@ class Scripted(Silent):
 def make(folder: Path, channel: Channel | None = None, key: SigningKey = KEY, now: float = NOW) -> ApprovalDesk:
     return ApprovalDesk(
         store=SqliteApprovalStore(folder / "approvals.db"),
-        signer=ApprovalSigner(issuer="i", audience="a", key=key),
+        proofs=AnswerProofs(ApprovalSigner(issuer="i", audience="a", key=key)),
         channel=channel or Silent(),
         clock=lambda: now,
         retention=3600,
@@ -123,7 +124,8 @@ def test_a_stored_request_that_shows_another_call_than_it_is_bound_to_is_refused
     change(tmp_path, "UPDATE request SET body = ?", write_request(shown))
     assert ask(desk, asked).refusal is not None
     with pytest.raises(StoreError):
-        desk.store.pending()
+        desk.store.get(asked.id)
+    assert [each.request for each in desk.store.pending()] == [None], "and nobody is shown pay(1)"
 
 
 def test_a_quorum_by_a_channel_that_asks_several_people(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Who asks, for whom: principals, keys, tokens, and the registry of agents."""
 
+from zt_agents.identity.approvers import Approver, ApproverAuthority, ApproverKey
 from zt_agents.identity.attestations import AnswerClaims, ApprovalSigner, GrantClaims
 from zt_agents.identity.baggage import AgentBaggage, BaggageSigner, verify_baggage
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.principals import Agent, AgentStatus, User, parse_spiffe_id
 from zt_agents.identity.registry import AgentRegistry
+from zt_agents.identity.standing import StandingClaims
 from zt_agents.identity.tokens import SessionClaims, TokenIssuer
 
 __all__ = [
@@ -14,10 +16,14 @@ __all__ = [
     "AgentStatus",
     "AnswerClaims",
     "ApprovalSigner",
+    "Approver",
+    "ApproverAuthority",
+    "ApproverKey",
     "BaggageSigner",
     "GrantClaims",
     "SessionClaims",
     "SigningKey",
+    "StandingClaims",
     "TokenIssuer",
     "User",
     "parse_spiffe_id",
