@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import jwt
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -31,10 +30,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from zt_agents._internal.canonical import encode
 from zt_agents.errors import TokenInvalidError
-from zt_agents.identity.keys import ALGORITHM, SigningKey
+from zt_agents.identity import jws
+from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.one_time_codes import OneTimeSecret
 from zt_agents.identity.passkeys import ALGORITHMS, Passkey
-from zt_agents.identity.tokens import MAX_TOKEN_CHARS
 
 FACTOR_TYPE = "zt-approver-factor+jwt"
 CHECK_TYPE = "zt-approver-check+jwt"
@@ -104,7 +103,7 @@ class FactorSigner:
         Raises:
             TokenInvalidError: it is malformed, forged, of another type, or somebody else's.
         """
-        match self._verify(FACTOR_TYPE, token):
+        match self._verified(FACTOR_TYPE, token):
             case {"jti": str(factor_id), "sub": str(owner), "iat": int(issued_at), **rest} if factor_id:
                 if owner != approver:
                     raise TokenInvalidError("The factor belongs to another approver.")
@@ -144,7 +143,7 @@ class FactorSigner:
         Raises:
             TokenInvalidError: it is malformed, forged, of another type, or was made for another answer.
         """
-        match self._verify(CHECK_TYPE, token):
+        match self._verified(CHECK_TYPE, token):
             case {
                 "request": str(request),
                 "binding": str(binding),
@@ -178,35 +177,19 @@ class FactorSigner:
         return encode({"type": FACTOR_TYPE, "iss": self._issuer, "approver": approver, "factor": factor_id})
 
     def _sign(self, kind: str, claims: Mapping[str, Any]) -> str:
-        key = self._keys[kind]
-        signed = {"iss": self._issuer, "aud": self._audience, **claims}
-        token = jwt.encode(signed, key.private, algorithm=ALGORITHM, headers={"typ": kind, "kid": key.thumbprint})
-        if len(token) > MAX_TOKEN_CHARS:
+        token = jws.sign(kind, self._keys[kind], {"iss": self._issuer, "aud": self._audience, **claims})
+        if len(token) > jws.MAX_TOKEN_CHARS:
             raise ValueError("the factor, or the answer it was checked for, takes more room than a token has")
         return token
 
-    def _verify(self, kind: str, token: str) -> dict[str, Any]:
-        """Return the claims beside issuer and audience."""
+    def _verified(self, kind: str, token: str) -> dict[str, Any]:
+        """Return the claims beside issuer and audience. There is no expiry among them: a factor is good until it is
+        taken away, and a check as long as its request."""
         key = self._keys[kind]
-        if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
-            raise TokenInvalidError("The factor's token is not a token.")
-        try:
-            header = jwt.get_unverified_header(token)
-            if header.get("typ") != kind or header.get("kid") != key.thumbprint:
-                raise TokenInvalidError("The factor's token is of another type or from another issuer.")
-            claims = jwt.decode(
-                token,
-                key.public,
-                algorithms=[ALGORITHM],
-                audience=self._audience,
-                issuer=self._issuer,
-                # A factor is good until it is taken away, and a check as long as its request.
-                options={"require": ["iss", "aud", "iat"], "strict_aud": True, "verify_iat": False},
-            )
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
-            raise TokenInvalidError("The factor's token could not be verified.") from error
-        if type(claims["iat"]) is not int:
-            raise TokenInvalidError("The factor's token is malformed.")
+        claims = jws.verified(
+            token, kind, key.public, key.thumbprint, issuer=self._issuer, audience=self._audience, require=("iat",)
+        )
+        jws.whole(claims, "iat")
         return {name: value for name, value in claims.items() if name not in ("iss", "aud")}
 
 
