@@ -13,7 +13,8 @@ Rules:
    base64url in its one form, UTF-8. An assertion's authenticator data are 37 bytes: no extension was asked for.
 7. The counter advances. Only 0 after 0 may stand still: a passkey that is synced among devices has no counter they
    could share, and always says 0.
-8. Nothing here remembers: which challenge is open, and which count came last, is known to whoever asks.
+8. Nothing here remembers: which challenge is open, which count came last, and that no two approvers have enrolled one
+   credential, is the part of whoever asks.
 
 What an assertion does not prove is what the approver saw: the authenticator shows a site's name, and the page the call.
 """

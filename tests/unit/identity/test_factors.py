@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zt_agents.decisions import SecondFactor
 from zt_agents.errors import TokenInvalidError
 from zt_agents.identity import AnswerClaims, ApprovalSigner, SigningKey
 from zt_agents.identity.factors import (
@@ -89,6 +90,10 @@ def test_a_factor_says_its_kind() -> None:
     assert (TOTP_FACTOR.kind, PASSKEY_FACTOR.kind) == (FactorKind.TOTP, FactorKind.PASSKEY)
     assert claims_of(SIGNER.factor(TOTP_FACTOR))["kind"] == "totp"
     assert claims_of(SIGNER.factor(PASSKEY_FACTOR))["kind"] == "passkey"
+
+
+def test_the_kinds_are_those_that_a_policy_asks_for() -> None:
+    assert [SecondFactor(kind) for kind in FactorKind] == [SecondFactor.TOTP, SecondFactor.PASSKEY]
 
 
 def test_the_secret_is_in_no_token_and_no_two_tokens_are_alike() -> None:
