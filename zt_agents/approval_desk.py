@@ -10,7 +10,9 @@ Rules:
    then, for the call as the guard knows it: the store is not asked who owns an agent, and a no that came just before
    the grant is still final.
 4. Who can write the store can take an approval away, and cannot make one. That an approval is used once, and when a
-   call was first asked about, is the store's word: they can have a yes to this very call counted again.
+   call was first asked about, is the store's word: they can have a yes to this very call counted again. So is that
+   somebody said no, and when somebody was told: they can take a no away, and have the silence counted of people who
+   were not told. Who waits for silence waits for all of it by the guard's own clock.
 5. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
 """
 
@@ -41,6 +43,7 @@ from zt_agents.approvals import (
     Edit,
     StoredApproval,
     binding_hash,
+    counts_for,
     filed_as,
     objection,
     ruling,
@@ -68,7 +71,7 @@ class Ruling(NamedTuple):
     """Who said yes; or who said no."""
     state: ApprovalState = ApprovalState.FAILED
     answers: tuple[Answer, ...] = ()
-    """All that were proven."""
+    """All that count."""
 
     @property
     def approvals(self) -> tuple[Approval, ...]:
@@ -120,11 +123,19 @@ class ApprovalDesk:
             return ""
         for number in itertools.count():
             stored = self.store.find(binding_hash(call, nonce=turn(number)))
-            if stored is None or (stored.request is not None and stored.consumed_at is None):
-                state = ApprovalState.PENDING if stored is None else self._settled(stored).state
-                if state not in (ApprovalState.EXPIRED, ApprovalState.FAILED):
-                    return turn(number)
+            if stored is None or not self._used_up(self._settled(stored)):
+                return turn(number)
         raise AssertionError("there is no end of numbers")
+
+    def _used_up(self, stored: StoredApproval) -> bool:
+        """Return whether nothing can come of *stored* any more. A no is never used up, nor is that it was withdrawn."""
+        if stored.state is not ApprovalState.APPROVED:
+            return stored.state in (ApprovalState.EXPIRED, ApprovalState.FAILED)
+        try:
+            self.signer.verify_grant(stored.grant, now=self._clock())
+        except IdentityError:
+            return True
+        return stored.consumed_at is not None
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -177,7 +188,7 @@ class ApprovalDesk:
         self.store.purge(before=now - self._retention)
         stored = self.store.put(replace(request, signer=self.signer.id))
         if stored.state is ApprovalState.PENDING and stored.request is not None:
-            stored = self._approved_in_advance(stored.request, stored)
+            stored = self._approved_in_advance(_as_made(stored.request, request), stored)
         stored = self._settled(stored)
         if stored.request is None:
             refusal = Reason(ReasonCode.REPLAY, "It was decided long ago; what was decided is no longer kept.")
@@ -186,6 +197,7 @@ class ApprovalDesk:
         if stored.state is not ApprovalState.PENDING and isinstance(self.channel, DurableChannel):
             self.channel.again(first)
         why = "Nobody answered the request for approval."
+        failure: Exception | None = None
         while stored.state is ApprovalState.PENDING:
             if not isinstance(self.channel, DurableChannel):
                 self.notice(first.id)
@@ -203,17 +215,21 @@ class ApprovalDesk:
                 objected = self.file(answer) if asked else "The answer was given for another call."
                 counted = objected is None
                 why = objected or why
-            stored = self._settled(self.store.get(first.id) or stored)
+            stored = self.store.get(first.id) or stored
+            stored = self._settled(stored if failure is None else _untold(stored))
             # A durable channel comes back when the request is settled, and any channel when nobody is left to ask.
             if stored.state is ApprovalState.PENDING and not counted:
                 stored = self.store.settle(first.id, ApprovalState.FAILED, now=self._clock())
-        return self._ruled(first, request, stored, why)
+        return self._ruled(first, request, stored if failure is None else _untold(stored), why)
 
     def _approved_in_advance(self, request: ApprovalRequest, stored: StoredApproval) -> StoredApproval:
         now = self._clock()
         for answer in self.proofs.stand_in(request, now=now):
             self.store.file(request.id, filed_as(request, answer), answer, now=now)
-        return self.store.get(request.id) or stored
+            stored = self._settled(self.store.get(request.id) or stored)
+            if stored.state is not ApprovalState.PENDING:
+                break
+        return stored
 
     def file(self, answer: Answer) -> str | None:
         """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
@@ -231,8 +247,10 @@ class ApprovalDesk:
         if why is not None:
             return why
         factors = self.proofs.factors
-        if verified.shown is SecondFactor.PASSKEY and factors is not None and not factors.advance(request, signed):
-            return "The passkey's counter did not advance: there may be a copy of it."
+        if verified.shown is SecondFactor.PASSKEY and factors is not None:
+            advanced = factors.advance(request, signed)
+            if verified.approved and not advanced:
+                return "The passkey's counter did not advance: there may be a copy of it."
         new = self.store.file(stored.id, filed_as(request, verified), signed, now=now)
         self._settled(self.store.get(stored.id) or stored)
         return None if new else f"{answer.approver} has answered already, or the request is settled."
@@ -267,16 +285,19 @@ class ApprovalDesk:
         return self.store.settle(request.id, state, now=now, grant=grant)
 
     def _answers(self, request: ApprovalRequest, stored: StoredApproval) -> list[Answer]:
-        now = self._clock()
-        verified = (self.proofs.verified(request, answer, now=now) for answer in stored.answers)
-        return [answer for answer in verified if answer is not None]
+        """Return the answers that are proven and count."""
+        now, holds = self._clock(), self.proofs.holds
+        verified = [self.proofs.verified(request, answer, now=now) for answer in stored.answers]
+        proven = [answer for answer in verified if answer is not None]
+        return [each for each in proven if not each.approved or counts_for(request, each, now=now, holds=holds)]
 
     def _ruling(self, request: ApprovalRequest, stored: StoredApproval, answers: Iterable[Answer]) -> ApprovalState:
         now, holds = self._clock(), self.proofs.holds
         return ruling(request, answers, now=now, holds=holds, noticed_at=stored.noticed_at)
 
     def _ruled(self, request: ApprovalRequest, own: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
-        answers = self._answers(request, stored)
+        known = _as_made(request, own)
+        answers = self._answers(known, stored)
         denial = _denial(answers)
         no = denial.approver if denial is not None else None
         if stored.state is ApprovalState.APPROVED:
@@ -287,7 +308,6 @@ class ApprovalDesk:
                 return Ruling(request, Reason(code, error.message))
             if (grant.request_id, grant.binding_hash) != (request.id, request.binding_hash):
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "The grant was given for another call."))
-            known = replace(request, call=own.call, decision=own.decision)
             if self._ruling(known, stored, answers) is not ApprovalState.APPROVED:
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "What was answered does not approve this call."))
             # Before the call is decided again: a grant is used up also by a call that is no longer allowed.
@@ -378,6 +398,16 @@ def _advance(steps: Steps, said: Said | None) -> ApprovalRequest | Ruling:
     except StopIteration as done:
         ruled: Ruling = done.value
         return ruled
+
+
+def _as_made(first: ApprovalRequest, own: ApprovalRequest) -> ApprovalRequest:
+    """Return *first* for the call as the guard knows it; when it was first asked about, it does not know."""
+    return replace(first, call=own.call._replace(time=first.call.time), decision=own.decision)
+
+
+def _untold(stored: StoredApproval) -> StoredApproval:
+    """Return *stored* where its channel has failed: whom it did not reach has not kept silent."""
+    return replace(stored, noticed_at=None)
 
 
 def _denial(answers: Iterable[Answer]) -> Answer | None:

@@ -15,8 +15,8 @@ from zt_agents.approvals.requests import (
     request_approval,
     turn,
 )
-from zt_agents.approvals.rulings import Holds, filed_as, objection, person, ruling
-from zt_agents.approvals.standing import STANDING, covers, in_advance, remembered
+from zt_agents.approvals.rulings import Holds, counts_for, filed_as, objection, person, ruling
+from zt_agents.approvals.standing import STANDING, covers, in_advance, listing, remembered
 from zt_agents.approvals.store import ApprovalStore, StoredApproval
 from zt_agents.approvals.waiting import StoreChannel
 from zt_agents.approvals.written import read_request, write_request
@@ -44,9 +44,11 @@ __all__ = [
     "TerminalChannel",
     "approval_panel",
     "binding_hash",
+    "counts_for",
     "covers",
     "filed_as",
     "in_advance",
+    "listing",
     "objection",
     "person",
     "read_request",

@@ -10,7 +10,8 @@ Rules:
    want to be known better, or want a second factor from.
 5. A condition that nobody here can evaluate holds for nobody.
 6. Silence is a yes only where the terms say so, after somebody was told, and never for a call of the high tier. A yes
-   given in advance counts only as far as the terms permit that.
+   given in advance counts only as far as the terms permit that. What a session remembers is the guard's word, and no
+   such yes.
 """
 
 from __future__ import annotations
@@ -18,10 +19,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 
-from zt_agents.approvals.requests import NOBODY_OBJECTED, SESSION_USER, Answer, ApprovalRequest, ApprovalState
+from zt_agents.approvals.requests import (
+    NOBODY_OBJECTED,
+    RESERVED,
+    SESSION_USER,
+    Answer,
+    ApprovalRequest,
+    ApprovalState,
+)
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
-from zt_agents.identity.standing import StandingClaims
 
 Holds = Callable[[str, ApprovalRequest, Answer], bool]
 """Whether a condition of the terms holds for a request and whoever gave an answer."""
@@ -64,6 +71,13 @@ def objection(request: ApprovalRequest, answer: Answer, *, now: float, holds: Ho
     return None if None in why else (why[0] if why else "Nobody may approve it.")
 
 
+def counts_for(
+    request: ApprovalRequest, answer: Answer, *, now: float, holds: Holds = untold
+) -> frozenset[ApprovalTerms]:
+    """Return the terms of *request* for which the yes *answer* counts."""
+    return frozenset(terms for terms in request.terms if _against(request, terms, answer, now, holds) is None)
+
+
 def person(request: ApprovalRequest, answer: Answer) -> str:
     """Return the name by which two answers of one person are known to be one person's."""
     user = request.call.user
@@ -78,7 +92,8 @@ def filed_as(request: ApprovalRequest, answer: Answer) -> str:
 
 def fold(name: str) -> str:
     """Return *name* in the form in which it is compared where looking alike must not pass for being different."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    folded = unicodedata.normalize("NFKC", name).strip().casefold()
+    return unicodedata.normalize("NFKC", folded)  # to fold some Greek letters is to take them apart
 
 
 def _met(
@@ -116,6 +131,8 @@ def _against(
     elif who == NOBODY_OBJECTED:
         if not (terms.grace and answer.standing is not None and answer.standing.session):
             return "Silence is not an answer that somebody gives."
+    elif fold(who) in RESERVED:
+        return f"{who} is a word of the policy, and nobody's name."
     else:
         escalated = 0 < terms.escalate_after <= now - request.call.time
         words = terms.approvers + terms.escalate_to if escalated else terms.approvers
@@ -125,7 +142,7 @@ def _against(
             return f"{who} is not one of its approvers."
     if any(_is(request, word, answer, alike=True) for word in terms.exclude):
         return f"{who} may not approve it: the policy excludes them."
-    if answer.standing is not None and not _permitted(request, terms, answer.standing):
+    if answer.standing is not None and not _permitted(request, terms, answer):
         return "The policy does not let such calls be approved in advance, or not for so many, or for so long."
     if terms.proof is Proof.CREDENTIAL and answer.known is not Proof.CREDENTIAL:
         return f"The policy wants {who} to answer with a credential of their own."
@@ -136,9 +153,12 @@ def _against(
     return None
 
 
-def _permitted(request: ApprovalRequest, terms: ApprovalTerms, standing: StandingClaims) -> bool:
-    if standing.session and terms.remember and request.decision.tier is not Tier.HIGH:
-        return bool(standing.resource) and not standing.when
+def _permitted(request: ApprovalRequest, terms: ApprovalTerms, answer: Answer) -> bool:
+    standing = answer.standing
+    assert standing is not None
+    if standing.session:
+        remembered = answer.known is Proof.ATTESTED and bool(standing.resource) and not standing.when
+        return remembered and terms.remember and request.decision.tier is not Tier.HIGH
     return (
         standing.uses <= terms.standing_uses and standing.expires_at - standing.issued_at <= terms.standing_within
     )

@@ -50,7 +50,7 @@ class StandingClaims:
     @property
     def about(self) -> str:
         """What to look it up by."""
-        return f"{self.agent} {self.tool}"
+        return about(self.agent, self.user, self.tool, self.session)
 
     def to_claims(self) -> dict[str, Any]:
         """Return what its token says besides who has signed it."""
@@ -61,6 +61,11 @@ class StandingClaims:
             "iat": self.issued_at,
             "exp": self.expires_at,
         }
+
+
+def about(agent: str, user: str, tool: str, session: str) -> str:
+    """Return what to look up standing approvals by; those for any session, if *session* is an empty text."""
+    return " ".join((agent, user, tool, session))
 
 
 STANDING_CLAIMS = ("jti", *_WORDS, "uses", "iat", "exp")
