@@ -45,8 +45,16 @@ class ApprovalStore(Protocol):
 
     def find(self, binding_hash: str) -> StoredApproval | None: ...
 
-    def pending(self) -> Sequence[StoredApproval]:
+    def pending(self, *, now: float = 0.0) -> Sequence[StoredApproval]:
         """Return the requests that wait for an answer, oldest first."""
+        ...
+
+    def pending_ids(self, *, now: float = 0.0) -> Sequence[str]:
+        """Return the ids of what waits for an answer, oldest first."""
+        ...
+
+    def answered(self, person: str) -> Sequence[str]:
+        """Return the ids of the requests that wait for an answer and have one of this person already."""
         ...
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:

@@ -98,10 +98,28 @@ class SqliteApprovalStore:
         with self._file.reading() as connection:
             return _one(connection, "binding", binding_hash)
 
-    def pending(self) -> Sequence[StoredApproval]:
+    def pending(self, *, now: float = 0.0) -> Sequence[StoredApproval]:
         with self._file.reading() as connection:
-            rows = connection.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY asked_at, id").fetchall()
+            rows = connection.execute(
+                f"{_SELECT} WHERE state = 'pending' AND expires_at > ? ORDER BY asked_at, id", (now,)
+            ).fetchall()
             return [_stored(connection, row) for row in rows]
+
+    def pending_ids(self, *, now: float = 0.0) -> Sequence[str]:
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM request WHERE state = 'pending' AND expires_at > ? ORDER BY asked_at, id", (now,)
+            )
+            return [request_id for (request_id,) in rows]
+
+    def answered(self, person: str) -> Sequence[str]:
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM request WHERE state = 'pending' "
+                "AND EXISTS (SELECT 1 FROM answer WHERE request = id AND person = ?)",
+                (person,),
+            )
+            return [request_id for (request_id,) in rows]
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
         edit = [dict(answer.edit.arguments), answer.edit.proof] if answer.edit is not None else None

@@ -1,0 +1,74 @@
+"""``zt-agents console``: the web inbox of approvals.
+
+It holds the guard's signing key and attests what those who sign in answer: run it where only those who may read that
+key can reach its memory, and put TLS in front of it for anybody on another machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zt_agents._internal.clock import system_clock
+from zt_agents._internal.optional import require
+from zt_agents.cli.approvals import DEFAULT_STORE, DomainOption, KeyOption, StoreOption
+from zt_agents.cli.display import say
+from zt_agents.errors import ConfigurationError
+
+_EXTRA, _PURPOSE = "console", "The console"
+
+
+def console(
+    key: KeyOption,
+    trust_domain: DomainOption,
+    store: StoreOption = DEFAULT_STORE,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65_535)] = 8765,
+    origin: Annotated[str, typer.Option(help="Where browsers find it; by default http://localhost:PORT.")] = "",
+    proxy: Annotated[str, typer.Option(metavar="ADDRESS", help="Of the proxy that may say who a client is.")] = "",
+    policy: Annotated[Path | None, typer.Option(help="The policy: says where it changed since a call was held.")] = None,
+    log: Annotated[Path | None, typer.Option(help="The audit log: shows what came of similar calls.")] = None,
+) -> None:
+    """Serve the inbox of approvals to browsers, until interrupted."""
+    for module in ("fastapi", "uvicorn", "jinja2", "python_multipart"):
+        require(module, extra=_EXTRA, purpose=_PURPOSE)
+    from zt_agents.approval_desk import ApprovalDesk
+    from zt_agents.config import approval_signer
+    from zt_agents.console.origins import Origin, is_loopback
+    from zt_agents.console.parts import Console
+    from zt_agents.console.server import server
+    from zt_agents.identity import SigningKey
+    from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
+    from zt_agents.stores.sqlite_audit import SqliteAuditSink
+
+    public = Origin.parse(origin or f"http://localhost:{port}")
+    if not public.secure and not is_loopback(host):
+        raise ConfigurationError(
+            f"Others would reach {host} unencrypted.", hint="Listen on 127.0.0.1 behind a TLS proxy, and give --origin."
+        )
+    desk = ApprovalDesk(
+        store=SqliteApprovalStore(store),
+        signer=approval_signer(trust_domain, SigningKey.from_file(key)),
+        channel=None,
+        clock=system_clock,
+        retention=float("inf"),
+    )
+    made = Console(
+        desk=desk,
+        logins=None,  # type: ignore[arg-type]
+        origin=public,
+        clock=system_clock,
+        log=SqliteAuditSink(log, create=False) if log else None,
+        policy_version=_version(policy) if policy else "",
+    )
+    say(f"Approvals: {public.text}  (end with Ctrl+C)")
+    server(made, host=host, port=port, proxy=proxy).run()
+
+
+def _version(policy: Path) -> str:
+    from zt_agents.catalog.lock import ToolLock, lock_path
+    from zt_agents.policy import load_policy
+
+    return load_policy(policy, parameters=ToolLock.read(lock_path(policy)).parameters).version

@@ -1,0 +1,194 @@
+"""What a person needs to decide on one request, in words: who asks, for whom, why, with what, and who must say yes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zt_agents.approvals import (
+    SESSION_USER,
+    Answer,
+    ApprovalRequest,
+    ApprovalState,
+    StoredApproval,
+    objection,
+)
+from zt_agents.approvals.rulings import fold
+from zt_agents.catalog.specs import Effect
+from zt_agents.console.sessions import Person
+from zt_agents.console.showing import Shown, show, show_line, sort, written
+from zt_agents.decisions import ApprovalTerms
+from zt_agents.provenance.labels import DataClass, Integrity
+
+MOST_ARGUMENTS = 40
+_EFFECTS = {
+    Effect.READ: "reads",
+    Effect.WRITE: "writes",
+    Effect.DELETE: "deletes",
+    Effect.EGRESS: "sends data out of the organisation",
+    Effect.MONEY: "moves money",
+    Effect.AUTH: "changes who may do what",
+    Effect.EXECUTE: "runs code or commands",
+}
+_SEEN = {
+    Integrity.USER: "Nothing but the user’s own words.",
+    Integrity.TRUSTED: "Data of systems that the organisation answers for.",
+    Integrity.UNTRUSTED: "Text that anybody may have written. The values below may come from there.",
+}
+_ENDS = {
+    ApprovalState.PENDING: "It waits for an answer.",
+    ApprovalState.APPROVED: "It was approved.",
+    ApprovalState.DENIED: "It was denied. That is final.",
+    ApprovalState.EXPIRED: "It expired before it was answered.",
+    ApprovalState.CANCELLED: "It was withdrawn by whoever asked.",
+    ApprovalState.FAILED: "It was not approved: nobody who may answer it could be asked.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of the call."""
+
+    number: int
+    """Its place, from 0."""
+    name: Shown
+    value: Shown
+    sort: str
+    role: str
+    """Why to look at it twice; empty for most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Who has to say yes, by one rule or the whole policy."""
+
+    who: tuple[str, ...]
+    quorum: int
+    yes: tuple[str, ...]
+    """Who has said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One answer that was given."""
+
+    approver: str
+    approved: bool
+    comment: Shown
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One request, as one person is shown it."""
+
+    id: str
+    binding_hash: str
+    state: ApprovalState
+    request: ApprovalRequest
+    effects: str
+    resource: Shown
+    user: Shown
+    intent: Shown
+    seen: str
+    data_class: DataClass
+    arguments: tuple[Argument, ...]
+    more: int
+    """Arguments that are not shown."""
+    demands: tuple[Demand, ...]
+    said: tuple[Said, ...]
+    end: str
+    """Where it stands, in a sentence."""
+    used: bool
+    """Whether the approval was used."""
+    objection: str
+    """Why this person may not answer it; empty where they may."""
+    own: bool | None
+    """What this person has answered."""
+    good_for: int
+    """Seconds for which an approval is good."""
+
+    @property
+    def open(self) -> bool:
+        """Whether this person may answer now."""
+        return self.state is ApprovalState.PENDING and not self.objection and self.own is None
+
+
+def facts(
+    stored: StoredApproval, answers: Sequence[Answer], state: ApprovalState, person: Person, *, signer: str
+) -> Facts:
+    """Return *stored*, whose contents are there, as *person* is shown it.
+
+    Args:
+        answers: those to it whose proof holds.
+        state: where it stands now.
+        signer: who signs this console's answers.
+    """
+    request = stored.request
+    if request is None:
+        raise ValueError("of a request that was purged there are no facts")
+    call, spec = request.call, request.call.spec
+    mine = Answer(request.binding_hash, True, person.id, groups=person.groups)
+    if request.signer != signer:
+        why = "It was asked by a guard with another signing key, or in another trust domain, than this console’s."
+    else:
+        why = objection(request, mine, now=request.call.time) or ""
+    own = next((each.approved for each in answers if fold(each.approver) == fold(person.id)), None)
+    return Facts(
+        id=request.id,
+        binding_hash=request.binding_hash,
+        state=state,
+        request=request,
+        effects=", ".join(_EFFECTS[effect] for effect in sorted(spec.effects)) if spec else "",
+        resource=show_line(call.resource),
+        user=show_line(call.user.id if call.user else "an unknown user"),
+        intent=show(call.intent, lines=True),
+        seen=_SEEN[call.label.integrity],
+        data_class=call.label.data_class,
+        arguments=tuple(_arguments(request)),
+        more=max(0, len(call.arguments) - MOST_ARGUMENTS),
+        demands=tuple(_demand(request, terms, answers) for terms in request.terms),
+        said=tuple(Said(each.approver, each.approved, show(each.comment, lines=True)) for each in answers),
+        end=_ENDS[state],
+        used=stored.consumed_at is not None,
+        objection=why,
+        own=own,
+        good_for=min((terms.timeout for terms in request.terms), default=0),
+    )
+
+
+def argument(request: ApprovalRequest, place: int) -> Any:
+    """Return the value of the argument at *place*; raises IndexError."""
+    return list(request.call.arguments.values())[place]
+
+
+def _arguments(request: ApprovalRequest) -> list[Argument]:
+    spec, found = request.call.spec, list[Argument]()
+    for place, (name, value) in enumerate(request.call.arguments.items()):
+        if place == MOST_ARGUMENTS:
+            break
+        role = ""
+        if spec is not None and name in spec.destinations:
+            role = "where it goes"
+        elif spec is not None and name in spec.content:
+            role = "what is sent"
+        found.append(Argument(place, show_line(name, 80), show(written(value), lines=True), sort(value), role))
+    return sorted(found, key=lambda each: not each.role)  # the risky ones first
+
+
+def _demand(request: ApprovalRequest, terms: ApprovalTerms, answers: Sequence[Answer]) -> Demand:
+    alone = replace(request, terms=(terms,))
+    yes = [each.approver for each in answers if each.approved and objection(alone, each, now=request.call.time) is None]
+    return Demand(tuple(_who(request, word) for word in terms.approvers), max(1, terms.quorum), tuple(yes))
+
+
+def _who(request: ApprovalRequest, word: str) -> str:
+    kind, _, name = word.partition(":")
+    if word == "anyone":
+        return "anyone but the user it is for"
+    if word == "owner":
+        agent = request.call.agent
+        return f"the agent’s owner, {agent.owner}" if agent else "the agent’s owner"
+    if word == SESSION_USER:
+        return "the user it is for"
+    return f"the group {name}" if kind == "group" else name
