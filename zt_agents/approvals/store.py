@@ -9,7 +9,7 @@ Rules for an implementation:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,8 +53,8 @@ class ApprovalStore(Protocol):
         """Return the ids of what waits for an answer, oldest first."""
         ...
 
-    def answered(self, person: str) -> Sequence[str]:
-        """Return the ids of the requests that wait for an answer and have one of this person already."""
+    def answered(self, people: Collection[str]) -> Sequence[str]:
+        """Return the ids of the requests that wait for an answer and have one filed under one of these names."""
         ...
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:

@@ -13,7 +13,8 @@ import typer
 
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.optional import require
-from zt_agents.cli.approvals import DEFAULT_STORE, DomainOption, KeyOption, StoreOption
+from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
+from zt_agents.cli.approvers import DomainOption, KeyOption
 from zt_agents.cli.display import say
 from zt_agents.errors import ConfigurationError
 
@@ -28,19 +29,23 @@ def console(
     port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65_535)] = 8765,
     origin: Annotated[str, typer.Option(help="Where browsers find it; by default http://localhost:PORT.")] = "",
     proxy: Annotated[str, typer.Option(metavar="ADDRESS", help="Of the proxy that may say who a client is.")] = "",
-    policy: Annotated[Path | None, typer.Option(help="The policy: says where it changed since a call was held.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="The policy: says where it changed since a call was held.")
+    ] = None,
     log: Annotated[Path | None, typer.Option(help="The audit log: shows what came of similar calls.")] = None,
 ) -> None:
     """Serve the inbox of approvals to browsers, until interrupted."""
     for module in ("fastapi", "uvicorn", "jinja2", "python_multipart"):
         require(module, extra=_EXTRA, purpose=_PURPOSE)
     from zt_agents.approval_desk import ApprovalDesk
-    from zt_agents.config import approval_signer
+    from zt_agents.config import answer_proofs, approver_authority
+    from zt_agents.console.logins import Logins
     from zt_agents.console.origins import Origin, is_loopback
     from zt_agents.console.parts import Console
     from zt_agents.console.server import server
     from zt_agents.identity import SigningKey
     from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
+    from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
     from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
     public = Origin.parse(origin or f"http://localhost:{port}")
@@ -48,16 +53,18 @@ def console(
         raise ConfigurationError(
             f"Others would reach {host} unencrypted.", hint="Listen on 127.0.0.1 behind a TLS proxy, and give --origin."
         )
+    signing_key = SigningKey.from_file(key)
+    registry = SqliteApproverRegistry.beside(store)
     desk = ApprovalDesk(
         store=SqliteApprovalStore(store),
-        signer=approval_signer(trust_domain, SigningKey.from_file(key)),
+        proofs=answer_proofs(trust_domain, signing_key, registry),
         channel=None,
         clock=system_clock,
         retention=float("inf"),
     )
     made = Console(
         desk=desk,
-        logins=None,  # type: ignore[arg-type]
+        logins=Logins(approver_authority(trust_domain, signing_key), registry, public),
         origin=public,
         clock=system_clock,
         log=SqliteAuditSink(log, create=False) if log else None,

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Form, HTTPException, Path, Response
 from fastapi.responses import RedirectResponse
 
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, StoredApproval
-from zt_agents.console.facts import Facts, argument, facts
+from zt_agents.console.facts import Facts, View, argument, facts
 from zt_agents.console.history import past_calls
 from zt_agents.console.parts import Console, LookingOn, SignedIn, TheConsole
 from zt_agents.console.sessions import Session
@@ -149,7 +149,8 @@ def _request_page(
 def _facts(console: Console, session: Session, request_id: str) -> Facts:
     state = console.desk.look(request_id)
     stored = _stored(console, request_id)
-    return facts(stored, console.desk.counted(stored), state, session.person, signer=console.desk.signer.id)
+    view = View(session.person, console.desk.signer.id, console.clock(), console.holds)
+    return facts(stored, console.desk.counted(stored), state, view)
 
 
 def _stored(console: Console, request_id: str) -> StoredApproval:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from zt_agents.approvals import (
     SESSION_USER,
     Answer,
     ApprovalRequest,
     ApprovalState,
+    Holds,
     StoredApproval,
     objection,
 )
@@ -18,7 +20,7 @@ from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.specs import Effect
 from zt_agents.console.sessions import Person
 from zt_agents.console.showing import Shown, show, show_line, sort, written
-from zt_agents.decisions import ApprovalTerms
+from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
 from zt_agents.provenance.labels import DataClass, Integrity
 
 MOST_ARGUMENTS = 40
@@ -36,6 +38,11 @@ _SEEN = {
     Integrity.TRUSTED: "Data of systems that the organisation answers for.",
     Integrity.UNTRUSTED: "Text that anybody may have written. The values below may come from there.",
 }
+_FACTORS = {
+    SecondFactor.ANY: "a second factor",
+    SecondFactor.TOTP: "a one-time code",
+    SecondFactor.PASSKEY: "a passkey",
+}
 _ENDS = {
     ApprovalState.PENDING: "It waits for an answer.",
     ApprovalState.APPROVED: "It was approved.",
@@ -44,6 +51,16 @@ _ENDS = {
     ApprovalState.CANCELLED: "It was withdrawn by whoever asked.",
     ApprovalState.FAILED: "It was not approved: nobody who may answer it could be asked.",
 }
+
+
+class View(NamedTuple):
+    """From where a request is looked at."""
+
+    person: Person
+    signer: str
+    """Who signs this console's answers."""
+    now: float
+    holds: Holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +84,8 @@ class Demand:
     quorum: int
     yes: tuple[str, ...]
     """Who has said so."""
+    more: tuple[str, ...]
+    """What else is asked of them, in sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +133,24 @@ class Facts:
         return self.state is ApprovalState.PENDING and not self.objection and self.own is None
 
 
-def facts(
-    stored: StoredApproval, answers: Sequence[Answer], state: ApprovalState, person: Person, *, signer: str
-) -> Facts:
-    """Return *stored*, whose contents are there, as *person* is shown it.
+def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalState, view: View) -> Facts:
+    """Return *stored*, whose contents are there, as it is shown.
 
     Args:
         answers: those to it whose proof holds.
         state: where it stands now.
-        signer: who signs this console's answers.
+        view: from where it is looked at.
     """
     request = stored.request
     if request is None:
         raise ValueError("of a request that was purged there are no facts")
     call, spec = request.call, request.call.spec
+    person = view.person
     mine = Answer(request.binding_hash, True, person.id, groups=person.groups)
-    if request.signer != signer:
+    if request.signer != view.signer:
         why = "It was asked by a guard with another signing key, or in another trust domain, than this console’s."
     else:
-        why = objection(request, mine, now=request.call.time) or ""
+        why = objection(request, mine, now=_in_time(request, view.now), holds=view.holds) or ""
     own = next((each.approved for each in answers if fold(each.approver) == fold(person.id)), None)
     return Facts(
         id=request.id,
@@ -147,7 +165,7 @@ def facts(
         data_class=call.label.data_class,
         arguments=tuple(_arguments(request)),
         more=max(0, len(call.arguments) - MOST_ARGUMENTS),
-        demands=tuple(_demand(request, terms, answers) for terms in request.terms),
+        demands=tuple(_demand(request, terms, answers, view) for terms in request.terms),
         said=tuple(Said(each.approver, each.approved, show(each.comment, lines=True)) for each in answers),
         end=_ENDS[state],
         used=stored.consumed_at is not None,
@@ -176,10 +194,41 @@ def _arguments(request: ApprovalRequest) -> list[Argument]:
     return sorted(found, key=lambda each: not each.role)  # the risky ones first
 
 
-def _demand(request: ApprovalRequest, terms: ApprovalTerms, answers: Sequence[Answer]) -> Demand:
+def _demand(request: ApprovalRequest, terms: ApprovalTerms, answers: Sequence[Answer], view: View) -> Demand:
     alone = replace(request, terms=(terms,))
-    yes = [each.approver for each in answers if each.approved and objection(alone, each, now=request.call.time) is None]
-    return Demand(tuple(_who(request, word) for word in terms.approvers), max(1, terms.quorum), tuple(yes))
+    now = _in_time(request, view.now)
+    yes = [
+        each.approver for each in answers if each.approved and objection(alone, each, now=now, holds=view.holds) is None
+    ]
+    return Demand(
+        tuple(_who(request, word) for word in terms.approvers),
+        max(1, terms.quorum),
+        tuple(yes),
+        tuple(_more(request, terms)),
+    )
+
+
+def _more(request: ApprovalRequest, terms: ApprovalTerms) -> Iterator[str]:
+    """Yield what else *terms* ask for, in words."""
+    if terms.exclude:
+        yield f"Not {_listed(request, terms.exclude)}."
+    if terms.proof is Proof.CREDENTIAL:
+        yield "Each signs with a credential of their own."
+    if terms.second_factor is not SecondFactor.NONE:
+        yield f"Each shows {_FACTORS[terms.second_factor]}."
+    if terms.escalate_to:
+        yield f"After {terms.escalate_after} seconds also {_listed(request, terms.escalate_to)}."
+    if terms.when:
+        yield f"Only if {terms.when}"
+
+
+def _listed(request: ApprovalRequest, words: Sequence[str]) -> str:
+    return ", or ".join(_who(request, word) for word in words)
+
+
+def _in_time(request: ApprovalRequest, now: float) -> float:
+    """Return *now*, or the last moment in which an answer would have come in time."""
+    return min(now, math.nextafter(request.expires_at, 0.0))
 
 
 def _who(request: ApprovalRequest, word: str) -> str:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from zt_agents._internal.clock import Clock
-from zt_agents.approvals import Answer, ApprovalRequest, ApprovalStore, StoredApproval, objection
+from zt_agents.approvals import Answer, ApprovalRequest, ApprovalStore, Holds, StoredApproval, objection
 from zt_agents.approvals.rulings import fold
 from zt_agents.console.sessions import Person
+from zt_agents.decisions import Proof, SecondFactor
 from zt_agents.errors import StoreError
 
 ON_A_PAGE = 50
@@ -67,16 +68,17 @@ class Page:
 class Inbox:
     """The list of one store. Safe to share between threads."""
 
-    def __init__(self, store: ApprovalStore, clock: Clock) -> None:
+    def __init__(self, store: ApprovalStore, clock: Clock, holds: Holds) -> None:
         self._store = store
         self._clock = clock
+        self._holds = holds
         self._lock = threading.Lock()
         self._looked = -_FRESH
         self._ids: Sequence[str] = ()
         self._known: dict[str, ApprovalRequest | None] = {}
         """None for what cannot be read."""
         self._may: OrderedDict[Person, dict[str, bool]] = OrderedDict()
-        """What each person may answer: it is asked of each request once."""
+        """What each person may answer, where neither time nor a condition has a say in it."""
 
     def page(self, person: Person, *, mine: bool, number: int) -> Page:
         """Return page *number*, or the nearest there is, of what waits, or of what waits for *person*.
@@ -84,7 +86,7 @@ class Inbox:
         Raises:
             StoreError: the store cannot be read.
         """
-        answered = set(self._store.answered(fold(person.id)))
+        answered = set(self._store.answered(_filed_as(person)))
         with self._lock:
             self._look()
             may = self._answerable(person)
@@ -140,15 +142,27 @@ class Inbox:
         if len(self._may) > _MOST_PEOPLE:
             self._may.popitem(last=False)
         yes = Answer(_ANY, True, person.id, groups=person.groups)
+        now = self._clock()
         for request_id in self._ids:
-            if request_id not in may:
-                request = self._known[request_id]
-                # What has run out by now is not in the list; the time of asking is early enough for the rest.
-                may[request_id] = request is not None and objection(request, yes, now=request.call.time) is None
+            request = self._known[request_id]
+            if request is not None and (request_id not in may or _varies(request)):
+                may[request_id] = objection(request, yes, now=now, holds=self._holds) is None
         return may
 
 
 def _summary(stored: StoredApproval | None) -> ApprovalRequest | None:
     if stored is None or stored.request is None:
         return None
-    return replace(stored.request, binding_hash=_ANY, call=stored.request.call._replace(arguments={}, intent=""))
+    request = replace(stored.request, binding_hash=_ANY)
+    if any(terms.when for terms in request.terms):  # a condition may be about the arguments
+        return request
+    return replace(request, call=request.call._replace(arguments={}, intent=""))
+
+
+def _varies(request: ApprovalRequest) -> bool:
+    return any(terms.escalate_after or terms.when for terms in request.terms)
+
+
+def _filed_as(person: Person) -> list[str]:
+    """Return the names under which an answer of *person* may be kept."""
+    return [f"{fold(person.id)}#{known}#{shown}" for known in Proof for shown in SecondFactor]

@@ -5,8 +5,7 @@ Rules:
 1. A session ends after 8 hours, after 30 minutes in which its person did nothing, when its person signs out, and when
    their credential ends or is removed. What a page asks for by itself is not something its person did.
 2. The number is 256 random bits and new with every login. The console keeps its hash.
-3. Sessions live in memory: a console that is started again knows nobody. So does a token that was used to sign in,
-   which is why one from before the start is refused.
+3. Sessions live in memory: a console that is started again knows nobody.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,13 @@ class SqliteApprovalStore:
             )
             return [request_id for (request_id,) in rows]
 
-    def answered(self, person: str) -> Sequence[str]:
+    def answered(self, people: Collection[str]) -> Sequence[str]:
+        names = ", ".join("?" * len(people))
         with self._file.reading() as connection:
             rows = connection.execute(
-                "SELECT id FROM request WHERE state = 'pending' "
-                "AND EXISTS (SELECT 1 FROM answer WHERE request = id AND person = ?)",
-                (person,),
+                "SELECT id FROM request WHERE state = 'pending' "  # noqa: S608 - question marks only
+                f"AND EXISTS (SELECT 1 FROM answer WHERE request = id AND person IN ({names}))",
+                tuple(people),
             )
             return [request_id for (request_id,) in rows]
 
