@@ -36,7 +36,7 @@ _EFFECTS = {
 _SEEN = {
     Integrity.USER: "Nothing but the user’s own words.",
     Integrity.TRUSTED: "Data of systems that the organisation answers for.",
-    Integrity.UNTRUSTED: "Text that anybody may have written. The values below may come from there.",
+    Integrity.UNTRUSTED: "Text that anybody may have written.",
 }
 _FACTORS = {
     SecondFactor.ANY: "a second factor",
@@ -181,17 +181,21 @@ def argument(request: ApprovalRequest, place: int) -> Any:
 
 
 def _arguments(request: ApprovalRequest) -> list[Argument]:
-    spec, found = request.call.spec, list[Argument]()
-    for place, (name, value) in enumerate(request.call.arguments.items()):
-        if place == MOST_ARGUMENTS:
-            break
-        role = ""
-        if spec is not None and name in spec.destinations:
-            role = "where it goes"
-        elif spec is not None and name in spec.content:
-            role = "what is sent"
-        found.append(Argument(place, show_line(name, 80), show(written(value), lines=True), sort(value), role))
-    return sorted(found, key=lambda each: not each.role)  # the risky ones first
+    """Return the arguments that are shown; those to look at twice come first, wherever they stand in the call."""
+    placed = [(_role(request, name), place, name) for place, name in enumerate(request.call.arguments)]
+    shown = sorted(placed, key=lambda each: (not each[0], each[1]))[:MOST_ARGUMENTS]
+    values = request.call.arguments
+    return [
+        Argument(place, show_line(name, 80), show(written(values[name]), lines=True), sort(values[name]), role)
+        for role, place, name in shown
+    ]
+
+
+def _role(request: ApprovalRequest, name: str) -> str:
+    spec = request.call.spec
+    if spec is not None and name in spec.destinations:
+        return "where it goes"
+    return "what is sent" if spec is not None and name in spec.content else ""
 
 
 def _demand(request: ApprovalRequest, terms: ApprovalTerms, answers: Sequence[Answer], view: View) -> Demand:

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from zt_agents._internal.clock import Clock, as_datetime, rfc3339
+from zt_agents._internal.display import visible
 from zt_agents.console.showing import show_line
 
 _HERE = Path(__file__).parent
@@ -43,6 +44,7 @@ class Pages:
             left=lambda moment: left(moment - clock()),
             line=show_line,
             moment=lambda moment: f"{as_datetime(moment):%Y-%m-%d %H:%M} UTC",
+            plain=lambda text: visible(text, limit=80),
             number=lambda number: f"{number:,}",
             utc=rfc3339,
         )
