@@ -79,7 +79,7 @@ class ApprovalDesk:
         channel: Channel | None,
         clock: Clock,
         retention: float,
-        holds: Holds | None = None,
+        holds: Callable[[str, ToolCall, User], bool] | None = None,
     ) -> None:
         self.store = store
         self.proofs = proofs
@@ -87,7 +87,7 @@ class ApprovalDesk:
         self.channel = channel
         self._clock = clock
         self._retention = retention
-        self._holds: Holds = holds or untold
+        self._holds = untold if holds is None else _for_answers(holds)
         if isinstance(channel, DurableChannel):
             channel.bind(self)
 
@@ -193,6 +193,11 @@ class ApprovalDesk:
         """Return where a request stands by its answers and the time; one that is unknown has failed."""
         stored = self.store.get(request_id)
         return ApprovalState.FAILED if stored is None else self._settled(stored).state
+
+    @property
+    def holds(self) -> Holds:
+        """What evaluates the conditions of terms here."""
+        return self._holds
 
     def counted(self, stored: StoredApproval) -> list[Answer]:
         """Return the answers to *stored* whose proof holds, oldest first."""
@@ -311,6 +316,13 @@ class ApprovalDesk:
             self.store.release(request.id)
         except StoreError:
             return
+
+
+def _for_answers(holds: Callable[[str, ToolCall, User], bool]) -> Holds:
+    def of_answer(when: str, request: ApprovalRequest, answer: Answer) -> bool:
+        return holds(when, request.call, User(answer.approver, groups=answer.groups))
+
+    return of_answer
 
 
 def _advance(steps: Steps, said: Said | None) -> ApprovalRequest | Ruling:

@@ -53,7 +53,7 @@ class Time:
 class Reception:
     """Everything but the browser."""
 
-    def __init__(self, folder: Path, *, origin: str = "http://localhost:8765", **parts: Any) -> None:
+    def __init__(self, folder: Path, *, origin: str = "http://localhost:8765", holds: Any = None, **parts: Any) -> None:
         self.clock = Time()
         self.key = SigningKey.generate()
         self.store = SqliteApprovalStore(folder / "approvals.db")
@@ -65,6 +65,7 @@ class Reception:
             channel=None,
             clock=self.clock,
             retention=float("inf"),
+            holds=holds,
         )
         self.origin = Origin.parse(origin)
         self.console = Console(

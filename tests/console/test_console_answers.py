@@ -10,7 +10,7 @@ import pytest
 from reception import ALICE, MakeReception, Reception
 
 from zt_agents.approvals import ApprovalState
-from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
+from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor, ToolCall
 from zt_agents.identity import User
 
 DANA = "dana@acme.example"
@@ -105,9 +105,9 @@ async def test_whom_it_is_escalated_to_may_answer_later(reception: Reception) ->
 async def test_a_condition_is_evaluated_where_there_is_a_policy(make_reception: MakeReception) -> None:
     seen: list[float] = []
 
-    def holds(when: str, request: object, answer: object) -> bool:
-        seen.append(request.call.arguments["amount"])  # type: ignore[attr-defined]
-        return when == "small" and answer.approver == DANA  # type: ignore[attr-defined]
+    def holds(when: str, call: ToolCall, approver: User) -> bool:
+        seen.append(call.arguments["amount"])
+        return when == "small" and approver.id == DANA
 
     reception = make_reception(holds=holds)
     asked = reception.ask(ApprovalTerms(("anyone",), when="small"))

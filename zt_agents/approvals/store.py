@@ -5,6 +5,8 @@ Rules for an implementation:
 1. A method is done when it returns: what it wrote survives a crash.
 2. ``put``, ``settle``, ``consume`` and ``surface`` are each one atomic step: of many callers, one is the first.
 3. What cannot be read or written is a ``StoreError``; the guard denies.
+4. One request that cannot be read does not hide the others: a listing says that it is damaged. Whoever asks for that
+   request itself, to decide on it, gets the ``StoreError``.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class StoredApproval:
     binding_hash: str
     state: ApprovalState
     request: ApprovalRequest | None
-    """None once its contents were purged."""
+    """None once its contents were purged, and of one that is damaged."""
     answers: tuple[Answer, ...] = ()
     """All that were filed, oldest first."""
     grant: str = ""
@@ -32,6 +34,8 @@ class StoredApproval:
     decided_at: float | None = None
     consumed_at: float | None = None
     """When the grant was used."""
+    damaged: bool = False
+    """Whether what is stored of it cannot be read: then only its id is known, and nobody can answer it."""
 
 
 class ApprovalStore(Protocol):
@@ -45,16 +49,32 @@ class ApprovalStore(Protocol):
 
     def find(self, binding_hash: str) -> StoredApproval | None: ...
 
-    def pending(self, *, now: float = 0.0) -> Sequence[StoredApproval]:
-        """Return the requests that wait for an answer, oldest first."""
+    def pending(
+        self, *, limit: int | None = None, after: str | None = None, now: float | None = None
+    ) -> Sequence[StoredApproval]:
+        """Return the requests that wait for an answer, oldest first.
+
+        Args:
+            limit: at most so many.
+            after: only those behind the one with this id, whatever became of it; all, if it is no longer known.
+            now: only those that have not run out by then.
+        """
         ...
 
-    def pending_ids(self, *, now: float = 0.0) -> Sequence[str]:
-        """Return the ids of what waits for an answer, oldest first."""
+    def pending_ids(self, *, now: float | None = None) -> Sequence[str]:
+        """Return the ids of the requests that :meth:`pending` returns: cheap enough to look for new ones."""
         ...
 
     def answered(self, people: Collection[str]) -> Sequence[str]:
-        """Return the ids of the requests that wait for an answer and have one filed under one of these names."""
+        """Return the ids of the requests that wait and have an answer filed under one of these names."""
+        ...
+
+    def count_pending(self, *, now: float | None = None) -> int:
+        """Return how many requests wait for an answer; with *now*, of those that have not run out by then."""
+        ...
+
+    def named(self, beginning: str, *, limit: int) -> Sequence[StoredApproval]:
+        """Return at most *limit* requests whose id begins so, those that wait first."""
         ...
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:

@@ -7,7 +7,7 @@ key can reach its memory, and put TLS in front of it for anybody on another mach
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
 from zt_agents.cli.approvers import DomainOption, KeyOption
 from zt_agents.cli.display import say
 from zt_agents.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zt_agents.policy import Policy
 
 _EXTRA, _PURPOSE = "console", "The console"
 
@@ -30,7 +33,7 @@ def console(
     origin: Annotated[str, typer.Option(help="Where browsers find it; by default http://localhost:PORT.")] = "",
     proxy: Annotated[str, typer.Option(metavar="ADDRESS", help="Of the proxy that may say who a client is.")] = "",
     policy: Annotated[
-        Path | None, typer.Option(help="The policy: says where it changed since a call was held.")
+        Path | None, typer.Option(help="The policy: evaluates conditions on approvers, and tells where it has changed.")
     ] = None,
     log: Annotated[Path | None, typer.Option(help="The audit log: shows what came of similar calls.")] = None,
 ) -> None:
@@ -54,6 +57,7 @@ def console(
             f"Others would reach {host} unencrypted.", hint="Listen on 127.0.0.1 behind a TLS proxy, and give --origin."
         )
     signing_key = SigningKey.from_file(key)
+    known = _policy(policy) if policy else None
     registry = SqliteApproverRegistry.beside(store)
     desk = ApprovalDesk(
         store=SqliteApprovalStore(store),
@@ -61,6 +65,7 @@ def console(
         channel=None,
         clock=system_clock,
         retention=float("inf"),
+        holds=known.eligibility.holds if known else None,
     )
     made = Console(
         desk=desk,
@@ -68,14 +73,15 @@ def console(
         origin=public,
         clock=system_clock,
         log=SqliteAuditSink(log, create=False) if log else None,
-        policy_version=_version(policy) if policy else "",
+        policy_version=known.version if known else "",
     )
+    made.inbox.warm()
     say(f"Approvals: {public.text}  (end with Ctrl+C)")
     server(made, host=host, port=port, proxy=proxy).run()
 
 
-def _version(policy: Path) -> str:
+def _policy(path: Path) -> Policy:
     from zt_agents.catalog.lock import ToolLock, lock_path
     from zt_agents.policy import load_policy
 
-    return load_policy(policy, parameters=ToolLock.read(lock_path(policy)).parameters).version
+    return load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters)

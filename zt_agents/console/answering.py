@@ -149,7 +149,7 @@ def _request_page(
 def _facts(console: Console, session: Session, request_id: str) -> Facts:
     state = console.desk.look(request_id)
     stored = _stored(console, request_id)
-    view = View(session.person, console.desk.signer.id, console.clock(), console.holds)
+    view = View(session.person, console.desk.signer.id, console.clock(), console.desk.holds)
     return facts(stored, console.desk.counted(stored), state, view)
 
 

@@ -80,6 +80,15 @@ class Inbox:
         self._may: OrderedDict[Person, dict[str, bool]] = OrderedDict()
         """What each person may answer, where neither time nor a condition has a say in it."""
 
+    def warm(self) -> None:
+        """Read what waits already, so that nobody has to wait for that.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        with self._lock:
+            self._look()
+
     def page(self, person: Person, *, mine: bool, number: int) -> Page:
         """Return page *number*, or the nearest there is, of what waits, or of what waits for *person*.
 
@@ -114,14 +123,11 @@ class Inbox:
             return
         ids = self._store.pending_ids(now=now)
         unknown = [request_id for request_id in ids if request_id not in self._known]
-        found = dict[str, StoredApproval | None]()
         if len(unknown) > _MANY:
-            try:
-                found = {stored.id: stored for stored in self._store.pending(now=now)}
-            except StoreError:
-                found = {}
+            self._learn_all(now)
         for request_id in unknown:
-            self._known[request_id] = _summary(found.get(request_id) or self._get(request_id))
+            if request_id not in self._known:
+                self._known[request_id] = _summary(self._get(request_id))
         waiting = set(ids)
         for request_id in [known for known in self._known if known not in waiting]:
             del self._known[request_id]
@@ -129,6 +135,15 @@ class Inbox:
             for request_id in [known for known in each if known not in waiting]:
                 del each[request_id]
         self._ids, self._looked = ids, now
+
+    def _learn_all(self, now: float) -> None:
+        """Read what waits in portions: its arguments need not fit into memory at once."""
+        portion = self._store.pending(limit=_MANY, now=now)
+        while portion:
+            for stored in portion:
+                if stored.id not in self._known:
+                    self._known[stored.id] = _summary(stored)
+            portion = self._store.pending(limit=_MANY, after=portion[-1].id, now=now)
 
     def _get(self, request_id: str) -> StoredApproval | None:
         try:

@@ -10,8 +10,6 @@ from fastapi.responses import HTMLResponse
 
 from zt_agents._internal.clock import Clock
 from zt_agents.approval_desk import ApprovalDesk
-from zt_agents.approvals import Holds
-from zt_agents.approvals.rulings import untold
 from zt_agents.audit.sink import AuditSource
 from zt_agents.console.inbox import Inbox
 from zt_agents.console.logins import Logins
@@ -36,7 +34,6 @@ class Console:
         logins: Logins,
         origin: Origin,
         clock: Clock,
-        holds: Holds = untold,
         log: AuditSource | None = None,
         policy_version: str = "",
     ) -> None:
@@ -47,7 +44,6 @@ class Console:
             logins: verifies who signs in.
             origin: under which browsers reach the console.
             clock: seconds since the epoch.
-            holds: evaluates the conditions of terms, as the desk does.
             log: where similar calls are looked for.
             policy_version: of the policy as it is now, where it is known.
         """
@@ -55,11 +51,10 @@ class Console:
         self.logins = logins
         self.origin = origin
         self.clock = clock
-        self.holds = holds
         self.log = log
         self.policy_version = policy_version
         self.sessions = Sessions(clock)
-        self.inbox = Inbox(desk.store, clock, holds)
+        self.inbox = Inbox(desk.store, clock, desk.holds)
         self.pages = Pages(clock)
         self.login_rates = Rates(burst=_LOGINS, period=60, clock=clock)
         self.answer_rates = Rates(burst=_ANSWERS, period=60, clock=clock)

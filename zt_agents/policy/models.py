@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from zt_agents.catalog.specs import Effect, Tier
-from zt_agents.decisions import Outcome
+from zt_agents.decisions import Outcome, Proof, SecondFactor
 from zt_agents.identity.principals import AgentStatus
 from zt_agents.provenance.labels import DataClass, Integrity
 
@@ -29,6 +29,7 @@ _TOOL_PATTERN = r"^[A-Za-z0-9_.:/*?!\[\]-]{1,128}$"
 _TRUST_DOMAIN = r"^[a-z0-9._-]{1,255}$"
 _SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 _APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
+_EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
@@ -41,6 +42,7 @@ RULES_OF_SPELLING = {
     _TRUST_DOMAIN: "a trust domain is 1 to 255 of a-z, 0-9, '.', '_' and '-'",
     _SOURCE: "a source is written MODULE:ATTRIBUTE, such as my_app.tools:TOOLS",
     _APPROVER: "an approver is anyone, owner, session-user, user:ID or group:NAME",
+    _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
     _DURATION: "a duration is written 30s, 15m or 1h",
     ANY_TEXT: "text is needed here",
 }
@@ -89,6 +91,7 @@ Duration = Annotated[
     BeforeValidator(_written_as_duration),
 ]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
+Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
@@ -103,6 +106,15 @@ class SessionSection(_Section):
     """How long a session lasts: 30s, 15m; at most 1h."""
 
 
+class EscalateSection(_Section):
+    """Whom to ask besides, when nobody has answered for a while."""
+
+    after: Duration
+    """How long the others have time first."""
+    to: Annotated[list[Approver], Field(min_length=1)]
+    """Like approvers."""
+
+
 class RuleApprovals(_Section):
     """Who approves what one rule holds; what is not said here is as for every approval."""
 
@@ -114,6 +126,17 @@ class RuleApprovals(_Section):
     """How many different people have to say yes. One no is final."""
     timeout: Duration = "2m"
     """How long they have; no answer means no. At most 1h."""
+    proof: Annotated[Proof, Field(strict=False)] = Proof.ATTESTED
+    """How it has to be known who they are. attested: whoever holds the guard's signing key says so. credential: they
+    sign with a key of their own, see zt-agents approvers add."""
+    second_factor: Annotated[SecondFactor, Field(strict=False)] = SecondFactor.NONE
+    """What they show besides: totp (a one-time code), passkey (WebAuthn, over the very call), any of the two, none."""
+    exclude: list[Excluded] = []
+    """Who may not, whatever else they are: owner (of the agent), user:ID, group:NAME."""
+    when: Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=4000)] = ""
+    """CEL condition on whoever says yes: over approver.id, approver.groups and what rules see but for attributes."""
+    escalate: EscalateSection = Field(default=None)  # type: ignore[assignment] # nobody, and still null is refused
+    """Whom to ask besides, and after how long."""
 
 
 class ApprovalsSection(RuleApprovals):

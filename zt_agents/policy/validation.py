@@ -125,6 +125,8 @@ def _note(errors: Iterable[ErrorDetails], data: Mapping[str, Any], findings: Fin
 
 
 def _place(trail: Trail) -> tuple[str, type[BaseModel]]:
+    if trail[-2:] == ("approvals", "escalate"):
+        return "escalate", models.EscalateSection
     if trail[:1] == ("rules",) and trail[2:] == ("approvals",):
         return "approvals", models.RuleApprovals
     if trail[:2] == ("audit", "content"):

@@ -4,12 +4,15 @@ Rules:
 
 1. Every method is one transaction of a :class:`SharedFile`. Whoever finds the state changed already is told what it is.
 2. The file holds arguments, because a human decides on them: what was decided is erased after the policy's retention.
+3. What is done for each held call costs the same however many others wait, or were decided: no statement scans.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from zt_agents.approvals import (
     read_request,
     write_request,
 )
-from zt_agents.errors import StoreError
+from zt_agents.errors import ArgumentsError, StoreError
 from zt_agents.stores.shared_file import SharedFile
 
 _APPLICATION_ID = 0x7A744150  # "ztAP"
@@ -38,13 +41,24 @@ _SCHEMA = (
     "CREATE TABLE answer (request TEXT NOT NULL, person TEXT NOT NULL, approved INTEGER NOT NULL, "
     "seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (request, person, approved)) WITHOUT ROWID",
     "CREATE TABLE slot (name TEXT PRIMARY KEY, binding TEXT NOT NULL, request_expires REAL NOT NULL) WITHOUT ROWID",
+    # The state is in them so that SQLite before 3.43 need not look into the table, behind the bodies, for it.
+    "CREATE INDEX waiting ON request (asked_at, id, expires_at, state) WHERE state = 'pending'",
+    "CREATE INDEX running_out ON request (expires_at, state) WHERE state = 'pending'",
+    "CREATE INDEX decided ON request (decided_at) WHERE body IS NOT NULL",
+    "CREATE INDEX erased ON request (decided_at) WHERE body IS NULL",
+    "CREATE INDEX shown ON slot (request_expires)",
 )
 _ERASE = (
     "UPDATE request SET state = 'expired', decided_at = expires_at WHERE state = 'pending' AND expires_at < ?",
-    "DELETE FROM answer WHERE request IN (SELECT id FROM request WHERE decided_at < ?)",
+    "DELETE FROM answer WHERE request IN (SELECT id FROM request WHERE body IS NOT NULL AND decided_at < ?)",
     "UPDATE request SET body = NULL, grant_token = '' WHERE body IS NOT NULL AND decided_at < ?",
 )
-_FORGET = ("DELETE FROM request WHERE decided_at < ?", "DELETE FROM slot WHERE request_expires < ?")
+_FORGET = (
+    "DELETE FROM request WHERE body IS NULL AND decided_at < ?",
+    "DELETE FROM slot WHERE request_expires < ?",
+)
+_WAITING = "FROM request WHERE state = 'pending' AND expires_at > ?"
+_UNREADABLE = (ValueError, KeyError, TypeError, ArgumentsError)
 _SELECT = "SELECT id, binding, state, body, grant_token, decided_at, consumed_at FROM request"
 
 
@@ -98,29 +112,42 @@ class SqliteApprovalStore:
         with self._file.reading() as connection:
             return _one(connection, "binding", binding_hash)
 
-    def pending(self, *, now: float = 0.0) -> Sequence[StoredApproval]:
+    def pending(
+        self, *, limit: int | None = None, after: str | None = None, now: float | None = None
+    ) -> Sequence[StoredApproval]:
         with self._file.reading() as connection:
-            rows = connection.execute(
-                f"{_SELECT} WHERE state = 'pending' AND expires_at > ? ORDER BY asked_at, id", (now,)
-            ).fetchall()
-            return [_stored(connection, row) for row in rows]
-
-    def pending_ids(self, *, now: float = 0.0) -> Sequence[str]:
-        with self._file.reading() as connection:
-            rows = connection.execute(
-                "SELECT id FROM request WHERE state = 'pending' AND expires_at > ? ORDER BY asked_at, id", (now,)
+            place = connection.execute("SELECT asked_at, id FROM request WHERE id = ?", (after,)).fetchone()
+            return _listed(
+                connection,
+                f"SELECT id {_WAITING} AND (asked_at, id) > (?, ?) ORDER BY asked_at, id LIMIT ?",
+                (_since(now), *(place or (-math.inf, "")), -1 if limit is None else limit),
             )
-            return [request_id for (request_id,) in rows]
+
+    def pending_ids(self, *, now: float | None = None) -> Sequence[str]:
+        with self._file.reading() as connection:
+            return _ids(connection, f"SELECT id {_WAITING} ORDER BY asked_at, id", (_since(now),))
 
     def answered(self, people: Collection[str]) -> Sequence[str]:
         names = ", ".join("?" * len(people))
         with self._file.reading() as connection:
-            rows = connection.execute(
+            return _ids(
+                connection,
                 "SELECT id FROM request WHERE state = 'pending' "  # noqa: S608 - question marks only
                 f"AND EXISTS (SELECT 1 FROM answer WHERE request = id AND person IN ({names}))",
                 tuple(people),
             )
-            return [request_id for (request_id,) in rows]
+
+    def count_pending(self, *, now: float | None = None) -> int:
+        with self._file.reading() as connection:
+            return int(connection.execute(f"SELECT count(*) {_WAITING}", (_since(now),)).fetchone()[0])
+
+    def named(self, beginning: str, *, limit: int) -> Sequence[StoredApproval]:
+        with self._file.reading() as connection:
+            return _listed(
+                connection,
+                "SELECT id FROM request WHERE id >= ? AND id < ? ORDER BY state <> 'pending', id LIMIT ?",
+                (beginning, beginning + chr(sys.maxunicode), limit),
+            )
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
         edit = [dict(answer.edit.arguments), answer.edit.proof] if answer.edit is not None else None
@@ -186,8 +213,16 @@ class SqliteApprovalStore:
 
 
 def _one(connection: sqlite3.Connection, column: str, value: str) -> StoredApproval | None:
-    row = connection.execute(f"{_SELECT} WHERE {column} = ?", (value,)).fetchone()
-    return None if row is None else _stored(connection, row)
+    """Return the request that has this *value*; raise StoreError where it cannot be read."""
+    row = _row(connection, column, value)
+    try:
+        return None if row is None else _stored(connection, row)
+    except _UNREADABLE as error:
+        raise StoreError(f"The request for approval {row[0]!r} cannot be read: it is damaged.") from error
+
+
+def _row(connection: sqlite3.Connection, column: str, value: str) -> Any:
+    return connection.execute(f"{_SELECT} WHERE {column} = ?", (value,)).fetchone()
 
 
 def _slot(connection: sqlite3.Connection, slot: str) -> str | None:
@@ -195,10 +230,37 @@ def _slot(connection: sqlite3.Connection, slot: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def _since(now: float | None) -> float:
+    return -math.inf if now is None else now
+
+
+def _ids(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[str]:
+    connection.text_factory = _readable
+    return [str(found) for (found,) in connection.execute(sql, values)]
+
+
+def _readable(text: bytes) -> str:
+    """What is no Unicode is somebody's doing: it makes one request unreadable, and not the list that it is in."""
+    return text.decode(errors="replace")
+
+
+def _listed(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[StoredApproval]:
+    """Return the requests whose ids *sql* selects; one that cannot be read has no contents."""
+    found = []
+    for request_id in _ids(connection, sql, values):
+        try:
+            found.append(_stored(connection, _row(connection, "id", request_id)))
+        except _UNREADABLE:
+            found.append(StoredApproval(request_id, "", ApprovalState.FAILED, None, damaged=True))
+    return found
+
+
 def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredApproval:
     request_id, binding, state, body, grant, decided_at, consumed_at = row
     answers = connection.execute("SELECT approved, body FROM answer WHERE request = ? ORDER BY seq", (request_id,))
     request = read_request(body) if body is not None else None
+    if request is None and state == ApprovalState.PENDING:
+        raise ValueError("what waits for an answer is not purged")
     if request is not None and (request.id, request.binding_hash) != (request_id, binding):
         raise ValueError("a request is stored under another's id")
     return StoredApproval(
@@ -215,5 +277,7 @@ def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredAppro
 
 def _answer(binding: str, approved: bool, body: bytes) -> Answer:
     approver, groups, comment, proof, edit, factor = orjson.loads(body)
+    if not all(isinstance(text, str) for text in (comment, proof, factor, *groups)):
+        raise TypeError("what is stored is no answer")
     changed = Edit(*edit) if edit else None
     return Answer(binding, approved, approver, comment, tuple(groups), proof, changed, factor)
