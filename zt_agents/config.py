@@ -25,6 +25,7 @@ from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApprovalSigner, ApproverAuthority, BaggageSigner, SigningKey, TokenIssuer
+from zt_agents.identity.factors import FactorSigner
 from zt_agents.identity.keys import read_private_file
 from zt_agents.policy import load_policy
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -90,6 +91,12 @@ def approver_authority(trust_domain: str, key: SigningKey) -> ApproverAuthority:
     """Return what issues the credentials of approvers in *trust_domain*."""
     name = _issuer(trust_domain)
     return ApproverAuthority(issuer=name, audience=f"{name}/guard", key=key)
+
+
+def factor_signer(trust_domain: str, key: SigningKey) -> FactorSigner:
+    """Return what signs the second factors of approvers in *trust_domain*."""
+    name = _issuer(trust_domain)
+    return FactorSigner(issuer=name, audience=f"{name}/guard", key=key)
 
 
 def hash_key(path: Path) -> bytes:

@@ -14,11 +14,12 @@ import httpx
 from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approvals import Answer, ApprovalRequest, Enrolled, request_approval
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
-from zt_agents.config import answer_proofs, approver_authority
+from zt_agents.config import answer_proofs, approver_authority, factor_signer
 from zt_agents.console.app import application
 from zt_agents.console.logins import Logins
 from zt_agents.console.origins import Origin
 from zt_agents.console.parts import Console
+from zt_agents.console.passkeys import Passkeys
 from zt_agents.decisions import ApprovalTerms, Decision, Outcome, Reason, ReasonCode, ToolCall
 from zt_agents.identity import Agent, ApproverKey, SigningKey, User
 from zt_agents.provenance.labels import DataClass, Integrity, Label
@@ -68,8 +69,16 @@ class Reception:
             holds=holds,
         )
         self.origin = Origin.parse(origin)
+        self.passkeys = Passkeys(
+            signer=factor_signer(DOMAIN, self.key),
+            authority=self.authority,
+            registry=self.registry,
+            origin=self.origin,
+            clock=self.clock,
+        )
         self.console = Console(
             desk=self.desk,
+            passkeys=self.passkeys,
             logins=Logins(self.authority, self.registry, self.origin),
             origin=self.origin,
             clock=self.clock,
@@ -154,7 +163,8 @@ class Browser:
         return await self.client.get(path, **options)
 
     async def post(self, path: str, headers: Mapping[str, str] | None = None, **fields: str) -> httpx.Response:
-        return await self.client.post(path, data=fields, headers={"origin": self.origin, **(headers or {})})
+        own = {"origin": self.origin, "content-type": "application/x-www-form-urlencoded"}
+        return await self.client.post(path, data=fields, headers={**own, **(headers or {})})
 
     async def sign_in(self, key: ApproverKey) -> httpx.Response:
         token = key.login(self.origin, now=self.reception.clock())

@@ -264,3 +264,33 @@ def test_when_the_console_is_gone_the_page_says_so(page: Any, tmp_path: Path, si
     page.wait_for_selector("#list")
     site.__exit__()
     page.get_by_text("The connection is lost.").wait_for()
+
+
+def test_a_passkey_of_a_real_browser_is_added_and_signs_in(page: Any, site: Site, complaints: list[str]) -> None:
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+        "automaticPresenceSimulation": True,
+    }
+    authenticator = devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})["authenticatorId"]
+    page.goto(f"{site.url}/account")
+    page.locator("#add-passkey").click()
+    page.get_by_text("Passkey, added").wait_for()
+    asked = site.reception.ask()
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    page.wait_for_url(f"{site.url}/login")
+    page.goto(f"{site.url}/requests/{asked.id}")
+    page.locator("#passkey").click()
+    page.wait_for_url(f"{site.url}/requests/{asked.id}")
+    page.goto(f"{site.url}/account")
+    page.get_by_text("with a passkey").wait_for()
+    devtools.send("WebAuthn.setUserVerified", {"authenticatorId": authenticator, "isUserVerified": False})
+    page.get_by_role("button", name="Sign out everywhere").click()
+    page.locator("#passkey").click()
+    page.get_by_text("No passkey was used, or it was refused.").wait_for()
+    assert complaints == []

@@ -38,13 +38,14 @@ def console(
     log: Annotated[Path | None, typer.Option(help="The audit log: shows what came of similar calls.")] = None,
 ) -> None:
     """Serve the inbox of approvals to browsers, until interrupted."""
-    for module in ("fastapi", "uvicorn", "jinja2", "python_multipart"):
+    for module in ("fastapi", "uvicorn", "jinja2", "python_multipart", "webauthn"):
         require(module, extra=_EXTRA, purpose=_PURPOSE)
     from zt_agents.approval_desk import ApprovalDesk
-    from zt_agents.config import answer_proofs, approver_authority
+    from zt_agents.config import answer_proofs, approver_authority, factor_signer
     from zt_agents.console.logins import Logins
     from zt_agents.console.origins import Origin, is_loopback
     from zt_agents.console.parts import Console
+    from zt_agents.console.passkeys import Passkeys
     from zt_agents.console.server import server
     from zt_agents.identity import SigningKey
     from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -67,9 +68,18 @@ def console(
         retention=float("inf"),
         holds=known.eligibility.holds if known else None,
     )
+    authority = approver_authority(trust_domain, signing_key)
+    passkeys = Passkeys(
+        signer=factor_signer(trust_domain, signing_key),
+        authority=authority,
+        registry=registry,
+        origin=public,
+        clock=system_clock,
+    )
     made = Console(
         desk=desk,
-        logins=Logins(approver_authority(trust_domain, signing_key), registry, public),
+        logins=Logins(authority, registry, public),
+        passkeys=passkeys,
         origin=public,
         clock=system_clock,
         log=SqliteAuditSink(log, create=False) if log else None,

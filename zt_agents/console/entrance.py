@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from zt_agents.console.gate import KEPT
-from zt_agents.console.parts import REQUEST_PATH, SignedIn, TheConsole, client
+from zt_agents.console.parts import FRESH, REQUEST_PATH, SignedIn, TheConsole, client
 from zt_agents.errors import IdentityError
 
 router = APIRouter()
@@ -21,7 +21,8 @@ _TOKEN = 16_384
 def login_page(console: TheConsole, next: str = "") -> Response:
     """Say how to sign in."""
     onward = next if REQUEST_PATH.fullmatch(next) else "/"
-    return console.page("login.html", session=None, next=onward, origin=console.origin.text, passkeys=False, notice="")
+    usable = console.passkeys is not None
+    return console.page("login.html", session=None, next=onward, origin=console.origin.text, passkeys=usable)
 
 
 @router.post("/login")
@@ -61,8 +62,15 @@ def logout(
 @router.get("/account")
 def account(console: TheConsole, session: SignedIn) -> Response:
     """Show who is signed in."""
-    browsers = console.sessions.count(session.person.id)
-    return console.page("account.html", session=session, browsers=browsers, passkeys=False, notice="")
+    person = session.person
+    return console.page(
+        "account.html",
+        session=session,
+        browsers=console.sessions.count(person.id),
+        passkeys=console.passkeys.of(person.id) if console.passkeys else None,
+        fresh=console.clock() - session.started < FRESH,
+        codes=console.logins.has_codes(person),
+    )
 
 
 @router.get("/static/{name}")

@@ -14,6 +14,7 @@ from zt_agents.console.origins import Origin
 from zt_agents.console.sessions import Person
 from zt_agents.errors import TokenRevokedError
 from zt_agents.identity import ApproverAuthority
+from zt_agents.identity.factors import FactorKind
 
 
 class Logins:
@@ -41,6 +42,11 @@ class Logins:
         return person
 
     def stands(self, person: Person, *, now: float) -> bool:
-        """Return whether the credential that *person* signed in with is still good."""
-        kept = self._registry.get(person.credential)
-        return kept is not None and kept.approver == person.id and now < person.expires_at
+        """Return whether the credential that *person* signed in with is still good, and the passkey, if any."""
+        shown = filter(None, (person.credential, person.factor))
+        kept = [self._registry.get(each) for each in shown]
+        return now < person.expires_at and all(each is not None and each.approver == person.id for each in kept)
+
+    def has_codes(self, person: Person) -> bool:
+        """Return whether *person* has an authenticator app."""
+        return bool(self._registry.list(approver=person.id, kind=FactorKind.TOTP))

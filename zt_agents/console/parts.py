@@ -15,11 +15,14 @@ from zt_agents.console.inbox import Inbox
 from zt_agents.console.logins import Logins
 from zt_agents.console.origins import Origin
 from zt_agents.console.pages import Pages
+from zt_agents.console.passkeys import Passkeys
 from zt_agents.console.rates import Rates, network
 from zt_agents.console.sessions import Person, Session, Sessions
 
 REQUEST_PATH = re.compile(r"/requests/[0-9a-f]{32}")
 """Where somebody may be sent on to after signing in."""
+FRESH = 900.0
+"""Seconds after signing in within which passkeys can be changed."""
 _LOGINS, _ANSWERS = 10, 60
 """Tries a minute: to sign in, of a network; to answer, of a person."""
 
@@ -34,6 +37,7 @@ class Console:
         logins: Logins,
         origin: Origin,
         clock: Clock,
+        passkeys: Passkeys | None = None,
         log: AuditSource | None = None,
         policy_version: str = "",
     ) -> None:
@@ -44,6 +48,7 @@ class Console:
             logins: verifies who signs in.
             origin: under which browsers reach the console.
             clock: seconds since the epoch.
+            passkeys: of approvers, where there may be any.
             log: where similar calls are looked for.
             policy_version: of the policy as it is now, where it is known.
         """
@@ -51,6 +56,7 @@ class Console:
         self.logins = logins
         self.origin = origin
         self.clock = clock
+        self.passkeys = passkeys if passkeys is not None and passkeys.possible else None
         self.log = log
         self.policy_version = policy_version
         self.sessions = Sessions(clock)
@@ -66,7 +72,7 @@ class Console:
         number = request.cookies.get(self.cookie, "")
         session = self.sessions.find(number, acted=acted) if number else None
         if session is not None and not self.logins.stands(session.person, now=self.clock()):
-            self.sessions.close_all(session.person.id)
+            self.sessions.close(number)
             return None
         return session
 

@@ -34,6 +34,8 @@ class Person:
     """The credential's own id."""
     expires_at: float
     """When the credential ends, seconds since the epoch."""
+    factor: str = ""
+    """The passkey that they signed in with."""
 
 
 @dataclass(slots=True)

@@ -1,5 +1,4 @@
 // Times that pass, keys, the two dialogs, and what a reader who cannot see the page is told. No markup is made here.
-"use strict";
 
 const live = document.getElementById("live");
 const lost = document.getElementById("lost");

@@ -1,5 +1,4 @@
 // Takes the token out of the address, before anything else can see it, and signs in with it.
-"use strict";
 
 async function signIn() {
   const token = location.hash.slice(1);
