@@ -97,7 +97,6 @@ class Guard:
             channel=channel,
             clock=clock,
             retention=policy.approval_retention,
-            holds=policy.eligibility.holds,
         )
         self._sessions: dict[str, Session] = {}
         """By id, until they end: what a session has seen and done must not depend on who holds on to it."""

@@ -34,6 +34,8 @@ class StoredApproval:
     decided_at: float | None = None
     consumed_at: float | None = None
     """When the grant was used."""
+    noticed_at: float | None = None
+    """When somebody was first told of it."""
     damaged: bool = False
     """Whether what is stored of it cannot be read: then only its id is known, and nobody can answer it."""
 
@@ -83,6 +85,10 @@ class ApprovalStore(Protocol):
 
     def settle(self, request_id: str, state: ApprovalState, *, now: float, grant: str = "") -> StoredApproval:
         """Move a pending request to *state*, and return what stands now: the first to settle it has settled it."""
+        ...
+
+    def notice(self, request_id: str, *, now: float) -> None:
+        """Note that somebody was told of a request; the first time counts."""
         ...
 
     def consume(self, request_id: str, *, now: float) -> bool:

@@ -43,10 +43,11 @@ def list_pending(
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = _SHOWN,
 ) -> None:
     """List the requests that wait for an answer, oldest first."""
-    opened, now = _open(store), system_clock()
+    opened, now = open_store(store), system_clock()
     shown = opened.pending(limit=limit, now=now)
     for stored in shown:
         say(_line(stored))
+        opened.notice(stored.id, now=now)
     hidden = opened.count_pending(now=now) - len(shown) if len(shown) == limit else 0
     more = f" {hidden} of them are not shown: see --limit." if hidden > 0 else ""
     say(f"{len(shown) + max(0, hidden)} waiting.{more}")
@@ -55,20 +56,21 @@ def list_pending(
 @approvals_app.command()
 def show(reference: Reference, store: StoreOption = DEFAULT_STORE) -> None:
     """Show one request whole: who asks, for whom, why, and the exact arguments."""
-    _show(_find(_open(store), reference))
+    opened = open_store(store)
+    _show(opened, find(opened, reference))
 
 
 @approvals_app.command()
 def watch(store: StoreOption = DEFAULT_STORE) -> None:
     """Show each request as it comes, until interrupted."""
-    opened, seen = _open(store), set[str]()
+    opened, seen = open_store(store), set[str]()
     try:
         while True:
             for request_id in opened.pending_ids(now=system_clock()):
                 if request_id not in seen:
                     seen.add(request_id)
                     for stored in opened.named(request_id, limit=1):
-                        _show(stored)
+                        _show(opened, stored)
             time.sleep(_PAUSE)
     except KeyboardInterrupt:
         return
@@ -85,10 +87,10 @@ def approve(
 ) -> None:
     """Say yes to one request, for exactly its arguments."""
     answer = answerer(store, as_file, key, trust_domain)
-    opened = _open(store)
-    stored = _find(opened, reference)
+    opened = open_store(store)
+    stored = find(opened, reference)
     if not yes:
-        _show(stored)
+        _show(opened, stored)
         typer.confirm("Approve this call?", abort=True)
     answer(opened, stored, True)
 
@@ -103,15 +105,15 @@ def deny(
 ) -> None:
     """Say no to one request. That is final."""
     answer = answerer(store, as_file, key, trust_domain)
-    opened = _open(store)
-    answer(opened, _find(opened, reference), False)
+    opened = open_store(store)
+    answer(opened, find(opened, reference), False)
 
 
 @approvals_app.command()
 def withdraw(reference: Reference, store: StoreOption = DEFAULT_STORE) -> None:
     """Take one request back, so that nobody can approve it any more."""
-    opened = _open(store)
-    stored = _find(opened, reference)
+    opened = open_store(store)
+    stored = find(opened, reference)
     state = opened.settle(stored.id, ApprovalState.CANCELLED, now=system_clock()).state
     say(f"{stored.id[:SHOWN_ID]} is {state}.")
     if state is not ApprovalState.CANCELLED:
@@ -128,11 +130,13 @@ def login(
     say(f"{origin}/login#{ApproverKey.from_file(as_file).login(origin, now=system_clock())}")
 
 
-def _open(path: Path) -> SqliteApprovalStore:
+def open_store(path: Path) -> SqliteApprovalStore:
+    """Return the store at *path*, which must exist."""
     return SqliteApprovalStore(path, create=False)
 
 
-def _find(store: SqliteApprovalStore, reference: str) -> StoredApproval:
+def find(store: SqliteApprovalStore, reference: str) -> StoredApproval:
+    """Return the one request that *reference* names, by its id or the beginning of it."""
     exact = store.get(reference)
     named = [exact] if exact else store.named(reference, limit=2) if reference else ()
     found = [each for each in named if each.state is ApprovalState.PENDING or each.damaged] or named
@@ -159,10 +163,11 @@ def _line(stored: StoredApproval) -> str:
     )
 
 
-def _show(stored: StoredApproval) -> None:
+def _show(store: SqliteApprovalStore, stored: StoredApproval) -> None:
     if stored.request is None:
         say(_line(stored))
         return
+    store.notice(stored.id, now=system_clock())
     out = console()
     out.print(approval_panel(stored.request))
     for answer in stored.answers:

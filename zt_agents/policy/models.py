@@ -56,6 +56,12 @@ def seconds(duration: str) -> int:
     return int(duration[:-1]) * _SECONDS[duration[-1]]
 
 
+def _at_most_a_day(duration: str) -> str:
+    if seconds(duration) > 24 * _LONGEST:
+        raise ValueError("the longest duration allowed here is 24h")
+    return duration
+
+
 def _at_most_an_hour(duration: str) -> str:
     if seconds(duration) > _LONGEST:
         raise ValueError("the longest duration allowed here is 1h")
@@ -90,6 +96,12 @@ Duration = Annotated[
     AfterValidator(_at_most_an_hour),
     BeforeValidator(_written_as_duration),
 ]
+LongDuration = Annotated[
+    str,
+    StringConstraints(pattern=_DURATION),
+    AfterValidator(_at_most_a_day),
+    BeforeValidator(_written_as_duration),
+]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
 Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
@@ -115,6 +127,15 @@ class EscalateSection(_Section):
     """Like approvers."""
 
 
+class StandingSection(_Section):
+    """How far somebody may approve calls in advance: zt-agents approvals ahead."""
+
+    uses: Annotated[int, Field(ge=1, le=1000)]
+    """For how many calls at most."""
+    within: LongDuration
+    """For how long at most; at most 24h."""
+
+
 class RuleApprovals(_Section):
     """Who approves what one rule holds; what is not said here is as for every approval."""
 
@@ -137,6 +158,12 @@ class RuleApprovals(_Section):
     """CEL condition on whoever says yes: over approver.id, approver.groups and what rules see but for attributes."""
     escalate: EscalateSection = Field(default=None)  # type: ignore[assignment] # nobody, and still null is refused
     """Whom to ask besides, and after how long."""
+    standing: StandingSection = Field(default=None)  # type: ignore[assignment] # likewise
+    """Whether calls may be approved in advance; they may not, unless this says how many and for how long."""
+    grace: Duration = ""
+    """After how long without a no, since somebody was told, a call runs; never, if left out, nor in the high tier."""
+    remember: Literal["nothing", "session"] = "nothing"
+    """Whether a yes counts for the rest of the session, for the same tool and resource; never in the high tier."""
 
 
 class ApprovalsSection(RuleApprovals):

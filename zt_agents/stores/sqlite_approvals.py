@@ -36,7 +36,8 @@ _REMEMBERED = 86_400.0
 """Seconds for which it is remembered that a grant was used, after all else was erased."""
 _SCHEMA = (
     "CREATE TABLE request (id TEXT PRIMARY KEY, binding TEXT NOT NULL UNIQUE, state TEXT NOT NULL, body BLOB, "
-    "asked_at REAL NOT NULL, expires_at REAL NOT NULL, decided_at REAL, grant_token TEXT NOT NULL, consumed_at REAL) "
+    "asked_at REAL NOT NULL, expires_at REAL NOT NULL, decided_at REAL, grant_token TEXT NOT NULL, consumed_at REAL, "
+    "noticed_at REAL) "
     "WITHOUT ROWID",
     "CREATE TABLE answer (request TEXT NOT NULL, person TEXT NOT NULL, approved INTEGER NOT NULL, "
     "seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (request, person, approved)) WITHOUT ROWID",
@@ -59,7 +60,7 @@ _FORGET = (
 )
 _WAITING = "FROM request WHERE state = 'pending' AND expires_at > ?"
 _UNREADABLE = (ValueError, KeyError, TypeError, ArgumentsError)
-_SELECT = "SELECT id, binding, state, body, grant_token, decided_at, consumed_at FROM request"
+_SELECT = "SELECT id, binding, state, body, grant_token, decided_at, consumed_at, noticed_at FROM request"
 
 
 class SqliteApprovalStore:
@@ -93,7 +94,7 @@ class SqliteApprovalStore:
             if found is not None:
                 return found
             connection.execute(
-                "INSERT INTO request VALUES (?, ?, 'pending', ?, ?, ?, NULL, '', NULL)",
+                "INSERT INTO request VALUES (?, ?, 'pending', ?, ?, ?, NULL, '', NULL, NULL)",
                 (
                     request.id,
                     request.binding_hash,
@@ -177,6 +178,13 @@ class SqliteApprovalStore:
             raise StoreError("The request for approval is not in the store.")
         return found
 
+    def notice(self, request_id: str, *, now: float) -> None:
+        with self._file.writing() as connection:
+            connection.execute(
+                "UPDATE request SET noticed_at = ? WHERE id = ? AND noticed_at IS NULL AND state = 'pending'",
+                (now, request_id),
+            )
+
     def consume(self, request_id: str, *, now: float) -> bool:
         with self._file.writing() as connection:
             used = connection.execute(
@@ -256,7 +264,7 @@ def _listed(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> 
 
 
 def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredApproval:
-    request_id, binding, state, body, grant, decided_at, consumed_at = row
+    request_id, binding, state, body, grant, decided_at, consumed_at, noticed_at = row
     answers = connection.execute("SELECT approved, body FROM answer WHERE request = ? ORDER BY seq", (request_id,))
     request = read_request(body) if body is not None else None
     if request is None and state == ApprovalState.PENDING:
@@ -272,6 +280,7 @@ def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredAppro
         grant=grant,
         decided_at=decided_at,
         consumed_at=consumed_at,
+        noticed_at=noticed_at,
     )
 
 

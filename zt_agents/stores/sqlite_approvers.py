@@ -37,10 +37,9 @@ class SqliteApproverRegistry:
 
         Args:
             path: the file; its folder must exist.
-            create: whether to create a file that does not exist. Without, a missing file knows nobody.
+            create: whether a write creates a file that does not exist. Until then nobody is known.
             busy_timeout: seconds to wait for other processes.
         """
-        self._create = create
         self._file = SharedFile(
             path,
             name="registry of approvers",
@@ -64,6 +63,7 @@ class SqliteApproverRegistry:
     def add(self, enrolled: Enrolled) -> None:
         with self._file.writing() as connection:
             connection.execute("INSERT INTO enrolled VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(enrolled))
+        self._there = True
 
     def get(self, enrolled_id: str) -> Enrolled | None:
         if self._nobody():
@@ -144,7 +144,7 @@ class SqliteApproverRegistry:
 
     def _nobody(self) -> bool:
         """Return whether there is no registry yet. One that was there and is gone is a failure."""
-        self._there = self._there or self._create or self.path.exists()
+        self._there = self._there or self.path.exists()
         return not self._there
 
 

@@ -109,6 +109,15 @@ def test_the_high_tier_asks_as_everywhere() -> None:
         (held("h", "{escalate: {after: 1m}}"), "", "needs the key 'to'"),
         (held("h", "{escalate: {after: 1m, too: [owner]}}"), "", "no key 'too'"),
         (held("h", "{escalate: null}"), "", "mapping"),
+        (held("h", "{standing: {uses: 5}}"), "", "needs the key 'within'"),
+        (held("h", "{standing: {uses: 0, within: 1h}}"), "", "greater than or equal to 1"),
+        (held("h", "{standing: {uses: 5, within: 25h}}"), "", "24h"),
+        (held("h", "{standing: {uses: 5, within: 8h}, second_factor: totp}"), "", "neither with 'standing' nor"),
+        (held("h", "{remember: forever}"), "", "session"),
+        (held("h", "{remember: session}"), "", "by which calls are alike"),
+        (held("h", "{grace: 2m}"), "", "'grace' is less than 'timeout'"),
+        (held("h", "{grace: 1m, proof: credential}"), "", "silence is proof of nobody"),
+        (held("h", "{grace: 1m, second_factor: any}"), "", "silence is proof of nobody"),
         (ALLOW, "approvals: {when: 'approver.name == \"x\"'}", "approver.name"),
         (ALLOW, "approvals: {when: 'context.attributes.x == 1'}", "context.attributes"),
         (ALLOW, "approvals: {when: 'args.amonut < 5'}", "args.amount"),
@@ -159,3 +168,17 @@ def test_a_condition_on_approvers_sees_them_and_the_call() -> None:
     assert not may(500, "dana@acme.example", "directors")
     assert not may("5", "bob"), "an argument of another type has no answer"
     assert not policy.eligibility.holds("true", ToolCall("pay", None, {}), User("bob")), "of another policy"
+
+
+def test_approving_in_advance_and_silence_are_said_as_well() -> None:
+    (asked,) = terms(load(held("hold", "{standing: {uses: 5, within: 8h}, grace: 30s}")))
+    assert (asked.standing_uses, asked.standing_within, asked.grace, asked.remember) == (5, 28_800, 30, False)
+    (asked,) = terms(load(held("hold"), "approvals: {remember: session}"))
+    assert asked.remember
+
+
+def test_silence_is_for_no_tool_of_the_high_tier() -> None:
+    text = HEAD.replace("tier: medium", "tier: high")
+    for said, why in (("{grace: 1m}", "silence is never a yes"), ("{remember: session}", "is of the high tier")):
+        with pytest.raises(PolicyFileError, match=why):
+            parse_policy(f"{text}rules:\n{held('h', said)}", name="p.yaml", parameters={"pay": PARAMETERS})
