@@ -224,11 +224,6 @@ class ApprovalDesk:
         stored = self.store.get(request_id)
         return ApprovalState.FAILED if stored is None else self._settled(stored).state
 
-    @property
-    def holds(self) -> Holds:
-        """What evaluates the conditions of terms here."""
-        return self._holds
-
     def counted(self, stored: StoredApproval) -> list[Answer]:
         """Return the answers to *stored* whose proof holds, oldest first."""
         return self._answers(stored.request, stored) if stored.request is not None else []

@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 
 from zt_agents.approval_desk import ApprovalDesk
+from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, Enrolled, request_approval
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
-from zt_agents.config import answer_proofs, approver_authority, factor_signer
+from zt_agents.config import approval_signer, approver_authority, factor_signer
 from zt_agents.console.app import application
 from zt_agents.console.logins import Logins
 from zt_agents.console.origins import Origin
@@ -54,7 +55,9 @@ class Time:
 class Reception:
     """Everything but the browser."""
 
-    def __init__(self, folder: Path, *, origin: str = "http://localhost:8765", holds: Any = None, **parts: Any) -> None:
+    def __init__(
+        self, folder: Path, *, origin: str = "http://localhost:8765", conditions: Any = None, **parts: Any
+    ) -> None:
         self.clock = Time()
         self.key = SigningKey.generate()
         self.store = SqliteApprovalStore(folder / "approvals.db")
@@ -62,11 +65,10 @@ class Reception:
         self.authority = approver_authority(DOMAIN, self.key)
         self.desk = ApprovalDesk(
             store=self.store,
-            proofs=answer_proofs(DOMAIN, self.key, self.registry),
+            proofs=AnswerProofs(approval_signer(DOMAIN, self.key), self.authority, self.registry, conditions),
             channel=None,
             clock=self.clock,
             retention=float("inf"),
-            holds=holds,
         )
         self.origin = Origin.parse(origin)
         self.passkeys = Passkeys(

@@ -105,11 +105,15 @@ async def test_whom_it_is_escalated_to_may_answer_later(reception: Reception) ->
 async def test_a_condition_is_evaluated_where_there_is_a_policy(make_reception: MakeReception) -> None:
     seen: list[float] = []
 
-    def holds(when: str, call: ToolCall, approver: User) -> bool:
-        seen.append(call.arguments["amount"])
-        return when == "small" and approver.id == DANA
+    class Conditions:
+        def holds(self, when: str, call: ToolCall, approver: User) -> bool:
+            seen.append(call.arguments["amount"])
+            return when == "small" and approver.id == DANA
 
-    reception = make_reception(holds=holds)
+        def covers(self, when: str, call: ToolCall) -> bool:
+            raise AssertionError(when)
+
+    reception = make_reception(conditions=Conditions())
     asked = reception.ask(ApprovalTerms(("anyone",), when="small"))
     async with reception.browser() as browser:
         await browser.sign_in(reception.approver(DANA))

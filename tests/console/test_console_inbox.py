@@ -101,7 +101,11 @@ def fill(reception: Reception, count: int) -> None:
                 first.binding_hash.encode(), bound.encode()
             )
             rows.append((request_id, bound, own, first.call.time + number / 1e3, first.expires_at))
-        connection.executemany("INSERT INTO request VALUES (?, ?, 'pending', ?, ?, ?, NULL, '', NULL)", rows)
+        connection.executemany(
+            "INSERT INTO request (id, binding, state, body, asked_at, expires_at, grant_token) "
+            "VALUES (?, ?, 'pending', ?, ?, ?, '')",
+            rows,
+        )
 
 
 def past(path: Path, *ends: str) -> SqliteAuditSink:

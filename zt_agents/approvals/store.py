@@ -11,7 +11,7 @@ Rules for an implementation:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,8 +67,8 @@ class ApprovalStore(Protocol):
         """Return the ids of the requests that :meth:`pending` returns: cheap enough to look for new ones."""
         ...
 
-    def answered(self, people: Collection[str]) -> Sequence[str]:
-        """Return the ids of the requests that wait and have an answer filed under one of these names."""
+    def answered(self, person: str) -> Sequence[str]:
+        """Return the ids of the requests that wait and have an answer of *person* (folded), however they are known."""
         ...
 
     def count_pending(self, *, now: float | None = None) -> int:

@@ -41,7 +41,8 @@ def console(
     for module in ("fastapi", "uvicorn", "jinja2", "python_multipart", "webauthn"):
         require(module, extra=_EXTRA, purpose=_PURPOSE)
     from zt_agents.approval_desk import ApprovalDesk
-    from zt_agents.config import answer_proofs, approver_authority, factor_signer
+    from zt_agents.approval_proofs import AnswerProofs
+    from zt_agents.config import approval_signer, approver_authority, factor_signer
     from zt_agents.console.logins import Logins
     from zt_agents.console.origins import Origin, is_loopback
     from zt_agents.console.parts import Console
@@ -60,15 +61,16 @@ def console(
     signing_key = SigningKey.from_file(key)
     known = _policy(policy) if policy else None
     registry = SqliteApproverRegistry.beside(store)
+    authority = approver_authority(trust_domain, signing_key)
     desk = ApprovalDesk(
         store=SqliteApprovalStore(store),
-        proofs=answer_proofs(trust_domain, signing_key, registry),
+        proofs=AnswerProofs(
+            approval_signer(trust_domain, signing_key), authority, registry, known.eligibility if known else None
+        ),
         channel=None,
         clock=system_clock,
         retention=float("inf"),
-        holds=known.eligibility.holds if known else None,
     )
-    authority = approver_authority(trust_domain, signing_key)
     passkeys = Passkeys(
         signer=factor_signer(trust_domain, signing_key),
         authority=authority,

@@ -131,6 +131,8 @@ def _request_page(
     console: Console, session: Session, request_id: str, *, status: int = 200, notice: str = ""
 ) -> Response:
     shown = _facts(console, session, request_id)
+    if shown.open and shown.silence is not None:
+        console.desk.notice(request_id)
     changed = console.policy_version not in {"", shown.request.decision.policy_version}
     return console.page(
         "request.html",
@@ -149,7 +151,7 @@ def _request_page(
 def _facts(console: Console, session: Session, request_id: str) -> Facts:
     state = console.desk.look(request_id)
     stored = _stored(console, request_id)
-    view = View(session.person, console.desk.signer.id, console.clock(), console.desk.holds)
+    view = View(session.person, console.desk.signer.id, console.clock(), console.desk.proofs.holds)
     return facts(stored, console.desk.counted(stored), state, view)
 
 

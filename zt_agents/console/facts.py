@@ -16,7 +16,7 @@ from zt_agents.approvals import (
     StoredApproval,
     objection,
 )
-from zt_agents.approvals.rulings import fold
+from zt_agents.approvals.rulings import fold, silent_yes_after
 from zt_agents.catalog.specs import Effect
 from zt_agents.console.sessions import Person
 from zt_agents.console.showing import Shown, show, show_line, sort, written
@@ -51,6 +51,9 @@ _ENDS = {
     ApprovalState.CANCELLED: "It was withdrawn by whoever asked.",
     ApprovalState.FAILED: "It was not approved: nobody who may answer it could be asked.",
 }
+
+
+_NOBODY_OBJECTED = "Nobody objected in time, and so it was approved."
 
 
 class View(NamedTuple):
@@ -95,6 +98,8 @@ class Said:
     approver: str
     approved: bool
     comment: Shown
+    in_advance: bool
+    """Whether it was given before the call was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,8 @@ class Facts:
     said: tuple[Said, ...]
     end: str
     """Where it stands, in a sentence."""
+    silence: int | None
+    """Seconds of silence after notice that are a yes, or None."""
     used: bool
     """Whether the approval was used."""
     objection: str
@@ -166,8 +173,12 @@ def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalStat
         arguments=tuple(_arguments(request)),
         more=max(0, len(call.arguments) - MOST_ARGUMENTS),
         demands=tuple(_demand(request, terms, answers, view) for terms in request.terms),
-        said=tuple(Said(each.approver, each.approved, show(each.comment, lines=True)) for each in answers),
-        end=_ENDS[state],
+        said=tuple(
+            Said(each.approver, each.approved, show(each.comment, lines=True), each.standing is not None)
+            for each in answers
+        ),
+        end=_NOBODY_OBJECTED if state is ApprovalState.APPROVED and not answers else _ENDS[state],
+        silence=silent_yes_after(request),
         used=stored.consumed_at is not None,
         objection=why,
         own=own,

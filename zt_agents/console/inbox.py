@@ -17,7 +17,6 @@ from zt_agents._internal.clock import Clock
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalStore, Holds, StoredApproval, objection
 from zt_agents.approvals.rulings import fold
 from zt_agents.console.sessions import Person
-from zt_agents.decisions import Proof, SecondFactor
 from zt_agents.errors import StoreError
 
 ON_A_PAGE = 50
@@ -95,7 +94,7 @@ class Inbox:
         Raises:
             StoreError: the store cannot be read.
         """
-        answered = set(self._store.answered(_filed_as(person)))
+        answered = set(self._store.answered(fold(person.id)))
         with self._lock:
             self._look()
             may = self._answerable(person)
@@ -176,8 +175,3 @@ def _summary(stored: StoredApproval | None) -> ApprovalRequest | None:
 
 def _varies(request: ApprovalRequest) -> bool:
     return any(terms.escalate_after or terms.when for terms in request.terms)
-
-
-def _filed_as(person: Person) -> list[str]:
-    """Return the names under which an answer of *person* may be kept."""
-    return [f"{fold(person.id)}#{known}#{shown}" for known in Proof for shown in SecondFactor]

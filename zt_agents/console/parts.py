@@ -60,7 +60,7 @@ class Console:
         self.log = log
         self.policy_version = policy_version
         self.sessions = Sessions(clock)
-        self.inbox = Inbox(desk.store, clock, desk.holds)
+        self.inbox = Inbox(desk.store, clock, desk.proofs.holds)
         self.pages = Pages(clock)
         self.login_rates = Rates(burst=_LOGINS, period=60, clock=clock)
         self.answer_rates = Rates(burst=_ANSWERS, period=60, clock=clock)

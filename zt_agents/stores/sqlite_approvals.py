@@ -13,7 +13,7 @@ import math
 import os
 import sqlite3
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +128,13 @@ class SqliteApprovalStore:
         with self._file.reading() as connection:
             return _ids(connection, f"SELECT id {_WAITING} ORDER BY asked_at, id", (_since(now),))
 
-    def answered(self, people: Collection[str]) -> Sequence[str]:
-        names = ", ".join("?" * len(people))
+    def answered(self, person: str) -> Sequence[str]:
         with self._file.reading() as connection:
             return _ids(
                 connection,
-                "SELECT id FROM request WHERE state = 'pending' "  # noqa: S608 - question marks only
-                f"AND EXISTS (SELECT 1 FROM answer WHERE request = id AND person IN ({names}))",
-                tuple(people),
+                "SELECT id FROM request WHERE state = 'pending' "
+                "AND EXISTS (SELECT 1 FROM answer WHERE request = id AND person > ? AND person < ?)",
+                (f"{person}#", f"{person}$"),  # what follows the name begins with #, and $ comes after that
             )
 
     def count_pending(self, *, now: float | None = None) -> int:
