@@ -17,6 +17,7 @@ from zt_agents.approvals import Answer, ApprovalRequest, Enrolled, request_appro
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.config import approval_signer, approver_authority, factor_signer
 from zt_agents.console.app import application
+from zt_agents.console.codes import Codes
 from zt_agents.console.logins import Logins
 from zt_agents.console.origins import Origin
 from zt_agents.console.parts import Console
@@ -71,8 +72,9 @@ class Reception:
             retention=float("inf"),
         )
         self.origin = Origin.parse(origin)
+        self.factors = factor_signer(DOMAIN, self.key)
         self.passkeys = Passkeys(
-            signer=factor_signer(DOMAIN, self.key),
+            signer=self.factors,
             authority=self.authority,
             registry=self.registry,
             origin=self.origin,
@@ -81,6 +83,7 @@ class Reception:
         self.console = Console(
             desk=self.desk,
             passkeys=self.passkeys,
+            codes=Codes(signer=self.factors, registry=self.registry, clock=self.clock),
             logins=Logins(self.authority, self.registry, self.origin),
             origin=self.origin,
             clock=self.clock,

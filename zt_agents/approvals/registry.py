@@ -26,7 +26,7 @@ class Enrolled:
     """What was signed for it."""
     added_at: float
     about: str = ""
-    """What a standing approval or a passkey is looked up by. The token has the say."""
+    """What a standing approval is looked up by. The token has the say."""
     removed_at: float | None = None
 
 

@@ -43,6 +43,7 @@ def console(
     from zt_agents.approval_desk import ApprovalDesk
     from zt_agents.approval_proofs import AnswerProofs
     from zt_agents.config import approval_signer, approver_authority, factor_signer
+    from zt_agents.console.codes import Codes
     from zt_agents.console.logins import Logins
     from zt_agents.console.origins import Origin, is_loopback
     from zt_agents.console.parts import Console
@@ -71,8 +72,9 @@ def console(
         clock=system_clock,
         retention=float("inf"),
     )
+    factors = factor_signer(trust_domain, signing_key)
     passkeys = Passkeys(
-        signer=factor_signer(trust_domain, signing_key),
+        signer=factors,
         authority=authority,
         registry=registry,
         origin=public,
@@ -82,6 +84,7 @@ def console(
         desk=desk,
         logins=Logins(authority, registry, public),
         passkeys=passkeys,
+        codes=Codes(signer=factors, registry=registry, clock=system_clock),
         origin=public,
         clock=system_clock,
         log=SqliteAuditSink(log, create=False) if log else None,

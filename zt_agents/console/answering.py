@@ -14,7 +14,7 @@ import hmac
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Path, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, StoredApproval
 from zt_agents.console.facts import Facts, View, argument, facts
@@ -22,7 +22,9 @@ from zt_agents.console.history import past_calls
 from zt_agents.console.parts import Console, LookingOn, SignedIn, TheConsole
 from zt_agents.console.sessions import Session
 from zt_agents.console.showing import written
-from zt_agents.errors import AuditIntegrityError, StoreError
+from zt_agents.console.ways import Way
+from zt_agents.errors import AuditIntegrityError, StoreError, TokenInvalidError
+from zt_agents.identity.passkeys import MAX_EVIDENCE_CHARS
 
 router = APIRouter()
 RequestId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
@@ -34,7 +36,7 @@ _COMMENT = 500
 def inbox(console: TheConsole, session: SignedIn, show: str = "mine", page: int = 1) -> Response:
     """Show what waits."""
     mine = show != "all"
-    found = console.inbox.page(session.person, mine=mine, number=page)
+    found = console.inbox.page(session.person, mine=mine, number=page, ways=console.ways(session.person))
     return console.page("inbox.html", session=session, page=found, show="mine" if mine else "all")
 
 
@@ -42,7 +44,7 @@ def inbox(console: TheConsole, session: SignedIn, show: str = "mine", page: int 
 def inbox_list(console: TheConsole, session: LookingOn, show: str = "mine", page: int = 1, seen: str = "") -> Response:
     """Return the list alone, if it is not as it was *seen*."""
     mine = show != "all"
-    found = console.inbox.page(session.person, mine=mine, number=page)
+    found = console.inbox.page(session.person, mine=mine, number=page, ways=console.ways(session.person))
     if found.mark == seen:
         return Response(status_code=204)
     return console.page("list.html", session=session, page=found, show="mine" if mine else "all")
@@ -104,6 +106,8 @@ def answer(
     binding: Annotated[str, Form(max_length=100)],
     approved: Annotated[str, Form(pattern="^(yes|no)$")],
     comment: Annotated[str, Form(max_length=2 * _COMMENT)] = "",
+    factor: Annotated[str, Form(max_length=MAX_EVIDENCE_CHARS)] = "",
+    code: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     """File this person's answer."""
     if not session.vouches(csrf):
@@ -120,11 +124,39 @@ def answer(
     if shown.state is not ApprovalState.PENDING:
         return _request_page(console, session, request_id, status=409, notice=f"Too late. {shown.end}")
     person = session.person
-    said = Answer(binding, yes, person.id, comment.strip()[:_COMMENT], groups=person.groups)
+    try:
+        shown_factor = _factor(console, session, request, shown.way, factor, code) if yes else ""
+    except TokenInvalidError as error:
+        return _request_page(console, session, request_id, status=403, notice=error.message)
+    words = comment.strip()[:_COMMENT]
+    said = Answer(binding, yes, person.id, words, groups=person.groups, factor=shown_factor)
     why = console.desk.file(said)
     if why is not None:
         return _request_page(console, session, request_id, status=409, notice=why)
     return RedirectResponse(f"/requests/{request_id}", 303)
+
+
+@router.post("/requests/{request_id}/passkey-options")
+def passkey_options(
+    console: TheConsole, session: SignedIn, request_id: RequestId, csrf: Annotated[str, Form(max_length=100)]
+) -> Response:
+    """Return what a browser needs to approve with a passkey."""
+    if not session.vouches(csrf):
+        raise HTTPException(403, "The form is not from this session. Open the request again.")
+    if console.passkeys is None:
+        raise HTTPException(404)
+    return JSONResponse(console.passkeys.answer(session.person, _whole(console, request_id), True))
+
+
+def _factor(
+    console: Console, session: Session, request: ApprovalRequest, way: Way | None, evidence: str, code: str
+) -> str:
+    """Return the evidence of a second factor that a yes brings along."""
+    if way is Way.PASSKEY:
+        return evidence
+    if way is Way.CODE and console.codes is not None:
+        return console.codes.checked(session.person, request, True, code)
+    return ""
 
 
 def _request_page(
@@ -144,14 +176,15 @@ def _request_page(
         next=_next(console, session, shown),
         policy_changed=changed,
         has_log=console.log is not None,
-        passkeys=False,
     )
 
 
 def _facts(console: Console, session: Session, request_id: str) -> Facts:
     state = console.desk.look(request_id)
     stored = _stored(console, request_id)
-    view = View(session.person, console.desk.signer.id, console.clock(), console.desk.proofs.holds)
+    view = View(
+        session.person, console.desk.signer.id, console.ways(session.person), console.clock(), console.desk.proofs.holds
+    )
     return facts(stored, console.desk.counted(stored), state, view)
 
 
@@ -171,7 +204,11 @@ def _whole(console: Console, request_id: str) -> ApprovalRequest:
 
 
 def _next(console: Console, session: Session, shown: Facts) -> str | None:
-    return None if shown.open else console.inbox.next_for(session.person, after=shown.id)
+    return (
+        None
+        if shown.open
+        else console.inbox.next_for(session.person, after=shown.id, ways=console.ways(session.person))
+    )
 
 
 def _mark(shown: Facts) -> str:

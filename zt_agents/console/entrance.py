@@ -69,7 +69,7 @@ def account(console: TheConsole, session: SignedIn) -> Response:
         browsers=console.sessions.count(person.id),
         passkeys=console.passkeys.of(person.id) if console.passkeys else None,
         fresh=console.clock() - session.started < FRESH,
-        codes=console.logins.has_codes(person),
+        codes=console.codes is not None and console.codes.has(person.id),
     )
 
 

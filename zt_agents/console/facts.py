@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from zt_agents.approvals.rulings import fold, silent_yes_after
 from zt_agents.catalog.specs import Effect
 from zt_agents.console.sessions import Person
 from zt_agents.console.showing import Shown, show, show_line, sort, written
+from zt_agents.console.ways import Way, way_to_say_yes
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
 from zt_agents.provenance.labels import DataClass, Integrity
 
@@ -62,6 +63,8 @@ class View(NamedTuple):
     person: Person
     signer: str
     """Who signs this console's answers."""
+    ways: Collection[Way]
+    """In which this person can answer."""
     now: float
     holds: Holds
 
@@ -129,6 +132,8 @@ class Facts:
     """Whether the approval was used."""
     objection: str
     """Why this person may not answer it; empty where they may."""
+    way: Way | None
+    """How they can say yes."""
     own: bool | None
     """What this person has answered."""
     good_for: int
@@ -153,11 +158,12 @@ def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalStat
         raise ValueError("of a request that was purged there are no facts")
     call, spec = request.call, request.call.spec
     person = view.person
-    mine = Answer(request.binding_hash, True, person.id, groups=person.groups)
+    way = None
     if request.signer != view.signer:
         why = "It was asked by a guard with another signing key, or in another trust domain, than this console’s."
     else:
-        why = objection(request, mine, now=_in_time(request, view.now), holds=view.holds) or ""
+        now = _in_time(request, view.now)
+        way, why = way_to_say_yes(request, person, ways=view.ways, now=now, holds=view.holds)
     own = next((each.approved for each in answers if fold(each.approver) == fold(person.id)), None)
     return Facts(
         id=request.id,
@@ -181,6 +187,7 @@ def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalStat
         silence=silent_yes_after(request),
         used=stored.consumed_at is not None,
         objection=why,
+        way=way,
         own=own,
         good_for=min((terms.timeout for terms in request.terms), default=0),
     )

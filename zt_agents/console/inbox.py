@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from zt_agents._internal.clock import Clock
-from zt_agents.approvals import Answer, ApprovalRequest, ApprovalStore, Holds, StoredApproval, objection
+from zt_agents.approvals import ApprovalRequest, ApprovalStore, Holds, StoredApproval
 from zt_agents.approvals.rulings import fold
 from zt_agents.console.sessions import Person
+from zt_agents.console.ways import Way, way_to_say_yes
 from zt_agents.errors import StoreError
 
 ON_A_PAGE = 50
@@ -76,7 +77,7 @@ class Inbox:
         self._ids: Sequence[str] = ()
         self._known: dict[str, ApprovalRequest | None] = {}
         """None for what cannot be read."""
-        self._may: OrderedDict[Person, dict[str, bool]] = OrderedDict()
+        self._may: OrderedDict[tuple[Person, frozenset[Way]], dict[str, bool]] = OrderedDict()
         """What each person may answer, where neither time nor a condition has a say in it."""
 
     def warm(self) -> None:
@@ -88,8 +89,14 @@ class Inbox:
         with self._lock:
             self._look()
 
-    def page(self, person: Person, *, mine: bool, number: int) -> Page:
+    def page(self, person: Person, *, mine: bool, number: int, ways: frozenset[Way] = frozenset()) -> Page:
         """Return page *number*, or the nearest there is, of what waits, or of what waits for *person*.
+
+        Args:
+            person: who looks.
+            mine: whether only what they may answer is wanted.
+            number: from 1.
+            ways: in which they can answer besides plainly.
 
         Raises:
             StoreError: the store cannot be read.
@@ -97,7 +104,7 @@ class Inbox:
         answered = set(self._store.answered(fold(person.id)))
         with self._lock:
             self._look()
-            may = self._answerable(person)
+            may = self._answerable(person, ways)
             readable = [request_id for request_id in self._ids if self._known[request_id] is not None]
             own = [request_id for request_id in readable if may[request_id] and request_id not in answered]
             listed = own if mine else readable
@@ -111,9 +118,9 @@ class Inbox:
             ]
             return Page(entries, number, pages, len(own), len(readable), len(self._ids) - len(readable))
 
-    def next_for(self, person: Person, *, after: str) -> str | None:
+    def next_for(self, person: Person, *, after: str, ways: frozenset[Way] = frozenset()) -> str | None:
         """Return the id of what waits for *person* longest, but for *after*."""
-        entries = self.page(person, mine=True, number=1).entries
+        entries = self.page(person, mine=True, number=1, ways=ways).entries
         return next((each.id for each in entries if each.id != after), None)
 
     def _look(self) -> None:
@@ -150,17 +157,17 @@ class Inbox:
         except StoreError:  # one that is damaged must not hide the others
             return None
 
-    def _answerable(self, person: Person) -> dict[str, bool]:
-        may = self._may.setdefault(person, {})
-        self._may.move_to_end(person)
+    def _answerable(self, person: Person, ways: frozenset[Way]) -> dict[str, bool]:
+        may = self._may.setdefault((person, ways), {})
+        self._may.move_to_end((person, ways))
         if len(self._may) > _MOST_PEOPLE:
             self._may.popitem(last=False)
-        yes = Answer(_ANY, True, person.id, groups=person.groups)
         now = self._clock()
         for request_id in self._ids:
             request = self._known[request_id]
             if request is not None and (request_id not in may or _varies(request)):
-                may[request_id] = objection(request, yes, now=now, holds=self._holds) is None
+                way, _ = way_to_say_yes(request, person, ways=ways, now=now, holds=self._holds)
+                may[request_id] = way is not None
         return may
 
 

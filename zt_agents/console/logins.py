@@ -14,7 +14,6 @@ from zt_agents.console.origins import Origin
 from zt_agents.console.sessions import Person
 from zt_agents.errors import TokenRevokedError
 from zt_agents.identity import ApproverAuthority
-from zt_agents.identity.factors import FactorKind
 
 
 class Logins:
@@ -46,7 +45,3 @@ class Logins:
         shown = filter(None, (person.credential, person.factor))
         kept = [self._registry.get(each) for each in shown]
         return now < person.expires_at and all(each is not None and each.approver == person.id for each in kept)
-
-    def has_codes(self, person: Person) -> bool:
-        """Return whether *person* has an authenticator app."""
-        return bool(self._registry.list(approver=person.id, kind=FactorKind.TOTP))

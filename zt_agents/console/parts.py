@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from zt_agents._internal.clock import Clock
 from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.audit.sink import AuditSource
+from zt_agents.console.codes import Codes
 from zt_agents.console.inbox import Inbox
 from zt_agents.console.logins import Logins
 from zt_agents.console.origins import Origin
@@ -18,6 +19,7 @@ from zt_agents.console.pages import Pages
 from zt_agents.console.passkeys import Passkeys
 from zt_agents.console.rates import Rates, network
 from zt_agents.console.sessions import Person, Session, Sessions
+from zt_agents.console.ways import Way
 
 REQUEST_PATH = re.compile(r"/requests/[0-9a-f]{32}")
 """Where somebody may be sent on to after signing in."""
@@ -38,6 +40,7 @@ class Console:
         origin: Origin,
         clock: Clock,
         passkeys: Passkeys | None = None,
+        codes: Codes | None = None,
         log: AuditSource | None = None,
         policy_version: str = "",
     ) -> None:
@@ -49,6 +52,7 @@ class Console:
             origin: under which browsers reach the console.
             clock: seconds since the epoch.
             passkeys: of approvers, where there may be any.
+            codes: of approvers, likewise.
             log: where similar calls are looked for.
             policy_version: of the policy as it is now, where it is known.
         """
@@ -57,6 +61,7 @@ class Console:
         self.origin = origin
         self.clock = clock
         self.passkeys = passkeys if passkeys is not None and passkeys.possible else None
+        self.codes = codes
         self.log = log
         self.policy_version = policy_version
         self.sessions = Sessions(clock)
@@ -66,6 +71,15 @@ class Console:
         self.answer_rates = Rates(burst=_ANSWERS, period=60, clock=clock)
         self.cookie = "__Host-zt_console" if origin.secure else "zt_console"
         """Browsers hold a name with ``__Host-`` to this very host, over https."""
+
+    def ways(self, person: Person) -> frozenset[Way]:
+        """Return in which ways *person* can say yes."""
+        found = {Way.PLAIN}
+        if self.codes is not None and self.codes.has(person.id):
+            found.add(Way.CODE)
+        if self.passkeys is not None and self.passkeys.of(person.id):
+            found.add(Way.PASSKEY)
+        return frozenset(found)
 
     def session(self, request: Request, *, acted: bool) -> Session | None:
         """Return the session of *request*, if its person is still who they were."""

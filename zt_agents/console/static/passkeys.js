@@ -10,7 +10,7 @@ function named(list) {
 
 async function sent(address, fields) {
   const answer = await fetch(address, { method: "POST", body: new URLSearchParams(fields), redirect: "error" });
-  if (!answer.ok) throw new Error((await answer.text()).startsWith("<") ? "That did not work." : "refused");
+  if (!answer.ok) throw new Error(`refused: ${answer.status}`);
   return answer;
 }
 
@@ -83,7 +83,7 @@ for (const form of document.querySelectorAll("form[data-passkey]")) {
     const problem = form.querySelector(".problem");
     problem.textContent = "";
     try {
-      const asked = await options(form.dataset.passkey, { csrf: form.csrf.value, approved: form.approved.value });
+      const asked = await options(form.dataset.passkey, { csrf: form.csrf.value });
       form.factor.value = await asserted(asked);
       form.submit();
     } catch {
