@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
@@ -34,6 +35,8 @@ from zt_agents.approvals import (
     ApprovalState,
     ApprovalStore,
     Channel,
+    Deferred,
+    DeferringChannel,
     DurableChannel,
     Edit,
     StoredApproval,
@@ -41,11 +44,12 @@ from zt_agents.approvals import (
     filed_as,
     objection,
     ruling,
+    turn,
 )
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
-from zt_agents.decisions import Approval, Reason, ReasonCode
+from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor, ToolCall
 from zt_agents.errors import ArgumentsError, ConfigurationError, IdentityError, StoreError
 from zt_agents.identity import AnswerClaims, GrantClaims, User
 
@@ -105,6 +109,22 @@ class ApprovalDesk:
         self._retention = retention
         if isinstance(channel, DurableChannel):
             channel.bind(self)
+
+    def turn(self, call: ToolCall) -> str:
+        """Return in which turn *call* is made where nobody waits: a new one when what was said about it was used up.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        if not isinstance(self.channel, DeferringChannel):
+            return ""
+        for number in itertools.count():
+            stored = self.store.find(binding_hash(call, nonce=turn(number)))
+            if stored is None or (stored.request is not None and stored.consumed_at is None):
+                state = ApprovalState.PENDING if stored is None else self._settled(stored).state
+                if state not in (ApprovalState.EXPIRED, ApprovalState.FAILED):
+                    return turn(number)
+        raise AssertionError("there is no end of numbers")
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -171,6 +191,9 @@ class ApprovalDesk:
                 self.notice(first.id)
             answer, failure = yield first
             counted = False
+            if isinstance(failure, Deferred):
+                text = "A human has been asked and has not answered yet."
+                return Ruling(first, Reason(ReasonCode.PENDING, text), state=ApprovalState.PENDING)
             if isinstance(failure, ConfigurationError):
                 why = failure.message
             elif failure is not None:
@@ -207,6 +230,9 @@ class ApprovalDesk:
         why = objection(request, verified, now=now, holds=self.proofs.holds)
         if why is not None:
             return why
+        factors = self.proofs.factors
+        if verified.shown is SecondFactor.PASSKEY and factors is not None and not factors.advance(request, signed):
+            return "The passkey's counter did not advance: there may be a copy of it."
         new = self.store.file(stored.id, filed_as(request, verified), signed, now=now)
         self._settled(self.store.get(stored.id) or stored)
         return None if new else f"{answer.approver} has answered already, or the request is settled."

@@ -23,7 +23,7 @@ from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approval_proofs import AnswerProofs
-from zt_agents.approvals import ApprovalStore, Channel
+from zt_agents.approvals import ApprovalState, ApprovalStore, Channel
 from zt_agents.audit import AuditLog
 from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
@@ -381,6 +381,14 @@ class Guard:
             StoreError: the store cannot be used.
         """
         return self.desk.signed(asked, response, approver if isinstance(approver, User) else User(approver))
+
+    def approval(self, ticket: str) -> ApprovalState:
+        """Return where a request for approval stands, by its id: see :attr:`ApprovalPendingError.ticket`.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        return self.desk.look(ticket)
 
     # -- evidence -------------------------------------------------------------------------------------------------
 
