@@ -105,12 +105,6 @@ def approver_authority(trust_domain: str, key: SigningKey) -> ApproverAuthority:
     return ApproverAuthority(issuer=name, audience=f"{name}/guard", key=key)
 
 
-def factor_signer(trust_domain: str, key: SigningKey) -> FactorSigner:
-    """Return what signs the second factors of approvers in *trust_domain*."""
-    name = _issuer(trust_domain)
-    return FactorSigner(issuer=name, audience=f"{name}/guard", key=key)
-
-
 def hash_key(path: Path) -> bytes:
     """Return the key in the file *path*, made there on first use and readable by its owner alone.
 

@@ -12,12 +12,10 @@ from typing import Any
 import httpx
 
 from zt_agents.approval_desk import ApprovalDesk
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, Enrolled, request_approval
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
-from zt_agents.config import approval_signer, approver_authority, factor_signer
+from zt_agents.config import answer_proofs, approver_authority
 from zt_agents.console.app import application
-from zt_agents.console.codes import Codes
 from zt_agents.console.logins import Logins
 from zt_agents.console.origins import Origin
 from zt_agents.console.parts import Console
@@ -64,17 +62,19 @@ class Reception:
         self.store = SqliteApprovalStore(folder / "approvals.db")
         self.registry = SqliteApproverRegistry.beside(self.store.path, create=True)
         self.authority = approver_authority(DOMAIN, self.key)
+        proofs = answer_proofs(DOMAIN, self.key, self.registry, conditions)
+        assert proofs.factors is not None
+        self.factors = proofs.factors
         self.desk = ApprovalDesk(
             store=self.store,
-            proofs=AnswerProofs(approval_signer(DOMAIN, self.key), self.authority, self.registry, conditions),
+            proofs=proofs,
             channel=None,
             clock=self.clock,
             retention=float("inf"),
         )
         self.origin = Origin.parse(origin)
-        self.factors = factor_signer(DOMAIN, self.key)
         self.passkeys = Passkeys(
-            signer=self.factors,
+            factors=self.factors,
             authority=self.authority,
             registry=self.registry,
             origin=self.origin,
@@ -83,7 +83,6 @@ class Reception:
         self.console = Console(
             desk=self.desk,
             passkeys=self.passkeys,
-            codes=Codes(signer=self.factors, registry=self.registry, clock=self.clock),
             logins=Logins(self.authority, self.registry, self.origin),
             origin=self.origin,
             clock=self.clock,

@@ -41,9 +41,7 @@ def console(
     for module in ("fastapi", "uvicorn", "jinja2", "python_multipart", "webauthn"):
         require(module, extra=_EXTRA, purpose=_PURPOSE)
     from zt_agents.approval_desk import ApprovalDesk
-    from zt_agents.approval_proofs import AnswerProofs
-    from zt_agents.config import approval_signer, approver_authority, factor_signer
-    from zt_agents.console.codes import Codes
+    from zt_agents.config import answer_proofs, approver_authority
     from zt_agents.console.logins import Logins
     from zt_agents.console.origins import Origin, is_loopback
     from zt_agents.console.parts import Console
@@ -61,30 +59,24 @@ def console(
         )
     signing_key = SigningKey.from_file(key)
     known = _policy(policy) if policy else None
-    registry = SqliteApproverRegistry.beside(store)
+    registry = SqliteApproverRegistry.beside(store, create=True)
+    proofs = answer_proofs(trust_domain, signing_key, registry, known.eligibility if known else None)
     authority = approver_authority(trust_domain, signing_key)
     desk = ApprovalDesk(
         store=SqliteApprovalStore(store),
-        proofs=AnswerProofs(
-            approval_signer(trust_domain, signing_key), authority, registry, known.eligibility if known else None
-        ),
+        proofs=proofs,
         channel=None,
         clock=system_clock,
         retention=float("inf"),
     )
-    factors = factor_signer(trust_domain, signing_key)
+    assert proofs.factors is not None
     passkeys = Passkeys(
-        signer=factors,
-        authority=authority,
-        registry=registry,
-        origin=public,
-        clock=system_clock,
+        factors=proofs.factors, authority=authority, registry=registry, origin=public, clock=system_clock
     )
     made = Console(
         desk=desk,
         logins=Logins(authority, registry, public),
         passkeys=passkeys,
-        codes=Codes(signer=factors, registry=registry, clock=system_clock),
         origin=public,
         clock=system_clock,
         log=SqliteAuditSink(log, create=False) if log else None,

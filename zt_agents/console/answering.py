@@ -154,8 +154,9 @@ def _factor(
     """Return the evidence of a second factor that a yes brings along."""
     if way is Way.PASSKEY:
         return evidence
-    if way is Way.CODE and console.codes is not None:
-        return console.codes.checked(session.person, request, True, code)
+    factors = console.desk.proofs.factors
+    if way is Way.CODE and factors is not None:
+        return factors.check(request, session.person.id, code, approved=True, now=console.clock())
     return ""
 
 

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from zt_agents.console.gate import KEPT
 from zt_agents.console.parts import FRESH, REQUEST_PATH, SignedIn, TheConsole, client
+from zt_agents.console.ways import Way
 from zt_agents.errors import IdentityError
 
 router = APIRouter()
@@ -69,7 +70,7 @@ def account(console: TheConsole, session: SignedIn) -> Response:
         browsers=console.sessions.count(person.id),
         passkeys=console.passkeys.of(person.id) if console.passkeys else None,
         fresh=console.clock() - session.started < FRESH,
-        codes=console.codes is not None and console.codes.has(person.id),
+        codes=Way.CODE in console.ways(person),
     )
 
 

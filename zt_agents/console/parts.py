@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse
 from zt_agents._internal.clock import Clock
 from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.audit.sink import AuditSource
-from zt_agents.console.codes import Codes
 from zt_agents.console.inbox import Inbox
 from zt_agents.console.logins import Logins
 from zt_agents.console.origins import Origin
@@ -20,6 +19,7 @@ from zt_agents.console.passkeys import Passkeys
 from zt_agents.console.rates import Rates, network
 from zt_agents.console.sessions import Person, Session, Sessions
 from zt_agents.console.ways import Way
+from zt_agents.identity.factors import FactorKind
 
 REQUEST_PATH = re.compile(r"/requests/[0-9a-f]{32}")
 """Where somebody may be sent on to after signing in."""
@@ -40,7 +40,6 @@ class Console:
         origin: Origin,
         clock: Clock,
         passkeys: Passkeys | None = None,
-        codes: Codes | None = None,
         log: AuditSource | None = None,
         policy_version: str = "",
     ) -> None:
@@ -52,7 +51,6 @@ class Console:
             origin: under which browsers reach the console.
             clock: seconds since the epoch.
             passkeys: of approvers, where there may be any.
-            codes: of approvers, likewise.
             log: where similar calls are looked for.
             policy_version: of the policy as it is now, where it is known.
         """
@@ -61,7 +59,6 @@ class Console:
         self.origin = origin
         self.clock = clock
         self.passkeys = passkeys if passkeys is not None and passkeys.possible else None
-        self.codes = codes
         self.log = log
         self.policy_version = policy_version
         self.sessions = Sessions(clock)
@@ -75,7 +72,8 @@ class Console:
     def ways(self, person: Person) -> frozenset[Way]:
         """Return in which ways *person* can say yes."""
         found = {Way.PLAIN}
-        if self.codes is not None and self.codes.has(person.id):
+        factors = self.desk.proofs.factors
+        if factors is not None and factors.of(person.id, FactorKind.TOTP):
             found.add(Way.CODE)
         if self.passkeys is not None and self.passkeys.of(person.id):
             found.add(Way.PASSKEY)

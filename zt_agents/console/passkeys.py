@@ -15,17 +15,16 @@ from __future__ import annotations
 import base64
 import secrets
 import threading
-import uuid
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from zt_agents._internal.clock import Clock
-from zt_agents.approvals import ApprovalRequest, ApproverRegistry, Enrolled
+from zt_agents.approval_factors import SecondFactors
+from zt_agents.approvals import ApprovalRequest, ApproverRegistry
 from zt_agents.console.origins import Origin, is_address
 from zt_agents.console.sessions import Person
 from zt_agents.errors import IdentityError, TokenInvalidError, TokenRevokedError
 from zt_agents.identity import ApproverAuthority
-from zt_agents.identity.factors import FactorClaims, FactorKind, FactorSigner
+from zt_agents.identity.factors import FactorClaims, FactorKind
 from zt_agents.identity.passkeys import (
     Passkey,
     approval_challenge,
@@ -44,27 +43,19 @@ _CREDENTIAL = "credential"
 _ENROL, _SIGN_IN = "enrol", "sign in"
 
 
-class Kept(NamedTuple):
-    """A passkey in the registry."""
-
-    id: str
-    passkey: Passkey
-    added_at: float
-
-
 class Passkeys:
     """What a console does with passkeys. Safe to share between threads."""
 
     def __init__(
         self,
         *,
-        signer: FactorSigner,
+        factors: SecondFactors,
         authority: ApproverAuthority,
         registry: ApproverRegistry,
         origin: Origin,
         clock: Clock,
     ) -> None:
-        self._signer = signer
+        self._factors = factors
         self._authority = authority
         self._registry = registry
         self._origin = origin
@@ -73,9 +64,9 @@ class Passkeys:
         self.possible = not is_address(origin.name)
         """A passkey belongs to a name; where browsers use an IP address, there are none."""
 
-    def of(self, approver: str) -> list[Kept]:
+    def of(self, approver: str) -> list[FactorClaims]:
         """Return the passkeys that *approver* has for this console, oldest first."""
-        return self._known(self._registry.list(approver=approver, kind=FactorKind.PASSKEY))
+        return [each for each in self._factors.of(approver, FactorKind.PASSKEY) if self._key(each) is not None]
 
     def enrolment(self, person: Person) -> dict[str, Any]:
         """Return what the browser needs to make a passkey for *person*."""
@@ -84,7 +75,7 @@ class Passkeys:
             rp_name="Approvals",
             approver=person.id,
             challenge=self._challenges.new(_ENROL, person.id),
-            enrolled=[kept.passkey for kept in self.of(person.id)],
+            enrolled=self._keys(person),
         )
 
     def enrol(self, person: Person, evidence: str, challenge: str) -> None:
@@ -95,12 +86,12 @@ class Passkeys:
         """
         asked = self._challenges.take(challenge, _ENROL, person.id)
         passkey = verify_registration(evidence, challenge=asked, rp_id=self._origin.name, origin=self._origin.text)
-        about = _encoded(passkey.credential_id)
-        if len(self.of(person.id)) >= MOST_EACH or self._registry.list(kind=FactorKind.PASSKEY, about=about):
-            raise TokenInvalidError("The passkey is known already, or there are too many.")
-        factor_id, now = uuid.uuid4().hex, self._clock()
-        token = self._signer.factor(FactorClaims(factor_id, person.id, passkey, int(now)))
-        self._registry.add(Enrolled(factor_id, person.id, FactorKind.PASSKEY, token, now, about))
+        if len(self.of(person.id)) >= MOST_EACH:
+            raise TokenInvalidError("There are too many passkeys.")
+        try:
+            self._factors.enrol(person.id, passkey, now=self._clock())
+        except ValueError as error:
+            raise TokenInvalidError(f"The passkey cannot be added: {error}.") from error
 
     def remove(self, person: Person, factor_id: str) -> bool:
         """Remove a passkey of *person*. Returns whether there was one."""
@@ -119,29 +110,30 @@ class Passkeys:
             IdentityError: it signs nobody in.
         """
         asked = self._challenges.take(challenge, _SIGN_IN, "")
-        about = _encoded(asserted_credential(evidence))
-        for enrolled in self._registry.list(kind=FactorKind.PASSKEY, about=about):
-            for kept in self._known([enrolled]):
-                self._assert(kept, evidence, asked)
-                return self._person(enrolled.approver, kept)
-        raise TokenRevokedError("The passkey is not enrolled here, or no longer.")
+        owned = self._factors.owner(asserted_credential(evidence))
+        passkey = self._key(owned) if owned is not None else None
+        if owned is None or passkey is None:
+            raise TokenRevokedError("The passkey is not enrolled here, or no longer.")
+        count = verify_assertion(passkey, evidence, challenge=asked, sign_count=passkey.sign_count)
+        if not self._factors.counted(owned.id, count):
+            raise TokenInvalidError("The passkey's counter did not advance: its key may have been copied.")
+        return self._person(owned)
 
     def answer(self, person: Person, request: ApprovalRequest, approved: bool) -> dict[str, Any]:
         """Return what the browser needs for an answer to *request* by a passkey of *person*."""
         challenge = approval_challenge(request.id, request.binding_hash, approved)
-        passkeys = [kept.passkey for kept in self.of(person.id)]
-        return assertion_options(rp_id=self._origin.name, challenge=challenge, passkeys=passkeys)
+        return assertion_options(rp_id=self._origin.name, challenge=challenge, passkeys=self._keys(person))
 
-    def _assert(self, kept: Kept, evidence: str, challenge: bytes) -> None:
-        name = f"passkey/{kept.id}"
-        before = self._registry.counter(name)
-        last = kept.passkey.sign_count if before is None else before
-        count = verify_assertion(kept.passkey, evidence, challenge=challenge, sign_count=last)
-        if count and not self._registry.advance(name, count):
-            raise TokenInvalidError("The passkey's counter did not advance: its key may have been copied.")
+    def _key(self, claims: FactorClaims) -> Passkey | None:
+        passkey = claims.factor
+        return passkey if isinstance(passkey, Passkey) and passkey.origin == self._origin.text else None
 
-    def _person(self, approver: str, kept: Kept) -> Person:
-        now = self._clock()
+    def _keys(self, person: Person) -> list[Passkey]:
+        return [passkey for claims in self.of(person.id) if (passkey := self._key(claims)) is not None]
+
+    def _person(self, owned: FactorClaims) -> Person:
+        """Return whose passkey it is, as the credential says that is good for longest."""
+        approver, now = owned.approver, self._clock()
         good = []
         for enrolled in self._registry.list(approver=approver, kind=_CREDENTIAL):
             try:
@@ -153,19 +145,7 @@ class Passkeys:
         if not good:
             raise TokenRevokedError("Whoever has the passkey has no credential that is good.")
         last = max(good, key=lambda each: each.expires_at)
-        return Person(approver, last.groups, last.credential_id, last.expires_at, kept.id)
-
-    def _known(self, listed: Sequence[Enrolled]) -> list[Kept]:
-        found = []
-        for enrolled in listed:
-            try:
-                claims = self._signer.verify_factor(enrolled.token, approver=enrolled.approver)
-            except IdentityError:
-                continue
-            passkey = claims.factor
-            if claims.id == enrolled.id and isinstance(passkey, Passkey) and passkey.origin == self._origin.text:
-                found.append(Kept(enrolled.id, passkey, enrolled.added_at))
-        return found
+        return Person(approver, last.groups, last.credential_id, last.expires_at, owned.id)
 
 
 class _Challenges:
