@@ -19,6 +19,7 @@ from world import HEAD, World
 
 from zt_agents.approvals import ApprovalRequest, StoreChannel
 from zt_agents.console.server import server
+from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
 from zt_agents.identity import User
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
@@ -266,7 +267,9 @@ def test_when_the_console_is_gone_the_page_says_so(page: Any, tmp_path: Path, si
     page.get_by_text("The connection is lost.").wait_for()
 
 
-def test_a_passkey_of_a_real_browser_is_added_and_signs_in(page: Any, site: Site, complaints: list[str]) -> None:
+def test_a_passkey_of_a_real_browser_is_added_signs_an_answer_and_signs_in(
+    page: Any, site: Site, complaints: list[str]
+) -> None:
     devtools = page.context.new_cdp_session(page)
     devtools.send("WebAuthn.enable")
     options = {
@@ -281,7 +284,13 @@ def test_a_passkey_of_a_real_browser_is_added_and_signs_in(page: Any, site: Site
     page.goto(f"{site.url}/account")
     page.locator("#add-passkey").click()
     page.get_by_text("Passkey, added").wait_for()
+    signed = site.reception.ask(ApprovalTerms(proof=Proof.CREDENTIAL, second_factor=SecondFactor.PASSKEY, timeout=60))
+    page.goto(f"{site.url}/requests/{signed.id}")
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    page.locator(".end.approved").wait_for()
     asked = site.reception.ask()
+    page.goto(f"{site.url}/account")
     page.get_by_role("button", name="Sign out", exact=True).click()
     page.wait_for_url(f"{site.url}/login")
     page.goto(f"{site.url}/requests/{asked.id}")

@@ -134,10 +134,17 @@ class Facts:
     """Why this person may not answer it; empty where they may."""
     way: Way | None
     """How they can say yes."""
+    with_passkey: bool
+    """Whether they could if they had a passkey."""
     own: bool | None
     """What this person has answered."""
     good_for: int
     """Seconds for which an approval is good."""
+
+    @property
+    def wants_factor(self) -> bool:
+        """Whether this person lacks nothing but a passkey."""
+        return self.way is None and self.with_passkey
 
     @property
     def open(self) -> bool:
@@ -158,12 +165,13 @@ def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalStat
         raise ValueError("of a request that was purged there are no facts")
     call, spec = request.call, request.call.spec
     person = view.person
-    way = None
+    way, with_passkey = None, False
     if request.signer != view.signer:
         why = "It was asked by a guard with another signing key, or in another trust domain, than this console’s."
     else:
         now = _in_time(request, view.now)
         way, why = way_to_say_yes(request, person, ways=view.ways, now=now, holds=view.holds)
+        with_passkey = way_to_say_yes(request, person, ways={Way.PASSKEY}, now=now, holds=view.holds)[0] is not None
     own = next((each.approved for each in answers if fold(each.approver) == fold(person.id)), None)
     return Facts(
         id=request.id,
@@ -188,6 +196,7 @@ def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalStat
         used=stored.consumed_at is not None,
         objection=why,
         way=way,
+        with_passkey=with_passkey,
         own=own,
         good_for=min((terms.timeout for terms in request.terms), default=0),
     )

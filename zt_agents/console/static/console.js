@@ -53,7 +53,7 @@ window.addEventListener("pageshow", () => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || localStorage.getItem(KEYS_OFF)) return;
-  if (event.target.closest("input, textarea, select, dialog")) return;
+  if (event.target.closest("input, textarea, select, dialog[open]")) return;
   if (event.key === "a") openDialog("approve");
   if (event.key === "d") openDialog("deny");
   if (event.key === "n") document.getElementById("next")?.click();
