@@ -10,7 +10,9 @@ import pytest
 from reception import ALICE, MakeReception, Reception
 
 from zt_agents.approvals import ApprovalState
+from zt_agents.console.server import listening
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor, ToolCall
+from zt_agents.errors import ConfigurationError
 from zt_agents.identity import User
 
 DANA = "dana@acme.example"
@@ -280,3 +282,8 @@ def test_the_command_refuses_what_would_be_unsafe(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, [*common, *more])
         assert result.exit_code == 2, result.output
         assert "error:" in result.output
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    with listening("127.0.0.1", 0) as place, pytest.raises(ConfigurationError, match="cannot listen"):
+        listening("127.0.0.1", place.getsockname()[1])

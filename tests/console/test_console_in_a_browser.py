@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from test_console_shows import HOSTILE
 from world import HEAD, World
 
 from zt_agents.approvals import ApprovalRequest, StoreChannel
-from zt_agents.console.server import server
+from zt_agents.console.rates import Rates
+from zt_agents.console.server import listening, server
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
 from zt_agents.identity import User
 
@@ -32,14 +32,12 @@ class Site:
     """A console that is served, and what its pages complain about."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.reception = Reception(folder, origin=f"http://localhost:{port}")
+        self._place = listening("127.0.0.1", 0)
+        self.reception = Reception(folder, origin=f"http://localhost:{self._place.getsockname()[1]}")
         self.url = self.reception.origin.text
         self.dana = self.reception.approver(DANA, "finance")
-        self._server = server(self.reception.console, host="127.0.0.1", port=port)
-        self._thread = threading.Thread(target=self._server.run)
+        self._server = server(self.reception.console)
+        self._thread = threading.Thread(target=self._server.run, args=([self._place],))
 
     def __enter__(self) -> Site:
         self._thread.start()
@@ -50,6 +48,7 @@ class Site:
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         self._thread.join(10)
+        self._place.close()
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +59,19 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with Site(tmp_path) as made:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Site(tmp_path_factory.mktemp("console")) as made:
         yield made
+
+
+@pytest.fixture
+def site(served: Site) -> Iterator[Site]:
+    """A console where nothing waits."""
+    yield served
+    for request_id in served.reception.store.pending_ids():
+        served.reception.desk.withdraw(request_id)
+    served.reception.console.login_rates = Rates(burst=10, period=60, clock=time.time)
 
 
 @pytest.fixture
@@ -261,10 +269,27 @@ def test_headings_names_and_the_way_past_the_top(page: Any, site: Site) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_when_the_console_is_gone_the_page_says_so(page: Any, tmp_path: Path, site: Site) -> None:
-    page.wait_for_selector("#list")
-    site.__exit__()
+def test_when_the_console_is_gone_the_page_says_so(chromium: Any, tmp_path: Path) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    with Site(tmp_path) as site:
+        sign_in(page, site)
+        page.wait_for_selector("#list")
+        assert not page.get_by_text("The connection is lost.").is_visible()
     page.get_by_text("The connection is lost.").wait_for()
+    context.close()
+
+
+def test_the_focus_stays_where_it_was_when_the_list_grows(page: Any, site: Site) -> None:
+    site.reception.ask()
+    page.locator("a.request").wait_for()
+    page.keyboard.press("j")
+    focused = page.evaluate("document.activeElement.id")
+    assert focused.startswith("r-")
+    site.reception.ask(user=User("bob@acme.example"))
+    page.locator("a.request").nth(1).wait_for()
+    page.wait_for_timeout(50)
+    assert page.evaluate("document.activeElement.id") == focused
 
 
 def test_a_passkey_of_a_real_browser_is_added_signs_an_answer_and_signs_in(

@@ -46,7 +46,7 @@ def console(
     from zt_agents.console.origins import Origin, is_loopback
     from zt_agents.console.parts import Console
     from zt_agents.console.passkeys import Passkeys
-    from zt_agents.console.server import server
+    from zt_agents.console.server import listening, server
     from zt_agents.identity import SigningKey
     from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
     from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
@@ -83,8 +83,9 @@ def console(
         policy_version=known.version if known else "",
     )
     made.inbox.warm()
-    say(f"Approvals: {public.text}  (end with Ctrl+C)")
-    server(made, host=host, port=port, proxy=proxy).run()
+    with listening(host, port) as place:
+        say(f"Approvals: {public.text}  (end with Ctrl+C)")
+        server(made, proxy=proxy).run([place])
 
 
 def _policy(path: Path) -> Policy:
