@@ -46,7 +46,7 @@ from zt_agents.approvals import (
     ruling,
     turn,
 )
-from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, FACTOR_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor, ToolCall
@@ -317,7 +317,9 @@ class ApprovalDesk:
         }
         return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)), state=stored.state)
 
-    def signed(self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User) -> dict[str, Any]:
+    def signed(
+        self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User, factor: str = ""
+    ) -> dict[str, Any]:
         """Return *response* with a signed answer to the question *asked*; see :meth:`Guard.answer`."""
         named = asked.get(REQUEST_KEY)
         binding = named.get("binding_hash") if isinstance(named, Mapping) else None
@@ -333,6 +335,8 @@ class ApprovalDesk:
         now = self._clock()
         said = Answer(binding, approves(response), approver.id, groups=approver.groups)
         signed = {**response, ANSWER_KEY: self.proofs.attested(stored.request, said, now=now).proof}
+        if factor:
+            signed[FACTOR_KEY] = factor
         call = stored.request.call
         arguments = edited(response, call.tool)
         if arguments is not None:
