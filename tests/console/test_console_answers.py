@@ -10,7 +10,7 @@ import pytest
 from reception import ALICE, MakeReception, Reception
 
 from zt_agents.approvals import ApprovalState
-from zt_agents.console.server import listening
+from zt_agents.console.server import listening, server
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor, ToolCall
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import User
@@ -282,6 +282,12 @@ def test_the_command_refuses_what_would_be_unsafe(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, [*common, *more])
         assert result.exit_code == 2, result.output
         assert "error:" in result.output
+
+
+def test_nobody_is_believed_about_clients_but_a_proxy_that_was_named(reception: Reception) -> None:
+    assert not server(reception.console).config.proxy_headers
+    named = server(reception.console, proxy="10.0.0.1").config
+    assert (named.proxy_headers, named.forwarded_allow_ips) == (True, "10.0.0.1")
 
 
 def test_a_port_that_is_taken_is_an_error() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from reception import ALICE, HELPDESK, SPEC, MakeReception, Reception
 
-from zt_agents.approvals import write_request
+from zt_agents.approvals import binding_hash, write_request
 from zt_agents.audit import AuditLog, AuditRecord
 from zt_agents.audit.records import BodyStatus, RecordKind
 from zt_agents.console.inbox import ON_A_PAGE
@@ -68,6 +70,32 @@ async def test_what_has_expired_is_not_listed(reception: Reception) -> None:
         assert listed((await browser.get("/")).text) == []
 
 
+async def test_what_cannot_be_read_is_tried_again(reception: Reception) -> None:
+    asked = reception.ask()
+    with sqlite3.connect(reception.store.path) as connection:
+        (whole,) = connection.execute("SELECT body FROM request").fetchone()
+        connection.execute("UPDATE request SET body = 'x'")
+    async with reception.browser() as browser:
+        await browser.sign_in(reception.approver(DANA))
+        assert "1 more cannot be read" in (await browser.get("/")).text
+        with connection:
+            connection.execute("UPDATE request SET body = ?", (whole,))
+        connection.close()
+        reception.clock.ahead = 1
+        assert listed((await browser.get("/")).text) == [asked.id]
+
+
+async def test_what_another_guard_has_asked_is_nobodys_here(reception: Reception) -> None:
+    asked = reception.ask()
+    reception.desk.withdraw(asked.id)
+    foreign = replace(asked, id="f" * 32, signer="another", nonce="n", binding_hash=binding_hash(asked.call, nonce="n"))
+    reception.store.put(foreign)
+    async with reception.browser() as browser:
+        await browser.sign_in(reception.approver(DANA))
+        assert "Nothing waits for you." in (await browser.get("/")).text
+        assert listed((await browser.get("/?show=all")).text) == [foreign.id]
+
+
 @pytest.mark.slow
 async def test_ten_thousand_requests(reception: Reception) -> None:
     count = 10_000
@@ -90,8 +118,6 @@ def fill(reception: Reception, count: int) -> None:
     """Put many requests into the store in one transaction."""
     first = reception.ask(ApprovalTerms(("group:finance",), 1, 6000), timeout=6000)
     body = write_request(first)
-    from zt_agents.approvals import binding_hash
-
     with reception.store._file.writing() as connection:
         rows = []
         for number in range(1, count):

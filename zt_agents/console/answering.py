@@ -13,7 +13,7 @@ import hashlib
 import hmac
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException, Path, Response
+from fastapi import APIRouter, Form, HTTPException, Path, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, StoredApproval
@@ -99,6 +99,7 @@ def one_argument(
 
 @router.post("/requests/{request_id}/answer")
 def answer(
+    http: Request,
     console: TheConsole,
     session: SignedIn,
     request_id: RequestId,
@@ -112,7 +113,7 @@ def answer(
     """File this person's answer."""
     if not session.vouches(csrf):
         raise HTTPException(403, "The form is not from this session. Open the request again.")
-    console.slow_down(console.answer_rates, session.person.id)
+    console.count_answer(http, session.person)
     request = _whole(console, request_id)
     if not hmac.compare_digest(binding.encode(), request.binding_hash.encode()):
         raise HTTPException(403, "The answer was given for another call than the one at this address.")
@@ -138,11 +139,16 @@ def answer(
 
 @router.post("/requests/{request_id}/passkey-options")
 def passkey_options(
-    console: TheConsole, session: SignedIn, request_id: RequestId, csrf: Annotated[str, Form(max_length=100)]
+    http: Request,
+    console: TheConsole,
+    session: SignedIn,
+    request_id: RequestId,
+    csrf: Annotated[str, Form(max_length=100)],
 ) -> Response:
     """Return what a browser needs to approve with a passkey."""
     if not session.vouches(csrf):
         raise HTTPException(403, "The form is not from this session. Open the request again.")
+    console.count_answer(http, session.person)
     if console.passkeys is None:
         raise HTTPException(404)
     return JSONResponse(console.passkeys.answer(session.person, _whole(console, request_id), True))

@@ -29,12 +29,13 @@ def login_page(console: TheConsole, next: str = "") -> Response:
 @router.post("/login")
 def login(request: Request, console: TheConsole, token: Annotated[str, Form(max_length=_TOKEN)]) -> Response:
     """Sign in by a token."""
-    console.slow_down(console.login_rates, client(request))
+    console.count_login(client(request))
     try:
         person = console.logins.verify(token, now=console.clock())
     except IdentityError as error:
         print(f"zt-agents console: a login was refused: {error.message}", file=sys.stderr)  # noqa: T201
         return Response("The link is not good, or no longer. Make another.", 403, media_type="text/plain")
+    console.count_login(person.id)
     response = Response(status_code=204)
     console.sign_in(request, response, person, "with the approver’s file")
     return response

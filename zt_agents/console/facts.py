@@ -52,8 +52,6 @@ _ENDS = {
     ApprovalState.CANCELLED: "It was withdrawn by whoever asked.",
     ApprovalState.FAILED: "It was not approved: nobody who may answer it could be asked.",
 }
-
-
 _NOBODY_OBJECTED = "Nobody objected in time, and so it was approved."
 
 

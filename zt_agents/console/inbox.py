@@ -68,15 +68,24 @@ class Page:
 class Inbox:
     """The list of one store. Safe to share between threads."""
 
-    def __init__(self, store: ApprovalStore, clock: Clock, holds: Holds) -> None:
+    def __init__(self, store: ApprovalStore, clock: Clock, *, signer: str, holds: Holds) -> None:
+        """List what waits in *store*.
+
+        Args:
+            store: which is shared with guards.
+            clock: seconds since the epoch.
+            signer: who signs answers here; what another guard has asked cannot be answered.
+            holds: evaluates conditions of terms.
+        """
         self._store = store
         self._clock = clock
+        self._signer = signer
         self._holds = holds
         self._lock = threading.Lock()
         self._looked = -_FRESH
         self._ids: Sequence[str] = ()
         self._known: dict[str, ApprovalRequest | None] = {}
-        """None for what cannot be read."""
+        """None for what could not be read when it was tried last."""
         self._may: OrderedDict[tuple[Person, frozenset[Way]], dict[str, bool]] = OrderedDict()
         """What each person may answer, where neither time nor a condition has a say in it."""
 
@@ -105,7 +114,7 @@ class Inbox:
         with self._lock:
             self._look()
             may = self._answerable(person, ways)
-            readable = [request_id for request_id in self._ids if self._known[request_id] is not None]
+            readable = [request_id for request_id in self._ids if self._known.get(request_id) is not None]
             own = [request_id for request_id in readable if may[request_id] and request_id not in answered]
             listed = own if mine else readable
             pages = max(1, -(-len(listed) // ON_A_PAGE))
@@ -128,12 +137,10 @@ class Inbox:
         if 0 <= now - self._looked < _FRESH:
             return
         ids = self._store.pending_ids(now=now)
-        unknown = [request_id for request_id in ids if request_id not in self._known]
-        if len(unknown) > _MANY:
+        if sum(request_id not in self._known for request_id in ids) > _MANY:
             self._learn_all(now)
-        for request_id in unknown:
-            if request_id not in self._known:
-                self._known[request_id] = _summary(self._get(request_id))
+        for request_id in [request_id for request_id in ids if self._known.get(request_id) is None][:_MANY]:
+            self._known[request_id] = _summary(self._get(request_id))
         waiting = set(ids)
         for request_id in [known for known in self._known if known not in waiting]:
             del self._known[request_id]
@@ -164,10 +171,10 @@ class Inbox:
             self._may.popitem(last=False)
         now = self._clock()
         for request_id in self._ids:
-            request = self._known[request_id]
+            request = self._known.get(request_id)
             if request is not None and (request_id not in may or _varies(request)):
                 way, _ = way_to_say_yes(request, person, ways=ways, now=now, holds=self._holds)
-                may[request_id] = way is not None
+                may[request_id] = way is not None and request.signer == self._signer
         return may
 
 

@@ -22,19 +22,20 @@ Csrf = Annotated[str, Form(max_length=100)]
 @router.post("/passkeys/login-options")
 def login_options(request: Request, console: TheConsole) -> Response:
     """Return what a browser needs to sign in with a passkey."""
-    console.slow_down(console.login_rates, client(request))
+    console.count_login(client(request))
     return JSONResponse(_passkeys(console).login())
 
 
 @router.post("/passkeys/login")
 def login(request: Request, console: TheConsole, evidence: Evidence, challenge: Challenge) -> Response:
     """Sign in with a passkey."""
-    console.slow_down(console.login_rates, client(request))
+    console.count_login(client(request))
     try:
         person = _passkeys(console).sign_in(evidence, challenge)
     except IdentityError as error:
         print(f"zt-agents console: a login was refused: {error.message}", file=sys.stderr)  # noqa: T201
         return Response("The passkey does not sign you in.", 403, media_type="text/plain")
+    console.count_login(person.id)
     response = Response(status_code=204)
     console.sign_in(request, response, person, "with a passkey")
     return response

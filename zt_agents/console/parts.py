@@ -25,8 +25,8 @@ REQUEST_PATH = re.compile(r"/requests/[0-9a-f]{32}")
 """Where somebody may be sent on to after signing in."""
 FRESH = 900.0
 """Seconds after signing in within which passkeys can be changed."""
-_LOGINS, _ANSWERS = 10, 60
-"""Tries a minute: to sign in, of a network; to answer, of a person."""
+_LOGINS, _ANSWERS, _ANSWERS_OF_A_NETWORK = 10, 60, 300
+"""Tries a minute. Whoever comes through a proxy that is not named with ``--proxy`` shares its network's."""
 
 
 class Console:
@@ -62,10 +62,11 @@ class Console:
         self.log = log
         self.policy_version = policy_version
         self.sessions = Sessions(clock)
-        self.inbox = Inbox(desk.store, clock, desk.proofs.holds)
+        self.inbox = Inbox(desk.store, clock, signer=desk.signer.id, holds=desk.proofs.holds)
         self.pages = Pages(clock)
         self.login_rates = Rates(burst=_LOGINS, period=60, clock=clock)
         self.answer_rates = Rates(burst=_ANSWERS, period=60, clock=clock)
+        self._network_rates = Rates(burst=_ANSWERS_OF_A_NETWORK, period=60, clock=clock)
         self.cookie = "__Host-zt_console" if origin.secure else "zt_console"
         """Browsers hold a name with ``__Host-`` to this very host, over https."""
 
@@ -97,17 +98,25 @@ class Console:
         """Return the template *name* filled in, for *session*."""
         return HTMLResponse(self.pages.render(name, session=session, **values), status)
 
-    def slow_down(self, rates: Rates, key: str) -> None:
-        """Refuse a try too many with 429."""
-        wait = rates.take(key)
-        if wait:
-            raise HTTPException(429, "Too many tries. Wait a minute.", {"Retry-After": str(int(wait) + 1)})
+    def count_login(self, who: str) -> None:
+        """Count a try to sign in, of a network or a person; refuse one too many with 429."""
+        _refuse_until(self.login_rates.take(who))
+
+    def count_answer(self, request: Request, person: Person) -> None:
+        """Count an answer; refuse one too many with 429."""
+        _refuse_until(self._network_rates.take(client(request)))
+        _refuse_until(self.answer_rates.take(person.id))
 
 
 def the_console(request: Request) -> Console:
     """Return the console that serves *request*."""
     console: Console = request.app.state.console
     return console
+
+
+def _refuse_until(wait: float) -> None:
+    if wait:
+        raise HTTPException(429, "Too many tries. Wait a minute.", {"Retry-After": str(int(wait) + 1)})
 
 
 def client(request: Request) -> str:

@@ -78,8 +78,8 @@ if (add) {
 
 for (const form of document.querySelectorAll("form[data-passkey]")) {
   form.addEventListener("submit", async (event) => {
-    if (form.factor.value) return;
     event.preventDefault();
+    if (form.dataset.sent) return;
     const problem = form.querySelector(".problem");
     problem.textContent = "";
     try {
