@@ -250,6 +250,10 @@ class ApprovalDesk:
         stored = self.store.get(request_id)
         return ApprovalState.FAILED if stored is None else self._settled(stored).state
 
+    def counted(self, stored: StoredApproval) -> list[Answer]:
+        """Return the answers to *stored* whose proof holds, oldest first."""
+        return self._answers(stored.request, stored) if stored.request is not None else []
+
     def _settled(self, stored: StoredApproval) -> StoredApproval:
         """Settle *stored* if its answers, or the time, do."""
         request, now = stored.request, self._clock()

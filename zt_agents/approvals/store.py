@@ -67,6 +67,10 @@ class ApprovalStore(Protocol):
         """Return the ids of the requests that :meth:`pending` returns: cheap enough to look for new ones."""
         ...
 
+    def answered(self, person: str) -> Sequence[str]:
+        """Return the ids of the requests that wait and have an answer of *person* (folded), however they are known."""
+        ...
+
     def count_pending(self, *, now: float | None = None) -> int:
         """Return how many requests wait for an answer; with *now*, of those that have not run out by then."""
         ...

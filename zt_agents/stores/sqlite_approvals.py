@@ -134,6 +134,15 @@ class SqliteApprovalStore:
         with self._file.reading() as connection:
             return _ids(connection, f"SELECT id {_WAITING} ORDER BY asked_at, id", (_since(now),))
 
+    def answered(self, person: str) -> Sequence[str]:
+        with self._file.reading() as connection:
+            return _ids(
+                connection,
+                "SELECT id FROM request WHERE state = 'pending' "
+                "AND EXISTS (SELECT 1 FROM answer WHERE request = id AND person > ? AND person < ?)",
+                (f"{person}#", f"{person}$"),  # what follows the name begins with #, and $ comes after that
+            )
+
     def count_pending(self, *, now: float | None = None) -> int:
         with self._file.reading() as connection:
             return int(connection.execute(f"SELECT count(*) {_WAITING}", (_since(now),)).fetchone()[0])
