@@ -265,10 +265,13 @@ class ApprovalDesk:
             return stored
         grant = ""
         if state is ApprovalState.APPROVED:
-            until = math.ceil(now + min(terms.timeout for terms in request.terms))
+            # An approval that nobody was there to notice is not a fresh one when somebody is.
+            until = math.ceil(min(now, request.expires_at) + min(terms.timeout for terms in request.terms))
             names = tuple(dict.fromkeys(answer.approver for answer in answers)) or (NOBODY_OBJECTED,)
             grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
-        return self.store.settle(request.id, state, now=now, grant=grant)
+        seen = len(stored.answers)
+        settled = self.store.settle(request.id, state, now=now, grant=grant, answers=seen)
+        return settled if len(settled.answers) == seen else self._settled(settled)
 
     def _answers(self, request: ApprovalRequest, stored: StoredApproval) -> list[Answer]:
         now = self._clock()
