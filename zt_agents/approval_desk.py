@@ -41,6 +41,7 @@ from zt_agents.approvals import (
     Edit,
     StoredApproval,
     binding_hash,
+    count,
     filed_as,
     objection,
     ruling,
@@ -267,8 +268,8 @@ class ApprovalDesk:
         if state is ApprovalState.APPROVED:
             # An approval that nobody was there to notice is not a fresh one when somebody is.
             until = math.ceil(min(now, request.expires_at) + min(terms.timeout for terms in request.terms))
-            names = tuple(dict.fromkeys(answer.approver for answer in answers)) or (NOBODY_OBJECTED,)
-            grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
+            claims = GrantClaims(request.id, request.binding_hash, _names(answers), until)
+            grant = self.signer.grant(claims, now=now)
         seen = len(stored.answers)
         settled = self.store.settle(request.id, state, now=now, grant=grant, answers=seen)
         return settled if len(settled.answers) == seen else self._settled(settled)
@@ -283,7 +284,9 @@ class ApprovalDesk:
         return ruling(request, answers, now=now, holds=holds, noticed_at=stored.noticed_at)
 
     def _ruled(self, request: ApprovalRequest, own: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
-        answers = self._answers(request, stored)
+        # The call as the guard knows it, and when it was first asked about.
+        known = replace(request, call=own.call._replace(time=request.call.time), decision=own.decision)
+        answers = count(known, self._answers(known, stored), now=self._clock(), holds=self.proofs.holds)
         denial = _denial(answers)
         no = denial.approver if denial is not None else None
         if stored.state is ApprovalState.APPROVED:
@@ -294,7 +297,6 @@ class ApprovalDesk:
                 return Ruling(request, Reason(code, error.message))
             if (grant.request_id, grant.binding_hash) != (request.id, request.binding_hash):
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "The grant was given for another call."))
-            known = replace(request, call=own.call, decision=own.decision)
             if self._ruling(known, stored, answers) is not ApprovalState.APPROVED:
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "What was answered does not approve this call."))
             # Before the call is decided again: a grant is used up also by a call that is no longer allowed.
@@ -304,7 +306,7 @@ class ApprovalDesk:
                 )
             with suppress(StoreError):  # then the next call is asked about, too
                 self.proofs.remember(known, answers, now=self._clock())
-            return Ruling(request, None, grant.approvers, ApprovalState.APPROVED, tuple(answers))
+            return Ruling(request, None, _names(answers), ApprovalState.APPROVED, answers)
         if stored.state is ApprovalState.DENIED:
             verb = "wants other arguments, and did not approve" if denial and denial.edit else "did not approve"
             return Ruling(
@@ -312,7 +314,7 @@ class ApprovalDesk:
                 Reason(ReasonCode.NOT_APPROVED, f"{no or 'An approver'} {verb} it."),
                 (no,) if no else (),
                 stored.state,
-                tuple(answers),
+                answers,
             )
         words = {
             ApprovalState.EXPIRED: "The request for approval expired before it was answered.",
@@ -389,6 +391,11 @@ def _advance(steps: Steps, said: Said | None) -> ApprovalRequest | Ruling:
     except StopIteration as done:
         ruled: Ruling = done.value
         return ruled
+
+
+def _names(answers: Iterable[Answer]) -> tuple[str, ...]:
+    """Return who said yes: somebody, or all who were told, by their silence."""
+    return tuple(dict.fromkeys(answer.approver for answer in answers)) or (NOBODY_OBJECTED,)
 
 
 def _denial(answers: Iterable[Answer]) -> Answer | None:

@@ -23,7 +23,7 @@ from zt_agents import AccessDeniedError, Answer, User
 from zt_agents.approval_desk import ApprovalDesk, Ruling
 from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import ApprovalRequest, ApprovalState, write_request
-from zt_agents.decisions import ApprovalTerms
+from zt_agents.decisions import ApprovalTerms, ToolCall
 from zt_agents.identity import AnswerClaims, ApprovalSigner, SigningKey
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
@@ -264,6 +264,58 @@ def test_an_owner_written_into_the_store_is_not_the_agents_owner(tmp_path: Path)
     connection.commit()
     connection.close()
     desk.file(answer(what, "mallory"))
+    assert ask(desk, what).refusal is not None
+
+
+def test_an_owner_written_into_the_store_is_not_on_record_beside_who_may(tmp_path: Path) -> None:
+    desk, what = desk_of(tmp_path), request(ApprovalTerms(("owner", "user:bob")))
+    mine = dataclasses.replace(HELPDESK, owner="mallory")
+    desk.store.put(dataclasses.replace(what, call=what.call._replace(agent=mine), signer=desk.signer.id))
+    stored = desk.store.get(what.id)
+    assert stored is not None
+    assert stored.request is not None
+    for name in ("mallory", "bob"):
+        signed = desk.proofs.attested(stored.request, answer(what, name), now=NOW)
+        assert desk.store.file(what.id, name, signed, now=NOW)
+    ruled = ask(desk, what)
+    assert ruled.refusal is None
+    assert ruled.approvers == ("bob",)
+    assert [approval.approver for approval in ruled.approvals] == ["bob"]
+
+
+def test_time_has_gone_on_when_a_call_is_made_again(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path)
+    terms = ApprovalTerms(("owner",), escalate_after=20, escalate_to=("user:carol",), timeout=60)
+    what = request(terms)
+    desk.store.put(dataclasses.replace(what, signer=desk.signer.id))
+    now = NOW + 30
+    desk._clock = lambda: now
+    assert desk.file(answer(what, "carol")) is None
+    again = dataclasses.replace(what, call=what.call._replace(time=now), expires_at=now + 60)
+    assert ask(desk, again).refusal is None
+
+
+def test_a_label_written_into_the_store_does_not_widen_what_was_approved_in_advance(tmp_path: Path) -> None:
+    from zt_agents.approvals import STANDING, Enrolled, in_advance
+    from zt_agents.provenance.labels import Integrity, Label
+    from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
+
+    class Trusted:
+        def holds(self, when: str, call: ToolCall, approver: User) -> bool:
+            return False
+
+        def covers(self, when: str, call: ToolCall) -> bool:
+            return call.label.integrity is Integrity.TRUSTED
+
+    registry = SqliteApproverRegistry(tmp_path / "approvers.db", create=True)
+    desk = desk_of(tmp_path)
+    desk.proofs = AnswerProofs(SIGNER, None, registry, Trusted())
+    what = request(ApprovalTerms(standing_uses=5, standing_within=3600))
+    claims = in_advance(what, approver="bob", groups=(), when="trusted", uses=5, now=NOW, until=NOW + 60)
+    token = SIGNER.standing(claims)
+    registry.add(Enrolled(claims.id, "bob", STANDING, token, NOW, claims.about))
+    better = what.call._replace(label=Label(Integrity.TRUSTED))
+    desk.store.put(dataclasses.replace(what, call=better, signer=desk.signer.id))
     assert ask(desk, what).refusal is not None
 
 

@@ -64,6 +64,17 @@ def objection(request: ApprovalRequest, answer: Answer, *, now: float, holds: Ho
     return None if None in why else (why[0] if why else "Nobody may approve it.")
 
 
+def count(
+    request: ApprovalRequest, answers: Iterable[Answer], *, now: float, holds: Holds = untold
+) -> tuple[Answer, ...]:
+    """Return those of *answers* that count for one of the request's terms at least: yeses of who may, and every no."""
+    return tuple(
+        answer
+        for answer in answers
+        if not answer.approved or any(_against(request, terms, answer, now, holds) is None for terms in request.terms)
+    )
+
+
 def person(request: ApprovalRequest, answer: Answer) -> str:
     """Return the name by which two answers of one person are known to be one person's."""
     user = request.call.user

@@ -78,6 +78,9 @@ if (add) {
 
 for (const form of document.querySelectorAll("form[data-passkey]")) {
   form.addEventListener("submit", async (event) => {
+    if (event.submitter?.name === "without") return;
+    event.preventDefault();
+    if (form.dataset.sent) return;
     event.preventDefault();
     if (form.dataset.sent) return;
     const problem = form.querySelector(".problem");
