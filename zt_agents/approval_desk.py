@@ -4,8 +4,8 @@ Rules:
 
 1. A request is kept in the store before anybody is asked, and under its binding hash: the same call made again, by a
    resumed graph, another worker or a replayed checkpoint, finds what was said about it.
-2. Every answer is filed signed, and only answers whose signature holds, and was given since the call was first asked
-   about, are ruled on: an answer kept from before a store was lost, or given to another store, is none.
+2. Every answer is filed signed, and only answers that are proven (:mod:`zt_agents.approval_proofs`) are ruled on: when
+   they are filed, each time the request is looked at, and when its grant is used.
 3. A grant is verified and consumed before the body, once, whoever else holds it; and its answers are ruled on again
    then, for the call as the guard knows it: the store is not asked who owns an agent, and a no that came just before
    the grant is still final.
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from zt_agents._internal.canonical import canonical, encode
 from zt_agents._internal.clock import Clock
+from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import (
     SESSION_USER,
     Answer,
@@ -34,18 +35,19 @@ from zt_agents.approvals import (
     Channel,
     DurableChannel,
     Edit,
+    Holds,
     StoredApproval,
     binding_hash,
+    filed_as,
     objection,
-    person,
     ruling,
 )
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
-from zt_agents.approvals.rulings import fold
+from zt_agents.approvals.rulings import fold, untold
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.decisions import Reason, ReasonCode, ToolCall
 from zt_agents.errors import ArgumentsError, ConfigurationError, IdentityError, StoreError
-from zt_agents.identity import AnswerClaims, ApprovalSigner, GrantClaims, User
+from zt_agents.identity import AnswerClaims, GrantClaims, User
 
 Said = tuple[Answer | None, Exception | None]
 """What a channel answered, or how it failed."""
@@ -73,16 +75,19 @@ class ApprovalDesk:
         self,
         *,
         store: ApprovalStore,
-        signer: ApprovalSigner,
+        proofs: AnswerProofs,
         channel: Channel | None,
         clock: Clock,
         retention: float,
+        holds: Holds | None = None,
     ) -> None:
         self.store = store
-        self.signer = signer
+        self.proofs = proofs
+        self.signer = proofs.signer
         self.channel = channel
         self._clock = clock
         self._retention = retention
+        self._holds: Holds = holds or untold
         if isinstance(channel, DurableChannel):
             channel.bind(self)
 
@@ -168,16 +173,21 @@ class ApprovalDesk:
             return "The answer was given for another call."
         if stored.request.signer != self.signer.id:
             return "This is not the signing key, or not the trust domain, of the guard that asked."
-        now = self._clock()
-        why = objection(stored.request, answer, now=now)
+        request, now = stored.request, self._clock()
+        signed = answer if answer.proof else self.proofs.attested(request, answer, now=now)
+        verified = self.proofs.verified(request, signed, now=now)
+        if verified is None:
+            return "The answer's signature or credential is not good, or it is from before the call was asked about."
+        why = objection(request, verified, now=now, holds=self._holds)
         if why is not None:
             return why
-        signed = answer if answer.proof else self._signed(stored.request, answer)
-        if not self._proven(stored.request, signed):
-            return "The answer's signature does not hold, or is from before the call was asked about."
-        new = self.store.file(stored.id, person(stored.request, signed), signed, now=now)
+        new = self.store.file(stored.id, filed_as(request, verified), signed, now=now)
         self._settled(self.store.get(stored.id) or stored)
         return None if new else f"{answer.approver} has answered already, or the request is settled."
+
+    def read(self, proof: str) -> AnswerClaims | None:
+        """Return what the signed answer *proof* says, if its signature holds."""
+        return self.proofs.read(proof)
 
     def look(self, request_id: str) -> ApprovalState:
         """Return where a request stands by its answers and the time; one that is unknown has failed."""
@@ -190,7 +200,7 @@ class ApprovalDesk:
         if stored.state is not ApprovalState.PENDING or request is None:
             return stored
         answers = self._answers(request, stored)
-        state = ruling(request, answers, now=now)
+        state = ruling(request, answers, now=now, holds=self._holds)
         if state is ApprovalState.PENDING:
             return stored
         grant = ""
@@ -200,39 +210,10 @@ class ApprovalDesk:
             grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
         return self.store.settle(request.id, state, now=now, grant=grant)
 
-    def _signed(self, request: ApprovalRequest, answer: Answer) -> Answer:
-        """Return *answer* with its proof, which names of the approver's groups those that *request* asks for."""
-        words = {word for terms in request.terms for word in terms.approvers}
-        groups = tuple(group for group in answer.groups if f"group:{group}" in words)
-        claims = AnswerClaims(
-            binding_hash=answer.binding_hash,
-            approver=answer.approver,
-            groups=groups,
-            approved=answer.approved,
-            # A clock that was set back does not make the answer older than the question.
-            issued_at=int(max(self._clock(), request.call.time)),
-        )
-        return replace(answer, groups=groups, proof=self.signer.answer(claims))
-
     def _answers(self, request: ApprovalRequest, stored: StoredApproval) -> list[Answer]:
-        return [answer for answer in stored.answers if self._proven(request, answer)]
-
-    def _proven(self, request: ApprovalRequest, answer: Answer) -> bool:
-        claims = self._since(request, answer.proof)
-        return claims is not None and (claims.binding_hash, claims.approver, claims.groups, claims.approved) == (
-            answer.binding_hash,
-            answer.approver,
-            answer.groups,
-            answer.approved,
-        )
-
-    def _since(self, request: ApprovalRequest, proof: str) -> AnswerClaims | None:
-        """Return what *proof* says, if it was signed since *request* was first asked."""
-        try:
-            claims = self.signer.verify_answer(proof)
-        except IdentityError:
-            return None
-        return claims if claims.issued_at >= int(request.call.time) else None
+        now = self._clock()
+        verified = (self.proofs.verified(request, answer, now=now) for answer in stored.answers)
+        return [answer for answer in verified if answer is not None]
 
     def _ruled(self, request: ApprovalRequest, call: ToolCall, stored: StoredApproval, why: str) -> Ruling:
         answers = self._answers(request, stored)
@@ -247,7 +228,7 @@ class ApprovalDesk:
             if (grant.request_id, grant.binding_hash) != (request.id, request.binding_hash):
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "The grant was given for another call."))
             known = replace(request, call=call)
-            if ruling(known, answers, now=self._clock()) is not ApprovalState.APPROVED:
+            if ruling(known, answers, now=self._clock(), holds=self._holds) is not ApprovalState.APPROVED:
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "What was answered does not approve this call."))
             # Before the call is decided again: a grant is used up also by a call that is no longer allowed.
             if not self.store.consume(request.id, now=self._clock()):
@@ -282,8 +263,9 @@ class ApprovalDesk:
             raise ValueError("the question is not as it was asked: somebody has changed what the approver saw")
         if fold(approver.id) == SESSION_USER:
             raise ValueError(f"{approver.id!r} is a word of the policy and nobody's id")
+        now = self._clock()
         said = Answer(binding, approves(response), approver.id, groups=approver.groups)
-        signed = {**response, ANSWER_KEY: self._signed(stored.request, said).proof}
+        signed = {**response, ANSWER_KEY: self.proofs.attested(stored.request, said, now=now).proof}
         call = stored.request.call
         arguments = edited(response, call.tool)
         if arguments is not None:
@@ -291,7 +273,7 @@ class ApprovalDesk:
             resource = fill_resource(call.spec.resource, wanted) if call.spec and call.spec.resource else ""
             other = binding_hash(call._replace(arguments=wanted, resource=resource))
             yes = replace(said, binding_hash=other, approved=True)
-            signed[EDIT_KEY] = self._signed(stored.request, yes).proof
+            signed[EDIT_KEY] = self.proofs.attested(stored.request, yes, now=now).proof
         return signed
 
     def edit(self, request_id: str, *, call_id: str | None) -> Edit | None:
@@ -302,7 +284,7 @@ class ApprovalDesk:
         denial = _denial(self._answers(stored.request, stored))
         if denial is None or denial.edit is None or stored.request.call.call_id != call_id:
             return None
-        return denial.edit if self._since(stored.request, denial.edit.proof) else replace(denial.edit, proof="")
+        return denial.edit if self.proofs.since(stored.request, denial.edit.proof) else replace(denial.edit, proof="")
 
     def withdraw(self, request_id: str) -> bool:
         """Take a pending request back. Returns whether it was still pending."""

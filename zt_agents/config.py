@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.key_files import write_once
+from zt_agents.approval_proofs import AnswerProofs
+from zt_agents.approvals import ApproverRegistry
 from zt_agents.audit import AuditLog
 from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity import ApprovalSigner, BaggageSigner, SigningKey, TokenIssuer
+from zt_agents.identity import ApprovalSigner, ApproverAuthority, BaggageSigner, SigningKey, TokenIssuer
+from zt_agents.identity.keys import read_private_file
 from zt_agents.policy import load_policy
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
+from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.stores.sqlite_content import SqliteContentStore
 from zt_agents.telemetry import Meters, Tracing, export_from_environment
@@ -61,7 +65,7 @@ def parts_from_file(
         "catalog": Catalog(policy.tools, lock),
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
         "approvals": SqliteApprovalStore(approvals_path),
-        "signer": approval_signer(policy.trust_domain, key),
+        "proofs": answer_proofs(policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path)),
         "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True)),
         "content": ContentKeeper(policy.content.keep, policy.content.redact) if policy.content else None,
@@ -75,10 +79,17 @@ def _issuer(trust_domain: str) -> str:
     return f"spiffe://{trust_domain}/zt-agents"
 
 
-def approval_signer(trust_domain: str, key: SigningKey) -> ApprovalSigner:
-    """Return what signs answers and grants in *trust_domain*, in every process that has the signing *key*."""
+def answer_proofs(trust_domain: str, key: SigningKey, registry: ApproverRegistry | None) -> AnswerProofs:
+    """Return what attests and verifies answers in *trust_domain*, in every process that has the signing *key*."""
     name = _issuer(trust_domain)
-    return ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key)
+    signer = ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key)
+    return AnswerProofs(signer, approver_authority(trust_domain, key), registry)
+
+
+def approver_authority(trust_domain: str, key: SigningKey) -> ApproverAuthority:
+    """Return what issues the credentials of approvers in *trust_domain*."""
+    name = _issuer(trust_domain)
+    return ApproverAuthority(issuer=name, audience=f"{name}/guard", key=key)
 
 
 def hash_key(path: Path) -> bytes:
@@ -91,11 +102,9 @@ def hash_key(path: Path) -> bytes:
         if not path.exists():
             with contextlib.suppress(FileExistsError):  # another process may start at the same moment
                 write_once(path, secrets.token_bytes(_KEY_BYTES))
-        if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise ConfigurationError(f"The key file {path} can be read by other users.", hint=f"Run: chmod 600 {path}")
-        key = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"The key file {path} can be neither read nor made.") from error
+    key = read_private_file(path)
     if len(key) != _KEY_BYTES:
         raise ConfigurationError(f"The key file {path} does not hold {_KEY_BYTES} bytes.")
     return key

@@ -123,6 +123,27 @@ _MODEL_TEXT: dict[ReasonCode, str] = {
 _MODEL_DEFAULT = "You are not permitted to make this call."
 
 
+class Proof(StrEnum):
+    """How it is known who gave an answer."""
+
+    ATTESTED = "attested"
+    """Whoever holds the guard's signing key says so: the application, the console, an operator."""
+    CREDENTIAL = "credential"
+    """They have signed it: with the key of their credential, or a passkey."""
+
+
+class SecondFactor(StrEnum):
+    """What an approver has to show besides."""
+
+    NONE = "none"
+    ANY = "any"
+    """One of those that follow."""
+    TOTP = "totp"
+    """A one-time code (RFC 6238)."""
+    PASSKEY = "passkey"
+    """A WebAuthn assertion over the very call."""
+
+
 class ApprovalTerms(NamedTuple):
     """Who has to say yes, as one rule or the whole policy has it."""
 
@@ -132,6 +153,17 @@ class ApprovalTerms(NamedTuple):
     """How many different people have to say yes."""
     timeout: int = 120
     """Seconds that they have."""
+    proof: Proof = Proof.ATTESTED
+    """How well it has to be known who they are."""
+    second_factor: SecondFactor = SecondFactor.NONE
+    exclude: tuple[str, ...] = ()
+    """``owner``, ``user:ID``, ``group:NAME``: who may not, whatever else they are."""
+    when: str = ""
+    """CEL condition over the call and ``approver``, which has to hold for whoever says yes."""
+    escalate_after: int = 0
+    """Seconds after which the next may answer, too; 0 is never."""
+    escalate_to: tuple[str, ...] = ()
+    """Like ``approvers``."""
 
 
 class Decision(NamedTuple):

@@ -22,6 +22,7 @@ from zt_agents._internal.adapters import adapter_for, adapter_module
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents.approval_desk import ApprovalDesk
+from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import ApprovalStore, Channel
 from zt_agents.audit import AuditLog
 from zt_agents.audit.content import ContentKeeper
@@ -31,7 +32,7 @@ from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
-from zt_agents.identity import AgentRegistry, ApprovalSigner, BaggageSigner, SigningKey, TokenIssuer, User
+from zt_agents.identity import AgentRegistry, BaggageSigner, SigningKey, TokenIssuer, User
 from zt_agents.identity.baggage import BAGGAGE_KEY
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
@@ -69,7 +70,7 @@ class Guard:
         audit: AuditLog,
         tracing: Tracing,
         approvals: ApprovalStore,
-        signer: ApprovalSigner,
+        proofs: AnswerProofs,
         hash_key: bytes,
         content: ContentKeeper | None = None,
         baggage: BaggageSigner | None = None,
@@ -91,7 +92,7 @@ class Guard:
         self.clock = clock
         self._baggage = baggage
         self.desk = ApprovalDesk(
-            store=approvals, signer=signer, channel=channel, clock=clock, retention=policy.approval_retention
+            store=approvals, proofs=proofs, channel=channel, clock=clock, retention=policy.approval_retention
         )
         self._sessions: dict[str, Session] = {}
         """By id, until they end: what a session has seen and done must not depend on who holds on to it."""

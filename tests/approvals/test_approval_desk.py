@@ -10,6 +10,7 @@ import pytest
 from approval_requests import NOW, answer, request
 
 from zt_agents.approval_desk import ApprovalDesk, Ruling
+from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, Channel
 from zt_agents.decisions import ApprovalTerms, ReasonCode
 from zt_agents.errors import StoreError
@@ -39,7 +40,7 @@ class Scripted(Silent):
 def make(folder: Path, channel: Channel | None = None, key: SigningKey = KEY, now: float = NOW) -> ApprovalDesk:
     return ApprovalDesk(
         store=SqliteApprovalStore(folder / "approvals.db"),
-        signer=ApprovalSigner(issuer="i", audience="a", key=key),
+        proofs=AnswerProofs(ApprovalSigner(issuer="i", audience="a", key=key)),
         channel=channel or Silent(),
         clock=lambda: now,
         retention=3600,

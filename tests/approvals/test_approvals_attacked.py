@@ -21,6 +21,7 @@ from world import HEAD, World
 
 from zt_agents import AccessDeniedError, Answer, User
 from zt_agents.approval_desk import ApprovalDesk, Ruling
+from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import ApprovalRequest, ApprovalState, write_request
 from zt_agents.decisions import ApprovalTerms
 from zt_agents.identity import AnswerClaims, ApprovalSigner, SigningKey
@@ -240,7 +241,7 @@ SIGNER = ApprovalSigner(issuer="i", audience="a", key=KEY)
 def desk_of(folder: Path, store: SqliteApprovalStore | None = None) -> ApprovalDesk:
     return ApprovalDesk(
         store=store or SqliteApprovalStore(folder / "approvals.db"),
-        signer=SIGNER,
+        proofs=AnswerProofs(SIGNER),
         channel=Silent(),
         clock=lambda: NOW,
         retention=3600,
@@ -416,7 +417,7 @@ def test_the_command_of_another_trust_domain_does_not_use_up_the_request(tmp_pat
     desk.store.put(dataclasses.replace(what, signer=desk.signer.id))
     other = ApprovalDesk(
         store=desk.store,
-        signer=ApprovalSigner(issuer="other", audience="other", key=KEY),
+        proofs=AnswerProofs(ApprovalSigner(issuer="other", audience="other", key=KEY)),
         channel=None,
         clock=lambda: NOW,
         retention=3600,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from zt_agents.approval_desk import ApprovalDesk, Ruling
+from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState
 from zt_agents.decisions import ApprovalTerms
 from zt_agents.identity import ApprovalSigner, SigningKey
@@ -65,7 +66,7 @@ class Approvals(RuleBasedStateMachine):
     def desk(self, key: SigningKey = KEY) -> ApprovalDesk:
         return ApprovalDesk(
             store=SqliteApprovalStore(self.folder / "approvals.db"),
-            signer=ApprovalSigner(issuer="i", audience="a", key=key),
+            proofs=AnswerProofs(ApprovalSigner(issuer="i", audience="a", key=key)),
             channel=Suspending(),
             clock=lambda: self.now,
             retention=3600,

@@ -27,14 +27,14 @@ import sys, time
 from pathlib import Path
 from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approvals import Answer
-from zt_agents.config import approval_signer
+from zt_agents.config import answer_proofs
 from zt_agents.identity import SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 store = SqliteApprovalStore(folder / "zt-agents-approvals.db", create=False)
-signer = approval_signer("acme.example", SigningKey.from_file(folder / "signing.pem"))
-desk = ApprovalDesk(store=store, signer=signer, channel=None, clock=time.time, retention=1e9)
+proofs = answer_proofs("acme.example", SigningKey.from_file(folder / "signing.pem"), None)
+desk = ApprovalDesk(store=store, proofs=proofs, channel=None, clock=time.time, retention=1e9)
 while count:
     for stored in store.pending() if store.path.exists() else ():
         time.sleep(0.15)

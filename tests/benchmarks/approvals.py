@@ -75,15 +75,15 @@ def _answer(folder: Path, count: int) -> list[float]:
     """Approve each call as soon as it is in the store, after a moment; return when each answer was given."""
     from zt_agents.approval_desk import ApprovalDesk
     from zt_agents.approvals import Answer
-    from zt_agents.config import approval_signer
+    from zt_agents.config import answer_proofs
     from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
     path = folder / "zt-agents-approvals.db"
     while not path.exists():
         time.sleep(0.01)
     store = SqliteApprovalStore(path, create=False)
-    signer = approval_signer("bench.example", SigningKey.from_file(folder / "signing.pem"))
-    desk = ApprovalDesk(store=store, signer=signer, channel=None, clock=time.time, retention=3600)
+    proofs = answer_proofs("bench.example", SigningKey.from_file(folder / "signing.pem"), None)
+    desk = ApprovalDesk(store=store, proofs=proofs, channel=None, clock=time.time, retention=3600)
     said: list[float] = []
     while len(said) < count:
         time.sleep(0.001 * (17 + len(said) * 7 % 60))  # at no fixed moment between two looks of the one who waits

@@ -1,6 +1,7 @@
 """Asking a human: requests bound to one call, answers, who may give them, and the channels that carry them."""
 
 from zt_agents.approvals.channels import Channel, Desk, DurableChannel, TerminalChannel, approval_panel
+from zt_agents.approvals.registry import ApproverRegistry, Enrolled
 from zt_agents.approvals.requests import (
     SESSION_USER,
     Answer,
@@ -10,7 +11,7 @@ from zt_agents.approvals.requests import (
     binding_hash,
     request_approval,
 )
-from zt_agents.approvals.rulings import objection, person, ruling
+from zt_agents.approvals.rulings import Holds, filed_as, objection, person, ruling
 from zt_agents.approvals.store import ApprovalStore, StoredApproval
 from zt_agents.approvals.waiting import StoreChannel
 from zt_agents.approvals.written import read_request, write_request
@@ -21,15 +22,19 @@ __all__ = [
     "ApprovalRequest",
     "ApprovalState",
     "ApprovalStore",
+    "ApproverRegistry",
     "Channel",
     "Desk",
     "DurableChannel",
     "Edit",
+    "Enrolled",
+    "Holds",
     "StoreChannel",
     "StoredApproval",
     "TerminalChannel",
     "approval_panel",
     "binding_hash",
+    "filed_as",
     "objection",
     "person",
     "read_request",

@@ -25,7 +25,7 @@ from zt_agents._internal.display import visible
 from zt_agents._internal.login import login
 from zt_agents.approvals.requests import Answer, ApprovalRequest, ApprovalState
 from zt_agents.approvals.store import ApprovalStore
-from zt_agents.identity.attestations import ApprovalSigner
+from zt_agents.identity.attestations import AnswerClaims
 
 _HEAD, _TAIL = 1500, 500
 """Characters of a value that a panel shows: its beginning and its end."""
@@ -42,8 +42,8 @@ class Desk(Protocol):
     @property
     def store(self) -> ApprovalStore: ...
 
-    @property
-    def signer(self) -> ApprovalSigner: ...
+    def read(self, proof: str) -> AnswerClaims | None:
+        """Return what the signed answer *proof* says, if its signature holds."""
 
     def file(self, answer: Answer) -> str | None:
         """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""

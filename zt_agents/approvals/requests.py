@@ -15,7 +15,7 @@ from typing import Any
 
 from zt_agents._internal.canonical import digest, encode
 from zt_agents._internal.display import visible
-from zt_agents.decisions import ApprovalTerms, Decision, ToolCall
+from zt_agents.decisions import ApprovalTerms, Decision, Proof, SecondFactor, ToolCall
 
 SESSION_USER = "session-user"
 """Stands for whoever holds the session, where nobody vouches for who they are."""
@@ -81,6 +81,12 @@ class Answer:
     """The answer as a signed token, where it has one already."""
     edit: Edit | None = None
     """What to call instead; only with a no."""
+    factor: str = ""
+    """Evidence of a second factor, for this very call."""
+    known: Proof = Proof.ATTESTED
+    """How it is known who gave it: as the guard has verified it, whatever a channel says here."""
+    shown: SecondFactor = SecondFactor.NONE
+    """The second factor that the guard has verified."""
 
     def __post_init__(self) -> None:
         if type(self.approved) is not bool:

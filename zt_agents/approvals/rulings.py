@@ -4,42 +4,52 @@ Rules:
 
 1. One no is final, whoever gives it: a call that does not run harms nobody.
 2. A yes counts from those whom every one of the request's terms lets answer, and once a person.
-3. The user on whose behalf the agent acts is never an approver, unless the terms name ``session-user``.
-4. Nothing counts that comes after the request has expired, or that is about another call.
+3. The user on whose behalf the agent acts is never an approver, unless the terms name ``session-user``. Whom the terms
+   exclude is none either, whatever else they are.
+4. Nothing counts that comes after the request has expired, or that is about another call; nor a yes of whom the terms
+   want to be known better, or want a second factor from.
+5. A condition that nobody here can evaluate holds for nobody.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from zt_agents.approvals.requests import SESSION_USER, Answer, ApprovalRequest, ApprovalState
-from zt_agents.decisions import ApprovalTerms
+from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
+
+Holds = Callable[[str, ApprovalRequest, Answer], bool]
+"""Whether a condition of the terms holds for a request and whoever gave an answer."""
 
 
-def ruling(request: ApprovalRequest, answers: Iterable[Answer], *, now: float) -> ApprovalState:
+def untold(_when: str, _request: ApprovalRequest, _answer: Answer) -> bool:
+    """Say that no condition holds, where there is nothing to evaluate one with."""
+    return False
+
+
+def ruling(
+    request: ApprovalRequest, answers: Iterable[Answer], *, now: float, holds: Holds = untold
+) -> ApprovalState:
     """Return where *request* stands after *answers*, each of which came in time."""
     answers = [answer for answer in answers if answer.binding_hash == request.binding_hash]
     if any(answer.approved is not True for answer in answers):
         return ApprovalState.DENIED
-    if request.terms and all(_met(request, terms, answers) for terms in request.terms):
+    if request.terms and all(_met(request, terms, answers, now, holds) for terms in request.terms):
         return ApprovalState.APPROVED
     return ApprovalState.EXPIRED if now >= request.expires_at else ApprovalState.PENDING
 
 
-def objection(request: ApprovalRequest, answer: Answer, *, now: float) -> str | None:
+def objection(request: ApprovalRequest, answer: Answer, *, now: float, holds: Holds = untold) -> str | None:
     """Return why *answer* does not count, in one sentence, or None."""
     if answer.binding_hash != request.binding_hash:
         return "The answer was given for another call."
     if now >= request.expires_at:
         return "The answer came after the request had expired."
-    if not answer.approved or any(_eligible(request, terms, answer) for terms in request.terms):
+    if not answer.approved:
         return None
-    if answer.approver == SESSION_USER:
-        return "Nobody vouched for who gave the answer, and the policy does not let the session's user approve."
-    if _is_requester(request, answer):
-        return f"{answer.approver} asked for it, and so may not approve it."
-    return f"{answer.approver} is not one of its approvers."
+    why = [_against(request, terms, answer, now, holds) for terms in request.terms]
+    return None if None in why else (why[0] if why else "Nobody may approve it.")
 
 
 def person(request: ApprovalRequest, answer: Answer) -> str:
@@ -48,31 +58,68 @@ def person(request: ApprovalRequest, answer: Answer) -> str:
     return fold(user.id if answer.approver == SESSION_USER and user else answer.approver)
 
 
+def filed_as(request: ApprovalRequest, answer: Answer) -> str:
+    """Return the name under which *answer* is kept: of each person one, and another one that is known better."""
+    return f"{person(request, answer)}#{answer.known}#{answer.shown}"
+
+
 def fold(name: str) -> str:
     """Return *name* in the form in which it is compared where looking alike must not pass for being different."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
-def _met(request: ApprovalRequest, terms: ApprovalTerms, answers: Iterable[Answer]) -> bool:
-    people = {person(request, answer) for answer in answers if _eligible(request, terms, answer)}
-    return len(people) >= max(1, terms.quorum)
+def _met(
+    request: ApprovalRequest, terms: ApprovalTerms, answers: Iterable[Answer], now: float, holds: Holds
+) -> bool:
+    counted = (answer for answer in answers if _against(request, terms, answer, now, holds) is None)
+    return len({person(request, answer) for answer in counted}) >= max(1, terms.quorum)
 
 
-def _eligible(request: ApprovalRequest, terms: ApprovalTerms, answer: Answer) -> bool:
+def _against(
+    request: ApprovalRequest, terms: ApprovalTerms, answer: Answer, now: float, holds: Holds
+) -> str | None:
+    """Return what speaks against counting the yes *answer* for *terms*, in one sentence."""
+    who = answer.approver
     requester = _is_requester(request, answer)
-    if requester or answer.approver == SESSION_USER:
-        return SESSION_USER in terms.approvers
+    if requester or who == SESSION_USER:
+        if SESSION_USER not in terms.approvers:
+            if requester:
+                return f"{who} asked for it, and so may not approve it."
+            return "Nobody vouched for who gave the answer, and the policy does not let the session's user approve."
+    else:
+        escalated = 0 < terms.escalate_after <= now - request.call.time
+        words = terms.approvers + terms.escalate_to if escalated else terms.approvers
+        if not any(_is(request, word, answer) for word in words):
+            if any(_is(request, word, answer) for word in terms.escalate_to):
+                return f"{who} is not asked yet: others have time to answer first."
+            return f"{who} is not one of its approvers."
+    if any(_is(request, word, answer, alike=True) for word in terms.exclude):
+        return f"{who} may not approve it: the policy excludes them."
+    if terms.proof is Proof.CREDENTIAL and answer.known is not Proof.CREDENTIAL:
+        return f"The policy wants {who} to answer with a credential of their own."
+    if terms.second_factor is not SecondFactor.NONE and answer.shown not in _SATISFIED_BY[terms.second_factor]:
+        return f"The policy wants a second factor of {who} ({terms.second_factor})."
+    if terms.when and not holds(terms.when, request, answer):
+        return f"The policy's condition on approvers does not hold for {who}, or cannot be evaluated here."
+    return None
+
+
+_SATISFIED_BY = {
+    SecondFactor.ANY: {SecondFactor.TOTP, SecondFactor.PASSKEY},
+    SecondFactor.TOTP: {SecondFactor.TOTP},
+    SecondFactor.PASSKEY: {SecondFactor.PASSKEY},
+}
+
+
+def _is(request: ApprovalRequest, word: str, answer: Answer, *, alike: bool = False) -> bool:
+    """Return whether *word* of the terms means whoever gave *answer*; *alike*: or somebody who looks the same."""
+    same = fold if alike else str
+    kind, _, name = word.partition(":")
     agent = request.call.agent
-    for word in terms.approvers:
-        kind, _, name = word.partition(":")
-        if (
-            word == "anyone"
-            or (word == "owner" and agent is not None and answer.approver == agent.owner)
-            or (kind == "user" and name == answer.approver)
-            or (kind == "group" and name in answer.groups)
-        ):
-            return True
-    return False
+    if kind == "group":
+        return same(name) in {same(group) for group in answer.groups}
+    named = name if kind == "user" else agent.owner if word == "owner" and agent is not None else None
+    return word == "anyone" or (named is not None and same(named) == same(answer.approver))
 
 
 def _is_requester(request: ApprovalRequest, answer: Answer) -> bool:

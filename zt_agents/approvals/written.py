@@ -12,7 +12,16 @@ import orjson
 
 from zt_agents.approvals.requests import ApprovalRequest, binding_hash
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
-from zt_agents.decisions import ApprovalTerms, Decision, Outcome, Reason, ReasonCode, ToolCall
+from zt_agents.decisions import (
+    ApprovalTerms,
+    Decision,
+    Outcome,
+    Proof,
+    Reason,
+    ReasonCode,
+    SecondFactor,
+    ToolCall,
+)
 from zt_agents.identity.principals import Agent, User
 from zt_agents.provenance.labels import DataClass, Integrity, Label
 
@@ -26,7 +35,7 @@ def write_request(request: ApprovalRequest) -> bytes:
             "id": request.id,
             "binding_hash": request.binding_hash,
             "expires_at": request.expires_at,
-            "terms": [[list(each.approvers), each.quorum, each.timeout] for each in request.terms],
+            "terms": [list(each) for each in request.terms],
             "trace_id": request.trace_id,
             "span_id": request.span_id,
             "nonce": request.nonce,
@@ -75,7 +84,7 @@ def read_request(text: bytes) -> ApprovalRequest:
     """
     values = orjson.loads(text)
     call, decision = values["call"], values["decision"]
-    terms = tuple(ApprovalTerms(tuple(words), quorum, timeout) for words, quorum, timeout in values["terms"])
+    terms = tuple(_terms(each) for each in values["terms"])
     request = ApprovalRequest(
         id=values["id"],
         binding_hash=values["binding_hash"],
@@ -100,6 +109,11 @@ def read_request(text: bytes) -> ApprovalRequest:
     if binding_hash(request.call, nonce=request.nonce) != request.binding_hash:
         raise ValueError("the call is not the one that the request is bound to")
     return request
+
+
+def _terms(values: list[Any]) -> ApprovalTerms:
+    terms = ApprovalTerms._make(tuple(value) if isinstance(value, list) else value for value in values)
+    return terms._replace(proof=Proof(terms.proof), second_factor=SecondFactor(terms.second_factor))
 
 
 def _call(values: dict[str, Any]) -> ToolCall:

@@ -17,6 +17,7 @@ from zt_agents.cli import content as _content  # noqa: F401 - its commands join 
 from zt_agents.cli import proofs as _proofs  # noqa: F401 - likewise
 from zt_agents.cli import segments as _segments  # noqa: F401 - likewise
 from zt_agents.cli.approvals import approvals_app
+from zt_agents.cli.approvers import approvers_app
 from zt_agents.cli.audit import audit_app
 from zt_agents.cli.check import check
 from zt_agents.cli.demo import demo
@@ -81,6 +82,7 @@ audit_app.command()(timeline)
 audit_app.command()(export)
 app.add_typer(audit_app, name="audit")
 app.add_typer(approvals_app, name="approvals")
+app.add_typer(approvers_app, name="approvers")
 
 
 def main() -> None:

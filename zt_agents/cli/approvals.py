@@ -1,8 +1,8 @@
 """``zt-agents approvals``: what waits for a human, and the human's answer.
 
-An answer is signed with the guard's signing key, and given in the name of the operating system's user: ``os:LOGIN``.
-Whoever can read that key can answer; keep it from those who may not. Values in a request were chosen by models and by
-strangers: they are shown, never obeyed.
+An answer is signed with the approver's own credential (``--as``), and the guard that asked verifies it. Or it is signed
+with the guard's key, in the name of the operating system's user, ``os:LOGIN``: keep that key from those who may not
+answer. Values in a request were chosen by models and by strangers: they are shown, never obeyed.
 """
 
 from __future__ import annotations
@@ -15,24 +15,23 @@ import typer
 
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.display import visible
-from zt_agents._internal.login import login
-from zt_agents.approval_desk import ApprovalDesk
-from zt_agents.approvals import Answer, ApprovalState, StoredApproval, approval_panel
+from zt_agents.approvals import ApprovalState, StoredApproval, approval_panel
+from zt_agents.cli.answers import REFUSED, SHOWN_ID, answerer
 from zt_agents.cli.display import console, say
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity import SigningKey
+from zt_agents.identity import ApproverKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
-REFUSED = 1
-"""Exit code of an answer that does not count."""
 _PAUSE = 0.5
-_SHOWN_ID = 8
 
 approvals_app = typer.Typer(name="approvals", help="See what waits for a human, and answer it.", no_args_is_help=True)
 
 StoreOption = Annotated[Path, typer.Option("--store", envvar="ZT_AGENTS_APPROVALS", help="The store of approvals.")]
-KeyOption = Annotated[Path, typer.Option("--signing-key", envvar="ZT_AGENTS_SIGNING_KEY", help="The guard's, as PEM.")]
-DomainOption = Annotated[str, typer.Option("--trust-domain", help="The policy's trust domain.")]
+AsOption = Annotated[Path | None, typer.Option("--as", metavar="FILE", help="Your credential: who answers.")]
+KeyOption = Annotated[
+    Path | None, typer.Option("--signing-key", envvar="ZT_AGENTS_SIGNING_KEY", help="The guard's, as PEM.")
+]
+DomainOption = Annotated[str | None, typer.Option("--trust-domain", help="The policy's trust domain.")]
 Reference = Annotated[str, typer.Argument(metavar="ID", help="The request's id, or how it begins.")]
 DEFAULT_STORE = Path("zt-agents-approvals.db")
 
@@ -70,25 +69,55 @@ def watch(store: StoreOption = DEFAULT_STORE) -> None:
 @approvals_app.command()
 def approve(
     reference: Reference,
-    key: KeyOption,
-    trust_domain: DomainOption,
+    as_file: AsOption = None,
+    key: KeyOption = None,
+    trust_domain: DomainOption = None,
     store: StoreOption = DEFAULT_STORE,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
 ) -> None:
     """Say yes to one request, for exactly its arguments."""
+    answer = answerer(store, as_file, key, trust_domain)
     opened = _open(store)
     stored = _find(opened, reference)
     if not yes:
         _show(stored)
         typer.confirm("Approve this call?", abort=True)
-    _answer(opened, stored, True, key, trust_domain)
+    answer(opened, stored, True)
 
 
 @approvals_app.command()
-def deny(reference: Reference, key: KeyOption, trust_domain: DomainOption, store: StoreOption = DEFAULT_STORE) -> None:
+def deny(
+    reference: Reference,
+    as_file: AsOption = None,
+    key: KeyOption = None,
+    trust_domain: DomainOption = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
     """Say no to one request. That is final."""
+    answer = answerer(store, as_file, key, trust_domain)
     opened = _open(store)
-    _answer(opened, _find(opened, reference), False, key, trust_domain)
+    answer(opened, _find(opened, reference), False)
+
+
+@approvals_app.command()
+def withdraw(reference: Reference, store: StoreOption = DEFAULT_STORE) -> None:
+    """Take one request back, so that nobody can approve it any more."""
+    opened = _open(store)
+    stored = _find(opened, reference)
+    state = opened.settle(stored.id, ApprovalState.CANCELLED, now=system_clock()).state
+    say(f"{stored.id[:SHOWN_ID]} is {state}.")
+    if state is not ApprovalState.CANCELLED:
+        raise typer.Exit(REFUSED)
+
+
+@approvals_app.command()
+def login(
+    as_file: Annotated[Path, typer.Option("--as", help="The approver's credential.")],
+    console_url: Annotated[str, typer.Option("--console", help="The console, such as https://approvals.acme.example.")],
+) -> None:
+    """Print a link that signs its reader in at the console: once, within a minute."""
+    origin = console_url.rstrip("/")
+    say(f"{origin}/login#{ApproverKey.from_file(as_file).login(origin, now=system_clock())}")
 
 
 def _open(path: Path) -> SqliteApprovalStore:
@@ -121,7 +150,7 @@ def _line(stored: StoredApproval) -> str:
     yes = sum(answer.approved for answer in stored.answers)
     quorum = max(terms.quorum for terms in request.terms)
     return (
-        f"{stored.id[:_SHOWN_ID]}  {call.tool} ({request.decision.tier})  {agent} for {visible(user)}  "
+        f"{stored.id[:SHOWN_ID]}  {call.tool} ({request.decision.tier})  {agent} for {visible(user)}  "
         f"{visible(call.resource)}  {yes} of {quorum}  {left} s left"
     )
 
@@ -133,22 +162,3 @@ def _show(stored: StoredApproval) -> None:
     for answer in stored.answers:
         say(f"{answer.approver} said {'yes' if answer.approved else 'no'}")
     say(f"{stored.id}  {stored.state}")
-
-
-def _answer(store: SqliteApprovalStore, stored: StoredApproval, approved: bool, key: Path, trust_domain: str) -> None:
-    from zt_agents.config import approval_signer
-
-    desk = ApprovalDesk(
-        store=store,
-        signer=approval_signer(trust_domain, SigningKey.from_file(key)),
-        channel=None,
-        clock=system_clock,
-        retention=float("inf"),
-    )
-    why = desk.file(Answer(stored.binding_hash, approved, f"os:{login()}"))
-    state = desk.look(stored.id)
-    if why is not None:
-        say(why)
-        raise typer.Exit(REFUSED)
-    more = " More people have to say yes." if state is ApprovalState.PENDING else ""
-    say(f"{stored.id[:_SHOWN_ID]} is {state}.{more}")

@@ -1,5 +1,6 @@
 """Who asks, for whom: principals, keys, tokens, and the registry of agents."""
 
+from zt_agents.identity.approvers import Approver, ApproverAuthority, ApproverKey
 from zt_agents.identity.attestations import AnswerClaims, ApprovalSigner, GrantClaims
 from zt_agents.identity.baggage import AgentBaggage, BaggageSigner, verify_baggage
 from zt_agents.identity.keys import SigningKey
@@ -14,6 +15,9 @@ __all__ = [
     "AgentStatus",
     "AnswerClaims",
     "ApprovalSigner",
+    "Approver",
+    "ApproverAuthority",
+    "ApproverKey",
     "BaggageSigner",
     "GrantClaims",
     "SessionClaims",

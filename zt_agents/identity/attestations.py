@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
-
 from zt_agents.errors import TokenExpiredError, TokenInvalidError
-from zt_agents.identity.keys import ALGORITHM, SigningKey
-from zt_agents.identity.tokens import MAX_TOKEN_CHARS
+from zt_agents.identity import jws
+from zt_agents.identity.keys import SigningKey
 
 ANSWER_TYPE = "zt-answer+jwt"
 GRANT_TYPE = "zt-grant+jwt"
@@ -76,15 +74,12 @@ class ApprovalSigner:
             TokenInvalidError: it is malformed, forged, or of another type.
         """
         claims = self._verify(ANSWER_TYPE, token)
-        groups = claims.get("groups")
-        if type(claims.get("approved")) is not bool or not isinstance(groups, list):
-            raise TokenInvalidError("The answer's token is malformed.")
         return AnswerClaims(
-            binding_hash=_text(claims, "binding"),
-            approver=_text(claims, "sub"),
-            groups=tuple(str(group) for group in groups),
-            approved=claims["approved"],
-            issued_at=_whole(claims, "iat"),
+            binding_hash=jws.text(claims, "binding"),
+            approver=jws.text(claims, "sub"),
+            groups=jws.texts(claims, "groups"),
+            approved=jws.flag(claims, "approved"),
+            issued_at=jws.whole(claims, "iat"),
         )
 
     def grant(self, claims: GrantClaims, *, now: float) -> str:
@@ -108,60 +103,30 @@ class ApprovalSigner:
             TokenExpiredError: *now* is not before its end.
         """
         claims = self._verify(GRANT_TYPE, token)
-        approvers = claims.get("approvers")
-        if not isinstance(approvers, list) or not approvers:
+        approvers = jws.texts(claims, "approvers")
+        if not approvers:
             raise TokenInvalidError("The grant names nobody who approved.")
         grant = GrantClaims(
-            request_id=_text(claims, "jti"),
-            binding_hash=_text(claims, "binding"),
-            approvers=tuple(str(approver) for approver in approvers),
-            approved_until=_whole(claims, "exp"),
+            request_id=jws.text(claims, "jti"),
+            binding_hash=jws.text(claims, "binding"),
+            approvers=approvers,
+            approved_until=jws.whole(claims, "exp"),
         )
         if now >= grant.approved_until:
             raise TokenExpiredError("The approval has expired.")
         return grant
 
     def _sign(self, kind: str, claims: Mapping[str, Any]) -> str:
-        key = self._keys[kind]
-        signed = {"iss": self._issuer, "aud": self._audience, **claims}
-        return jwt.encode(signed, key.private, algorithm=ALGORITHM, headers={"typ": kind, "kid": key.thumbprint})
+        return jws.sign(kind, self._keys[kind], {"iss": self._issuer, "aud": self._audience, **claims})
 
     def _verify(self, kind: str, token: str) -> dict[str, Any]:
         key = self._keys[kind]
-        if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
-            raise TokenInvalidError("The approval's token is not a token.")
-        try:
-            header = jwt.get_unverified_header(token)
-            if header.get("typ") != kind or header.get("kid") != key.thumbprint:
-                raise TokenInvalidError("The approval's token is of another type or from another issuer.")
-            return jwt.decode(
-                token,
-                key.public,
-                algorithms=[ALGORITHM],
-                audience=self._audience,
-                issuer=self._issuer,
-                # Times are compared against the guard's clock.
-                options={
-                    "require": ["iss", "aud", "binding", "iat"],
-                    "strict_aud": True,
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
-            )
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
-            raise TokenInvalidError("The approval's token could not be verified.") from error
-
-
-def _text(claims: Mapping[str, Any], name: str) -> str:
-    value = claims.get(name)
-    if not isinstance(value, str) or not value:
-        raise TokenInvalidError("The approval's token is malformed.")
-    return value
-
-
-def _whole(claims: Mapping[str, Any], name: str) -> int:
-    value = claims.get(name)
-    if type(value) is not int:
-        raise TokenInvalidError("The approval's token is malformed.")
-    return value
+        return jws.verified(
+            token,
+            kind,
+            key.public,
+            key.thumbprint,
+            issuer=self._issuer,
+            audience=self._audience,
+            require=("binding", "iat"),
+        )

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from zt_agents.errors import ConfigurationError
+from zt_agents.errors import ConfigurationError, TokenInvalidError
 
 ALGORITHM = "ES256"
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -46,24 +46,37 @@ class SigningKey:
             ConfigurationError: the file is unreadable, readable by others, or not a P-256 private key.
         """
         try:
-            if os.name == "posix" and path.stat().st_mode & 0o077:
-                raise ConfigurationError(
-                    f"The key file {path} can be read by other users.", hint=f"Run: chmod 600 {path}"
-                )
-            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            return cls.from_pem(read_private_file(path))
+        except ValueError as error:
             raise ConfigurationError(f"The key file {path} could not be read as a PEM private key.") from error
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> SigningKey:
+        """Return the unencrypted key in *pem* (PKCS#8).
+
+        Raises:
+            ValueError: it is no key.
+            ConfigurationError: it is not a P-256 private key.
+        """
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+        except (TypeError, UnsupportedAlgorithm) as error:
+            raise ValueError("the key is encrypted, or of an unknown kind") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ConfigurationError(f"The key in {path} is not an elliptic-curve key.")
+            raise ConfigurationError("The key is not an elliptic-curve key.")
         return cls(key)
 
     def save(self, path: Path) -> None:
         """Write the key as PEM, readable by its owner alone; an existing file is never overwritten."""
-        pem = self._private.private_bytes(
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(self.pem)
+
+    @property
+    def pem(self) -> bytes:
+        """The private key, in the clear (PKCS#8)."""
+        return self._private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
 
     def derived(self, purpose: str) -> SigningKey:
         """Return the key for another *purpose*: the same wherever this key is known, and no way back to it."""
@@ -91,6 +104,38 @@ class SigningKey:
 
     def __reduce__(self) -> str:
         raise TypeError("a signing key cannot be pickled")
+
+
+def read_private_file(path: Path) -> bytes:
+    """Return what a file holds that nobody but its owner may read.
+
+    Raises:
+        ConfigurationError: it cannot be read, or others can read it.
+    """
+    try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise ConfigurationError(f"The key file {path} can be read by other users.", hint=f"Run: chmod 600 {path}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"The key file {path} could not be read.") from error
+
+
+def public_key_of(jwk: object) -> tuple[ec.EllipticCurvePublicKey, str]:
+    """Return the public key in *jwk* (RFC 7517, P-256) and its thumbprint.
+
+    Raises:
+        TokenInvalidError: it is no such key.
+    """
+    if not isinstance(jwk, dict) or set(jwk) != {"kty", "crv", "x", "y"} or (jwk["kty"], jwk["crv"]) != ("EC", "P-256"):
+        raise TokenInvalidError("The key is not one on the curve P-256.")
+    try:
+        x, y = (int.from_bytes(base64.urlsafe_b64decode(f"{jwk[name]}="), "big") for name in ("x", "y"))
+        key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    except (ValueError, TypeError) as error:
+        raise TokenInvalidError("The key is not one on the curve P-256.") from error
+    if _members(key) != jwk:
+        raise TokenInvalidError("The key is not written as a key is written.")
+    return key, _thumbprint(key)
 
 
 def _thumbprint(key: ec.EllipticCurvePublicKey) -> str:

@@ -22,11 +22,11 @@ from typing import Any
 import jwt
 
 from zt_agents.errors import TokenExpiredError, TokenInvalidError, TokenRevokedError
+from zt_agents.identity.jws import MAX_TOKEN_CHARS
 from zt_agents.identity.keys import ALGORITHM, SigningKey
 from zt_agents.identity.principals import Agent, User
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a secret
-MAX_TOKEN_CHARS = 16_384
 MAX_TTL = 3600
 """Longest life of a session token, seconds."""
 _REQUIRED = ["iss", "sub", "client_id", "aud", "exp", "iat", "nbf", "jti", "txn", "act", "groups", "roles"]

@@ -105,7 +105,7 @@ class SqliteApprovalStore:
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
         edit = [dict(answer.edit.arguments), answer.edit.proof] if answer.edit is not None else None
-        body = orjson.dumps([answer.approver, answer.groups, answer.comment, answer.proof, edit])
+        body = orjson.dumps([answer.approver, answer.groups, answer.comment, answer.proof, edit, answer.factor])
         with self._file.writing() as connection:
             row = connection.execute("SELECT state, binding, expires_at FROM request WHERE id = ?", (request_id,))
             found = row.fetchone()
@@ -195,5 +195,6 @@ def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredAppro
 
 
 def _answer(binding: str, approved: bool, body: bytes) -> Answer:
-    approver, groups, comment, proof, edit = orjson.loads(body)
-    return Answer(binding, approved, approver, comment, tuple(groups), proof, Edit(*edit) if edit else None)
+    approver, groups, comment, proof, edit, factor = orjson.loads(body)
+    changed = Edit(*edit) if edit else None
+    return Answer(binding, approved, approver, comment, tuple(groups), proof, changed, factor)

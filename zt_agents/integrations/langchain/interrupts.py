@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 from zt_agents._internal.optional import require
 from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, Channel, Desk, Edit
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
-from zt_agents.errors import ConfigurationError, IdentityError, StoreError
+from zt_agents.errors import ConfigurationError, StoreError
 from zt_agents.integrations.langchain.carriers import edits
 
 if TYPE_CHECKING:
@@ -140,9 +140,8 @@ class InterruptChannel:
         arguments = edited(response, asked.call.tool)
         edit = Edit(arguments, str(response.get(EDIT_KEY, ""))) if arguments is not None else None
         if token is not None:
-            try:
-                claims = desk.signer.verify_answer(token)
-            except IdentityError:
+            claims = desk.read(str(token))
+            if claims is None:
                 return None
             edit = edit if claims.binding_hash == asked.binding_hash else None
             if claims.approved and not approves(response):  # changed on its way: a no, and not theirs
@@ -177,9 +176,8 @@ class InterruptChannel:
 
     @staticmethod
     def _file_proof(desk: Desk, proof: str, request: ApprovalRequest) -> None:
-        try:
-            claims = desk.signer.verify_answer(proof)
-        except IdentityError:
+        claims = desk.read(proof)
+        if claims is None:
             return
         if claims.binding_hash == request.binding_hash and claims.approved:
             # Signed anew: it was given before this call was asked about.

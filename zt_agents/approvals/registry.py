@@ -1,0 +1,64 @@
+"""What a registry of approvers has to do: it knows whose credentials and second factors are still good.
+
+Rules for an implementation:
+
+1. What it keeps are signed tokens: whoever can write it can take approvers away, and cannot make one.
+2. ``advance``, ``spend`` and ``attempt`` are each one atomic step, durable when they return.
+3. What cannot be read or written is a ``StoreError``; a yes that needs it does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A credential, or a second factor, as the registry has it."""
+
+    id: str
+    approver: str
+    kind: str
+    """``credential``, or the kind of a second factor."""
+    token: str
+    """What was signed for it."""
+    added_at: float
+    removed_at: float | None = None
+
+
+class ApproverRegistry(Protocol):
+    """Keeps approvers."""
+
+    def add(self, enrolled: Enrolled) -> None: ...
+
+    def get(self, enrolled_id: str) -> Enrolled | None:
+        """Return what is kept under an id, if it was not removed."""
+        ...
+
+    def list(self, approver: str | None = None) -> Sequence[Enrolled]:
+        """Return what was not removed, of one *approver* or of all, oldest first."""
+        ...
+
+    def remove(self, approver: str, *, now: float, enrolled_id: str | None = None) -> int:
+        """Remove one thing, or all that *approver* has. Returns how many."""
+        ...
+
+    def advance(self, counter: str, value: int) -> bool:
+        """Set *counter* to *value* if that is more than it was. Returns whether it was."""
+        ...
+
+    def counter(self, counter: str) -> int | None: ...
+
+    def spend(self, token_id: str, *, until: float, now: float) -> bool:
+        """Note that something which is good until then was used. True for one caller."""
+        ...
+
+    def attempt(self, name: str, *, now: float, most: int, window: float) -> bool:
+        """Note an attempt. Returns whether there were less than *most* in the last *window* seconds."""
+        ...
+
+    def forgive(self, name: str) -> None:
+        """Forget the attempts: the last one was good."""
+        ...
