@@ -25,7 +25,7 @@ from zt_agents.errors import ConfigurationError
 
 TIMEOUT = 10.0
 """Seconds that a server may be silent."""
-_LONGEST = 60.0
+LONGEST = 60.0
 """Seconds that a request and its answer may take, however slowly the bytes come."""
 _MAX_ANSWER = 65_536
 _RETRIABLE = {408, 425, 429}
@@ -67,13 +67,14 @@ class HttpPoster:
         """
         try:
             connection = self._connected()
-            with _no_longer_than(_LONGEST, connection.sock):
+            with no_longer_than(LONGEST, connection.sock):
                 connection.request("POST", self._target, body, {"User-Agent": "zt-agents", **headers})
                 answer = connection.getresponse()
                 answer.read(_MAX_ANSWER)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise OSError(str(error) or type(error).__name__) from error
+            words = str(error) if isinstance(error, OSError) else ""  # HTTPException repeats the server's
+            raise OSError(words or type(error).__name__) from error
         if answer.will_close or not answer.isclosed():
             self.close()
         return Reply(answer.status, answer.getheader("Retry-After") or "")
@@ -97,7 +98,7 @@ class HttpPoster:
 
 
 @contextlib.contextmanager
-def _no_longer_than(seconds: float, connection: socket.socket) -> Iterator[None]:
+def no_longer_than(seconds: float, connection: socket.socket) -> Iterator[None]:
     """End *connection* after so long: one byte in ten seconds is no silence, and could go on for ever."""
 
     def end() -> None:
@@ -121,7 +122,7 @@ def split_address(address: str, schemes: Collection[str], option: str) -> SplitR
     """
     try:
         parts = urlsplit(address)
-        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        usable = bool((parts.hostname or "").encode("idna")) and (parts.port is None or parts.port > 0)
     except ValueError:
         usable = False
     if not usable or parts.scheme not in schemes:

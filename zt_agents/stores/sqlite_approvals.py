@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -102,6 +103,14 @@ class SqliteApprovalStore:
         with self._file.reading() as connection:
             rows = connection.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY asked_at, id").fetchall()
             return [_stored(connection, row) for row in rows]
+
+    def pending_ids(self, *, now: float | None = None) -> Sequence[str]:
+        with self._file.reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM request WHERE state = 'pending' AND expires_at > ? ORDER BY asked_at, id",
+                (-math.inf if now is None else now,),
+            )
+            return [str(found) for (found,) in rows]
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
         edit = [dict(answer.edit.arguments), answer.edit.proof] if answer.edit is not None else None
