@@ -32,7 +32,7 @@ _MOST_ARGUMENTS, _MOST_ANSWERS = 8, 5
 _FIELDS = 10
 """So many fields has a section of Slack's at most."""
 _GAP = re.compile(" {4,}")
-_LINK = re.compile(r"://|\bwww\.", re.IGNORECASE)
+_WWW = re.compile(r"\b(www)\.", re.IGNORECASE)
 _LABELS = {"user": "for", "intent": "asked for", "approvers": "who may answer"}
 _HEADINGS = {
     ApprovalState.PENDING: "Approval needed",
@@ -76,7 +76,7 @@ class Notice:
     @property
     def title(self) -> str:
         facts = dict(self.facts)
-        return f"{self.heading}: {facts['tool']} ({facts['tier']} tier)" if facts else self.heading
+        return f"{self.heading}: {facts['tool']} ({facts['tier']} tier)" if "tool" in facts else self.heading
 
 
 def notice_id(request_id: str, event: NoticeEvent, destination: str) -> str:
@@ -97,7 +97,8 @@ def notice(
         return None
     if event is NoticeEvent.SETTLED and state is ApprovalState.PENDING:
         state = ApprovalState.EXPIRED
-    link = f"{console}/requests/{quote(stored.id, safe='')}" if console else ""
+    named = quote(stored.id[:_LONGEST_NAME], safe="", errors="replace")
+    link = f"{console}/requests/{named}" if console else ""
     seconds = stored.decided_at if event is NoticeEvent.SETTLED else None
     if asked is None:
         return Notice(stored.id, event, state, _moment(seconds), link=link)
@@ -178,7 +179,8 @@ def _moment(seconds: object) -> str:
 
 def as_json(told: Notice) -> bytes:
     """Return *told* as an event of Standard Webhooks: type, timestamp, data. ASCII."""
-    data: dict[str, Any] = {"request": visible(told.request_id), "state": told.state, **dict(told.facts)}
+    named = visible(told.request_id, limit=_LONGEST_FACT)
+    data: dict[str, Any] = {"request": named, "state": told.state, **dict(told.facts)}
     if told.arguments:
         data["arguments"] = [{"name": name, "value": value} for name, value in told.arguments]
         data["arguments_left_out"] = told.left_out
@@ -250,14 +252,15 @@ def _card_text(text: str) -> str:
 
 
 def as_mail(told: Notice) -> tuple[str, str]:
-    """Return subject and text of *told*. In the text each line is one fact; the subject is one line."""
+    """Return subject and text of *told*. In the text each line is one fact; the subject is one of ASCII."""
     lines = [told.heading, "", *(f"{_inert(label)}: {_inert(text)}" for label, text in _rows(told))]
     if told.link:
         lines += ["", f"{OPEN}: {told.link}"]
     if told.event is NoticeEvent.REQUESTED:
         lines += ["", "Whoever answers has to say who they are: this message lets nobody in."]
-    # A parser would decode what looks like an encoded word.
-    return _inert(told.title).replace("=?", "= ?"), "\n".join(lines) + "\n"
+    # In a header, other letters need encoded words, and what looks like one would be decoded.
+    subject = _inert(told.title).replace("=?", "= ?").encode("ascii", "backslashreplace").decode()
+    return subject if len(subject) <= _LONGEST_FACT else f"{subject[: _LONGEST_FACT - 3]}...", "\n".join(lines) + "\n"
 
 
 def _rows(told: Notice) -> Sequence[tuple[str, str]]:
@@ -271,7 +274,7 @@ def _rows(told: Notice) -> Sequence[tuple[str, str]]:
 
 def _inert(text: str) -> str:
     """Return *text* so that no program makes a link of an address in it."""
-    return _LINK.sub(lambda found: f"[{found[0]}]", text)
+    return _WWW.sub(r"\1[.]", text.replace("://", "[:]//"))
 
 
 def _utf8(document: Any) -> bytes:

@@ -44,6 +44,8 @@ _SECRET_SIZES = range(24, 65)
 """Bytes of a secret, as Standard Webhooks has them."""
 _LONGEST_WAIT = 3600.0
 """Seconds for which a server is left alone at most, whatever it asks for."""
+_UNFOLDED = SMTP.clone(max_line_length=998)
+"""No header here is longer, and one that is folded may come back with other spaces."""
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _MAILBOX = re.compile(rf"{_ATOM}(\.{_ATOM})*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
@@ -197,7 +199,7 @@ class Mailbox:
         self._server, self._sender, self._to = server, sender, to
 
     def deliver(self, told: Notice, *, now: float) -> Delivery:
-        message = self._message(told, now)
+        message = self.message(told, now=now)
         try:
             with self._server.connected() as server:
                 server.send_message(message, self._sender, [self._to])
@@ -209,9 +211,10 @@ class Mailbox:
             return Delivery(False, False, f"{self._server.host} cannot be reached: {error or type(error).__name__}")
         return DELIVERED
 
-    def _message(self, told: Notice, now: float) -> EmailMessage:
+    def message(self, told: Notice, *, now: float) -> EmailMessage:
+        """Return what is mailed."""
         subject, text = as_mail(told)
-        message = EmailMessage(policy=SMTP)
+        message = EmailMessage(policy=_UNFOLDED)
         message["From"], message["To"], message["Subject"] = self._sender, self._to, subject
         message["Date"] = format_datetime(as_datetime(now))
         message["Message-ID"] = self._message_id(told, told.event)
@@ -219,7 +222,7 @@ class Mailbox:
             for header in ("In-Reply-To", "References"):
                 message[header] = self._message_id(told, NoticeEvent.REQUESTED)
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(text)
+        message.set_content(text, cte="quoted-printable")
         return message
 
     def _message_id(self, told: Notice, event: NoticeEvent) -> str:

@@ -207,9 +207,11 @@ class Courier:
                 wait: float | None = _FIRST_WAIT
                 with self._notifier.complaining(self.name):
                     wait = self._step()
+                if wait == 0.0:
+                    continue
                 if once and (wait is None or time.monotonic() + wait > patience):
                     return
-                if wait != 0.0 and not self._notifier.ending:
+                if not self._notifier.ending:
                     self.news.wait(_LONGEST_WAIT if wait is None else wait)
         except BaseException as error:  # noqa: BLE001 - a courier that dies unseen would leave people unasked
             self.fault = error
