@@ -26,6 +26,7 @@ from zt_agents.cli.destinations import (
     read_private,
     read_secrets,
 )
+from zt_agents.cli.display import say
 from zt_agents.cli.notifying import Notifier
 from zt_agents.errors import ConfigurationError
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -101,6 +102,7 @@ def notify(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     told = notifier.run(every=every, once=once)
     if once and not told:
+        say("Not everything could be told. What may pass is tried again by the next run.", stderr=True)
         raise typer.Exit(UNTOLD)
 
 

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 import time
@@ -29,7 +30,7 @@ from zt_agents.stores.sqlite_notices import NoticeState, Pause, SqliteNoticeStor
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _LONGEST_PAUSE = 3600.0
-"""Seconds that anything is put off at most, also where the clock was set back."""
+"""Seconds for which anything is put off at most: what is put off for longer is so because the clock was set back."""
 _PATIENCE = 20.0
 """Seconds for which a run that is to end waits for another attempt."""
 _GRACE = 2.0
@@ -115,11 +116,14 @@ class Notifier:
         stored = self.requests.get(request_id)
         if stored is None:
             return None
-        if stored.request is not None and stored.state is ApprovalState.PENDING:
-            runs_out = stored.request.expires_at <= self.clock()
-            if runs_out is (event is NoticeEvent.REQUESTED):
-                return None
-        return notice(stored, event, console=self._console, with_arguments=self._with_arguments)
+        try:
+            if stored.request is not None and stored.state is ApprovalState.PENDING:
+                ran_out = stored.request.expires_at <= self.clock()
+                if ran_out is (event is NoticeEvent.REQUESTED):
+                    return None
+            return notice(stored, event, console=self._console, with_arguments=self._with_arguments)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise StoreError(f"The request for approval {request_id!r} is damaged.") from error
 
     @contextlib.contextmanager
     def complaining(self, who: str) -> Iterator[None]:
@@ -159,7 +163,8 @@ class Notifier:
                 courier.news.set()
         if time.monotonic() - self._tidied >= _LONGEST_WAIT:
             self._tidied = time.monotonic()
-            lost = self.notices.forget(before=now - _KEPT)
+            names = {courier.name for courier in self._couriers}
+            lost = sum(name in names for name in self.notices.forget(before=now - _KEPT))
             self._lost += lost
             if lost:
                 say(f"{lost} notices were given up: their requests ended an hour ago.", style="red", stderr=True)
@@ -168,7 +173,8 @@ class Notifier:
         stored = None
         with self.complaining(request_id):
             stored = self.requests.get(request_id)
-        return stored.request.expires_at if stored is not None and stored.request is not None else None
+        expires = stored.request.expires_at if stored is not None and stored.request is not None else None
+        return expires if isinstance(expires, int | float) and math.isfinite(expires) else None
 
 
 class Courier:
@@ -226,8 +232,8 @@ class Courier:
         if waiting is None:
             return None
         pause, now = notices.pause(self.name), notifier.clock()
-        wait = min(max(pause.not_before, waiting.not_before) - now, _LONGEST_PAUSE)
-        if wait > 0:
+        wait = max(pause.not_before, waiting.not_before) - now
+        if 0 < wait <= _LONGEST_PAUSE:
             return wait
         try:
             told = notifier.told(waiting.request, waiting.event)

@@ -158,13 +158,13 @@ class SqliteNoticeStore:
             if pause is not None:
                 connection.execute("INSERT OR REPLACE INTO destination VALUES (?, ?, ?)", (destination, *pause))
 
-    def forget(self, *, before: float) -> int:
-        """Forget requests that ended before that time. Returns how many notices of them were still to be sent."""
+    def forget(self, *, before: float) -> Sequence[str]:
+        """Forget requests that ended before that time. Returns the destination of each notice not sent until now."""
         with self._file.writing() as connection:
-            sql = "SELECT count(*) FROM notice WHERE expires < ? AND state = 'waiting'"
-            (lost,) = connection.execute(sql, (before,)).fetchone()
-            connection.execute("DELETE FROM notice WHERE expires < ?", (before,))
-        return int(lost)
+            rows = connection.execute(
+                "DELETE FROM notice WHERE expires < ? RETURNING destination, state", (before,)
+            ).fetchall()
+        return [destination for destination, state in rows if state == NoticeState.WAITING]
 
 
 def _update(
