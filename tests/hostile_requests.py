@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from approval_requests import NOW, request
+from hypothesis import example
 from hypothesis import strategies as st
 
 from zt_agents.approvals import Answer, ApprovalState, StoredApproval
@@ -41,6 +42,13 @@ ACTIVE = [
 ]
 ANY = st.text(max_size=80) | st.lists(st.sampled_from(ACTIVE) | st.text(max_size=10), max_size=6).map("".join)
 JSON = st.recursive(ANY | st.integers() | st.none(), lambda some: st.lists(some, max_size=3), max_leaves=4)
+
+
+def every_known_trick(test: Any) -> Any:
+    """Have a property of a text and a value be tried with each of them too."""
+    for text in ACTIVE:
+        test = example(text, text)(test)
+    return test
 
 
 def hostile(text: str, *, count: int = 1, value: Any = None) -> StoredApproval:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from approval_requests import answer, request
-from hostile_requests import ANY, CONSOLE, JSON, both, hostile, plain, stored, told
+from hostile_requests import ANY, CONSOLE, JSON, both, every_known_trick, hostile, plain, stored, told
 from hypothesis import given, settings
 
 from zt_agents.approvals import ApprovalState
@@ -130,6 +130,7 @@ def texts_of_slack(part: Any) -> list[dict[str, Any]]:
     return [text for each in part.values() for text in texts_of_slack(each)]
 
 
+@every_known_trick
 @settings(max_examples=60, deadline=None)
 @given(ANY, JSON)
 def test_whatever_is_in_it_json_is_ascii_and_tells_the_same(text: str, value: Any) -> None:
@@ -139,6 +140,7 @@ def test_whatever_is_in_it_json_is_ascii_and_tells_the_same(text: str, value: An
         assert set(json.loads(body)) == {"type", "timestamp", "data"}
 
 
+@every_known_trick
 @settings(max_examples=60, deadline=None)
 @given(ANY, JSON)
 def test_whatever_is_in_it_slack_is_shown_plain_text(text: str, value: Any) -> None:
@@ -160,6 +162,7 @@ def test_whatever_is_in_it_slack_is_shown_plain_text(text: str, value: Any) -> N
             assert each["text"].count("&") == sum(each["text"].count(e) for e in ("&amp;", "&lt;", "&gt;"))
 
 
+@every_known_trick
 @settings(max_examples=60, deadline=None)
 @given(ANY, JSON)
 def test_whatever_is_in_it_teams_is_shown_runs_of_text(text: str, value: Any) -> None:
@@ -182,6 +185,7 @@ def test_whatever_is_in_it_teams_is_shown_runs_of_text(text: str, value: Any) ->
                 assert plain(run["text"])
 
 
+@every_known_trick
 @settings(max_examples=60, deadline=None)
 @given(ANY, JSON)
 def test_whatever_is_in_it_a_mail_has_the_lines_it_should_have(text: str, value: Any) -> None:

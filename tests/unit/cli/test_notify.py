@@ -74,7 +74,8 @@ def run(store: SqliteApprovalStore, *arguments: object, code: int = 0) -> Any:
 
 @contextlib.contextmanager
 def following(store: SqliteApprovalStore, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    start = "from zt_agents.cli import notifying, main; notifying._FIRST_WAIT = 0.02; main()"
+    hurry = "notifying._FIRST_WAIT = 0.02; notifying._LONGEST_WAIT = 0.2"
+    start = f"from zt_agents.cli import notifying, main; {hurry}; main()"
     command = [sys.executable, "-c", start, "approvals", "notify", "--every", "0.05", "--store", str(store.path)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(

@@ -145,6 +145,16 @@ def test_a_destination_that_hangs_does_not_keep_it_from_ending(store, notices, m
     eventually(lambda: all(thread.name != "place" for thread in threading.enumerate()))
 
 
+def test_a_notice_that_failed_waits_also_where_its_destination_is_well_again(store, notices, monkeypatch) -> None:
+    monkeypatch.setattr(notifying, "_PATIENCE", 0.0)
+    monkeypatch.setattr(notifying, "_FIRST_WAIT", 40.0)
+    ask(store)
+    assert not once(store, notices, Place(Delivery(False, False, "is away")))
+    waiting = notices.next("place")
+    assert waiting is not None
+    assert 15 < waiting.not_before - time.time() <= 40
+
+
 def test_a_store_that_fails_for_a_while_is_used_again(store, notices, capsys) -> None:
     place, failures = Place(), [StoreError("The disk is gone.")] * 3
     pending_ids = store.pending_ids
