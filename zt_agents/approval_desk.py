@@ -23,11 +23,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from zt_agents._internal.canonical import canonical, encode
+from zt_agents._internal.canonical import canonical, digest, encode
 from zt_agents._internal.clock import Clock
 from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import (
-    SESSION_USER,
+    NOBODY_OBJECTED,
+    RESERVED,
     Answer,
     ApprovalRequest,
     ApprovalState,
@@ -35,7 +36,6 @@ from zt_agents.approvals import (
     Channel,
     DurableChannel,
     Edit,
-    Holds,
     StoredApproval,
     binding_hash,
     filed_as,
@@ -43,9 +43,9 @@ from zt_agents.approvals import (
     ruling,
 )
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
-from zt_agents.approvals.rulings import fold, untold
+from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
-from zt_agents.decisions import Reason, ReasonCode, ToolCall
+from zt_agents.decisions import Approval, Reason, ReasonCode
 from zt_agents.errors import ArgumentsError, ConfigurationError, IdentityError, StoreError
 from zt_agents.identity import AnswerClaims, GrantClaims, User
 
@@ -63,6 +63,23 @@ class Ruling(NamedTuple):
     approvers: tuple[str, ...] = ()
     """Who said yes; or who said no."""
     state: ApprovalState = ApprovalState.FAILED
+    answers: tuple[Answer, ...] = ()
+    """All that were proven."""
+
+    @property
+    def approvals(self) -> tuple[Approval, ...]:
+        """What goes on record of the answers."""
+        return tuple(
+            Approval(
+                approver=answer.approver,
+                answer="yes" if answer.approved else "no",
+                proof=answer.known,
+                second_factor=answer.shown,
+                standing=answer.standing.id if answer.standing is not None else "",
+                evidence=digest(encode([answer.proof, answer.factor])).hex(),
+            )
+            for answer in self.answers
+        )
 
 
 Steps = Generator[ApprovalRequest, Said, Ruling]
@@ -79,7 +96,6 @@ class ApprovalDesk:
         channel: Channel | None,
         clock: Clock,
         retention: float,
-        holds: Holds | None = None,
     ) -> None:
         self.store = store
         self.proofs = proofs
@@ -87,7 +103,6 @@ class ApprovalDesk:
         self.channel = channel
         self._clock = clock
         self._retention = retention
-        self._holds: Holds = holds or untold
         if isinstance(channel, DurableChannel):
             channel.bind(self)
 
@@ -140,7 +155,10 @@ class ApprovalDesk:
         """Yield the request each time somebody has to be asked; takes what came of it."""
         now = self._clock()
         self.store.purge(before=now - self._retention)
-        stored = self._settled(self.store.put(replace(request, signer=self.signer.id)))
+        stored = self.store.put(replace(request, signer=self.signer.id))
+        if stored.state is ApprovalState.PENDING and stored.request is not None:
+            stored = self._approved_in_advance(stored.request, stored)
+        stored = self._settled(stored)
         if stored.request is None:
             refusal = Reason(ReasonCode.REPLAY, "It was decided long ago; what was decided is no longer kept.")
             return Ruling(request, refusal)
@@ -149,6 +167,8 @@ class ApprovalDesk:
             self.channel.again(first)
         why = "Nobody answered the request for approval."
         while stored.state is ApprovalState.PENDING:
+            if not isinstance(self.channel, DurableChannel):
+                self.notice(first.id)
             answer, failure = yield first
             counted = False
             if isinstance(failure, ConfigurationError):
@@ -164,7 +184,13 @@ class ApprovalDesk:
             # A durable channel comes back when the request is settled, and any channel when nobody is left to ask.
             if stored.state is ApprovalState.PENDING and not counted:
                 stored = self.store.settle(first.id, ApprovalState.FAILED, now=self._clock())
-        return self._ruled(first, request.call, stored, why)
+        return self._ruled(first, request, stored, why)
+
+    def _approved_in_advance(self, request: ApprovalRequest, stored: StoredApproval) -> StoredApproval:
+        now = self._clock()
+        for answer in self.proofs.stand_in(request, now=now):
+            self.store.file(request.id, filed_as(request, answer), answer, now=now)
+        return self.store.get(request.id) or stored
 
     def file(self, answer: Answer) -> str | None:
         """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
@@ -178,7 +204,7 @@ class ApprovalDesk:
         verified = self.proofs.verified(request, signed, now=now)
         if verified is None:
             return "The answer's signature or credential is not good, or it is from before the call was asked about."
-        why = objection(request, verified, now=now, holds=self._holds)
+        why = objection(request, verified, now=now, holds=self.proofs.holds)
         if why is not None:
             return why
         new = self.store.file(stored.id, filed_as(request, verified), signed, now=now)
@@ -188,6 +214,10 @@ class ApprovalDesk:
     def read(self, proof: str) -> AnswerClaims | None:
         """Return what the signed answer *proof* says, if its signature holds."""
         return self.proofs.read(proof)
+
+    def notice(self, request_id: str) -> None:
+        """Note that somebody is told of a request now."""
+        self.store.notice(request_id, now=self._clock())
 
     def look(self, request_id: str) -> ApprovalState:
         """Return where a request stands by its answers and the time; one that is unknown has failed."""
@@ -200,13 +230,13 @@ class ApprovalDesk:
         if stored.state is not ApprovalState.PENDING or request is None:
             return stored
         answers = self._answers(request, stored)
-        state = ruling(request, answers, now=now, holds=self._holds)
+        state = self._ruling(request, stored, answers)
         if state is ApprovalState.PENDING:
             return stored
         grant = ""
         if state is ApprovalState.APPROVED:
             until = math.ceil(now + min(terms.timeout for terms in request.terms))
-            names = tuple(dict.fromkeys(answer.approver for answer in answers))
+            names = tuple(dict.fromkeys(answer.approver for answer in answers)) or (NOBODY_OBJECTED,)
             grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
         return self.store.settle(request.id, state, now=now, grant=grant)
 
@@ -215,7 +245,11 @@ class ApprovalDesk:
         verified = (self.proofs.verified(request, answer, now=now) for answer in stored.answers)
         return [answer for answer in verified if answer is not None]
 
-    def _ruled(self, request: ApprovalRequest, call: ToolCall, stored: StoredApproval, why: str) -> Ruling:
+    def _ruling(self, request: ApprovalRequest, stored: StoredApproval, answers: Iterable[Answer]) -> ApprovalState:
+        now, holds = self._clock(), self.proofs.holds
+        return ruling(request, answers, now=now, holds=holds, noticed_at=stored.noticed_at)
+
+    def _ruled(self, request: ApprovalRequest, own: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
         answers = self._answers(request, stored)
         denial = _denial(answers)
         no = denial.approver if denial is not None else None
@@ -227,15 +261,17 @@ class ApprovalDesk:
                 return Ruling(request, Reason(code, error.message))
             if (grant.request_id, grant.binding_hash) != (request.id, request.binding_hash):
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "The grant was given for another call."))
-            known = replace(request, call=call)
-            if ruling(known, answers, now=self._clock(), holds=self._holds) is not ApprovalState.APPROVED:
+            known = replace(request, call=own.call, decision=own.decision)
+            if self._ruling(known, stored, answers) is not ApprovalState.APPROVED:
                 return Ruling(request, Reason(ReasonCode.NOT_APPROVED, "What was answered does not approve this call."))
             # Before the call is decided again: a grant is used up also by a call that is no longer allowed.
             if not self.store.consume(request.id, now=self._clock()):
                 return Ruling(
                     request, Reason(ReasonCode.REPLAY, "It was approved once, and that approval has been used.")
                 )
-            return Ruling(request, None, grant.approvers, ApprovalState.APPROVED)
+            with suppress(StoreError):  # then the next call is asked about, too
+                self.proofs.remember(known, answers, now=self._clock())
+            return Ruling(request, None, grant.approvers, ApprovalState.APPROVED, tuple(answers))
         if stored.state is ApprovalState.DENIED:
             verb = "wants other arguments, and did not approve" if denial and denial.edit else "did not approve"
             return Ruling(
@@ -243,6 +279,7 @@ class ApprovalDesk:
                 Reason(ReasonCode.NOT_APPROVED, f"{no or 'An approver'} {verb} it."),
                 (no,) if no else (),
                 stored.state,
+                tuple(answers),
             )
         words = {
             ApprovalState.EXPIRED: "The request for approval expired before it was answered.",
@@ -261,7 +298,7 @@ class ApprovalDesk:
             raise ValueError("no such question was asked here, or it was decided long ago")
         if not _same(asked.get("action_requests"), question(stored.request)["action_requests"]):
             raise ValueError("the question is not as it was asked: somebody has changed what the approver saw")
-        if fold(approver.id) == SESSION_USER:
+        if fold(approver.id) in RESERVED:
             raise ValueError(f"{approver.id!r} is a word of the policy and nobody's id")
         now = self._clock()
         said = Answer(binding, approves(response), approver.id, groups=approver.groups)

@@ -6,21 +6,57 @@ Rules:
 2. An answer counts if it was given since the call was first asked about: one kept from before a store was lost, or
    given to another store, is none.
 3. A yes counts while its credential is good and listed; a no counts whatever became of the credential.
-4. What an answer says of how it is known, and which factor was shown, is never believed: both are worked out here.
+4. What an answer says of how it is known, which factor was shown, and whether it was given in advance, is never
+   believed: all are worked out here.
+5. A standing approval stands in for an answer while it is listed, covers the call, and was used for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Protocol
 
-from zt_agents.approvals import Answer, ApprovalRequest, ApproverRegistry
-from zt_agents.decisions import Proof, SecondFactor
+from zt_agents.approvals import (
+    NOBODY_OBJECTED,
+    STANDING,
+    Answer,
+    ApprovalRequest,
+    ApproverRegistry,
+    Enrolled,
+    covers,
+    objection,
+    remembered,
+)
+from zt_agents.catalog.specs import Tier
+from zt_agents.decisions import Proof, SecondFactor, ToolCall
 from zt_agents.errors import IdentityError
-from zt_agents.identity import AnswerClaims, ApprovalSigner, Approver, ApproverAuthority
+from zt_agents.identity import (
+    AnswerClaims,
+    ApprovalSigner,
+    Approver,
+    ApproverAuthority,
+    StandingClaims,
+    User,
+    approvers,
+    attestations,
+    jws,
+)
 from zt_agents.identity.approvers import SEPARATOR
 
+STANDING_TYPES = {attestations.STANDING_TYPE, approvers.STANDING_TYPE}
 _SKEW = 60
 """Seconds by which an approver's clock may be ahead of the guard's."""
+
+
+class Conditions(Protocol):
+    """Evaluates CEL; without one, no condition holds."""
+
+    def holds(self, when: str, call: ToolCall, approver: User) -> bool:
+        """Return whether the policy's condition *when* holds for whoever approves *call*."""
+
+    def covers(self, when: str, call: ToolCall) -> bool:
+        """Return whether the condition *when*, which an approver has written, holds for *call*."""
 
 
 class AnswerProofs:
@@ -31,8 +67,10 @@ class AnswerProofs:
         signer: ApprovalSigner,
         authority: ApproverAuthority | None = None,
         registry: ApproverRegistry | None = None,
+        conditions: Conditions | None = None,
     ) -> None:
         self.signer = signer
+        self._conditions = conditions
         self._authority = authority
         self._registry = registry
 
@@ -67,30 +105,107 @@ class AnswerProofs:
         claims = self.read(proof)
         return claims if claims is not None and claims.issued_at >= int(request.call.time) else None
 
+    def holds(self, when: str, request: ApprovalRequest, answer: Answer) -> bool:
+        """Return whether a condition of the terms holds for *request* and whoever gave *answer*."""
+        approver = User(answer.approver, groups=answer.groups)
+        return self._conditions is not None and self._conditions.holds(when, request.call, approver)
+
     def verified(self, request: ApprovalRequest, answer: Answer, *, now: float) -> Answer | None:
         """Return *answer* with how it is known and what was shown, or None if it is not proven.
 
         Raises:
             StoreError: the registry cannot be used.
         """
+        if jws.kind_of(answer.proof.rpartition(SEPARATOR)[2]) in STANDING_TYPES:
+            return self._in_advance(request, answer, now)
         claims = self.since(request, answer.proof)
         said = (answer.binding_hash, answer.approver, answer.groups, answer.approved)
         if claims is None or (claims.binding_hash, claims.approver, claims.groups, claims.approved) != said:
             return None
         known = Proof.ATTESTED
         if SEPARATOR in answer.proof:
-            if answer.approved and not self._good(answer.proof, claims, now):
+            if answer.approved and not self._good(answer.proof, claims.issued_at, now):
                 return None
             known = Proof.CREDENTIAL
-        return replace(answer, known=known, shown=SecondFactor.NONE)
+        return replace(answer, known=known, shown=SecondFactor.NONE, standing=None)
 
-    def _good(self, proof: str, claims: AnswerClaims, now: float) -> bool:
+    # -- standing approvals ---------------------------------------------------------------------------------------
+
+    def stand_in(self, request: ApprovalRequest, *, now: float) -> Iterator[Answer]:
+        """Yield an answer for each standing approval that covers *request*; each has one use less then."""
+        call, registry = request.call, self._registry
+        permitted = any(terms.standing_uses or terms.remember for terms in request.terms)
+        if registry is None or call.agent is None or not permitted:
+            return
+        for enrolled in registry.list(kind=STANDING, about=f"{call.agent.id} {call.tool}"):
+            answer = self._stands(request, enrolled.token, now)
+            if answer is None or objection(request, answer, now=now, holds=self.holds) is not None:
+                continue
+            if registry.use(enrolled.id, request.binding_hash, most=_standing(answer).uses):
+                yield answer
+
+    def remember(self, request: ApprovalRequest, answers: Iterable[Answer], *, now: float) -> None:
+        """Let the rest of its session do what *answers* have approved, where the terms say so.
+
+        Raises:
+            StoreError: the registry cannot be used.
+        """
+        wanted = request.decision.tier is not Tier.HIGH and any(terms.remember for terms in request.terms)
+        if self._registry is None or not wanted or not request.call.resource:
+            return
+        silence = Answer(request.binding_hash, True, NOBODY_OBJECTED)
+        for answer in list(answers) or [silence]:
+            if answer.standing is not None:
+                continue
+            claims = remembered(request, approver=answer.approver, groups=answer.groups, now=now)
+            token = self.signer.standing(claims)
+            self._registry.add(Enrolled(claims.id, claims.approver, STANDING, token, now, claims.about))
+
+    def _in_advance(self, request: ApprovalRequest, answer: Answer, now: float) -> Answer | None:
+        made = self._stands(request, answer.proof, now)
+        said = (answer.approver, answer.groups, answer.approved, answer.binding_hash)
+        if made is None or said != (made.approver, made.groups, made.approved, made.binding_hash):
+            return None
+        assert self._registry is not None
+        return made if self._registry.used(_standing(made).id, request.binding_hash) else None
+
+    def _stands(self, request: ApprovalRequest, proof: str, now: float) -> Answer | None:
+        """Return the answer that the standing approval *proof* makes to *request*, if it is good and covers it."""
+        try:
+            if SEPARATOR not in proof:
+                claims, known = self.signer.verify_standing(proof), Proof.ATTESTED
+            elif self._authority is not None:
+                claims, known = self._authority.verify_standing(proof)[1], Proof.CREDENTIAL
+            else:
+                return None
+        except IdentityError:
+            return None
+        kept = self._registry.get(claims.id) if self._registry is not None else None
+        if kept is None or kept.token != proof or not claims.issued_at - _SKEW <= now < claims.expires_at:
+            return None
+        if known is Proof.CREDENTIAL and not self._good(proof, claims.issued_at, now):
+            return None
+        if not covers(claims, request.call, self._conditions.covers if self._conditions is not None else _nothing):
+            return None
+        by = (request.binding_hash, True, claims.approver)
+        return Answer(*by, groups=claims.groups, proof=proof, known=known, standing=claims)
+
+    def _good(self, proof: str, issued_at: int, now: float) -> bool:
         """Return whether the credential of a yes is good."""
         assert self._authority is not None
-        approver = self._authority.verify_answer(proof)[0]
-        in_time = claims.issued_at <= now + _SKEW and max(now, claims.issued_at) < approver.expires_at
+        approver = self._authority.verify(proof.partition(SEPARATOR)[0])
+        in_time = issued_at <= now + _SKEW and max(now, issued_at) < approver.expires_at
         return in_time and self._listed(approver)
 
     def _listed(self, approver: Approver) -> bool:
         kept = self._registry.get(approver.credential_id) if self._registry is not None else None
         return kept is not None and kept.approver == approver.id
+
+
+def _standing(answer: Answer) -> StandingClaims:
+    assert answer.standing is not None
+    return answer.standing
+
+
+def _nothing(_when: str, _call: ToolCall) -> bool:
+    return False

@@ -65,7 +65,12 @@ def parts_from_file(
         "catalog": Catalog(policy.tools, lock),
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
         "approvals": SqliteApprovalStore(approvals_path),
-        "proofs": answer_proofs(policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path)),
+        "proofs": AnswerProofs(
+            approval_signer(policy.trust_domain, key),
+            approver_authority(policy.trust_domain, key),
+            SqliteApproverRegistry.beside(approvals_path, create=True),
+            policy.eligibility,
+        ),
         "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True)),
         "content": ContentKeeper(policy.content.keep, policy.content.redact) if policy.content else None,
@@ -80,10 +85,14 @@ def _issuer(trust_domain: str) -> str:
 
 
 def answer_proofs(trust_domain: str, key: SigningKey, registry: ApproverRegistry | None) -> AnswerProofs:
-    """Return what attests and verifies answers in *trust_domain*, in every process that has the signing *key*."""
+    """Return what attests and verifies answers in *trust_domain*, where no policy is at hand: no condition holds."""
+    return AnswerProofs(approval_signer(trust_domain, key), approver_authority(trust_domain, key), registry)
+
+
+def approval_signer(trust_domain: str, key: SigningKey) -> ApprovalSigner:
+    """Return what signs answers and grants in *trust_domain*, in every process that has the signing *key*."""
     name = _issuer(trust_domain)
-    signer = ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key)
-    return AnswerProofs(signer, approver_authority(trust_domain, key), registry)
+    return ApprovalSigner(issuer=name, audience=f"{name}/guard", key=key)
 
 
 def approver_authority(trust_domain: str, key: SigningKey) -> ApproverAuthority:

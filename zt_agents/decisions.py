@@ -164,6 +164,28 @@ class ApprovalTerms(NamedTuple):
     """Seconds after which the next may answer, too; 0 is never."""
     escalate_to: tuple[str, ...] = ()
     """Like ``approvers``."""
+    standing_uses: int = 0
+    """For how many calls somebody may approve in advance; 0 is not at all."""
+    standing_within: int = 0
+    """For how many seconds at most."""
+    grace: int = 0
+    """Seconds after notice was given in which a no has to come, or it is a yes; 0 is never. Not for the high tier."""
+    remember: bool = False
+    """Whether a yes is remembered for the session, for the same tool and resource. Not for the high tier."""
+
+
+class Approval(NamedTuple):
+    """How one person answered, as it goes on record."""
+
+    approver: str
+    answer: str
+    """yes or no."""
+    proof: Proof
+    second_factor: SecondFactor
+    standing: str
+    """Id of the standing approval that it comes from, or an empty text."""
+    evidence: str
+    """Hex SHA-256 over what was signed: whoever has kept that can show it."""
 
 
 class Decision(NamedTuple):
@@ -182,6 +204,8 @@ class Decision(NamedTuple):
     approved_by: str | None = None
     terms: tuple[ApprovalTerms, ...] = ()
     """What a held call needs: all of these."""
+    approvals: tuple[Approval, ...] = ()
+    """What people answered."""
 
     @property
     def allowed(self) -> bool:

@@ -156,6 +156,7 @@ def decision_record(
         span_id=span.span_id if span else "",
         risk_state=call.label.name if call is not None else "",
         delegation=known.delegation if known and len(known.delegation) > 1 else (),
+        approvals=decision.approvals,
     )
 
 

@@ -346,12 +346,14 @@ class Permit:
         except Exception as error:  # noqa: BLE001 - see decide()
             self.fault(error)
         by = ", ".join(ruling.approvers)
-        self.decision = self.decision._replace(approval_id=request.id, approved_by=by or None)
+        said = ruling.approvals
+        self.decision = self.decision._replace(approval_id=request.id, approved_by=by or None, approvals=said)
         self.request = None
         if refusal is not None:
             self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
             self._deny()
-        approved = Reason(ReasonCode.APPROVED, f"Approved by {by}.")
+        ahead = ", in advance" if ruling.answers and all(each.standing for each in ruling.answers) else ""
+        approved = Reason(ReasonCode.APPROVED, f"Approved by {by}{ahead}.")
         self.decision = self.decision._replace(outcome=Outcome.ALLOW, reasons=(approved, *self.decision.reasons))
         self._grant = request
 

@@ -92,7 +92,11 @@ class Guard:
         self.clock = clock
         self._baggage = baggage
         self.desk = ApprovalDesk(
-            store=approvals, proofs=proofs, channel=channel, clock=clock, retention=policy.approval_retention
+            store=approvals,
+            proofs=proofs,
+            channel=channel,
+            clock=clock,
+            retention=policy.approval_retention,
         )
         self._sessions: dict[str, Session] = {}
         """By id, until they end: what a session has seen and done must not depend on who holds on to it."""

@@ -124,7 +124,8 @@ def test_a_stored_request_that_shows_another_call_than_it_is_bound_to_is_refused
     change(tmp_path, "UPDATE request SET body = ?", write_request(shown))
     assert ask(desk, asked).refusal is not None
     with pytest.raises(StoreError):
-        desk.store.pending()
+        desk.store.get(asked.id)
+    assert [each.request for each in desk.store.pending()] == [None], "and nobody is shown pay(1)"
 
 
 def test_a_quorum_by_a_channel_that_asks_several_people(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from zt_agents.approvals.channels import Channel, Desk, DurableChannel, TerminalChannel, approval_panel
 from zt_agents.approvals.registry import ApproverRegistry, Enrolled
 from zt_agents.approvals.requests import (
+    NOBODY_OBJECTED,
+    RESERVED,
     SESSION_USER,
     Answer,
     ApprovalRequest,
@@ -12,12 +14,16 @@ from zt_agents.approvals.requests import (
     request_approval,
 )
 from zt_agents.approvals.rulings import Holds, filed_as, objection, person, ruling
+from zt_agents.approvals.standing import STANDING, covers, in_advance, remembered
 from zt_agents.approvals.store import ApprovalStore, StoredApproval
 from zt_agents.approvals.waiting import StoreChannel
 from zt_agents.approvals.written import read_request, write_request
 
 __all__ = [
+    "NOBODY_OBJECTED",
+    "RESERVED",
     "SESSION_USER",
+    "STANDING",
     "Answer",
     "ApprovalRequest",
     "ApprovalState",
@@ -34,10 +40,13 @@ __all__ = [
     "TerminalChannel",
     "approval_panel",
     "binding_hash",
+    "covers",
     "filed_as",
+    "in_advance",
     "objection",
     "person",
     "read_request",
+    "remembered",
     "request_approval",
     "ruling",
     "write_request",

@@ -24,6 +24,7 @@ from rich.text import Text
 from zt_agents._internal.display import visible
 from zt_agents._internal.login import login
 from zt_agents.approvals.requests import Answer, ApprovalRequest, ApprovalState
+from zt_agents.approvals.rulings import silent_yes_after
 from zt_agents.approvals.store import ApprovalStore
 from zt_agents.identity.attestations import AnswerClaims
 
@@ -47,6 +48,9 @@ class Desk(Protocol):
 
     def file(self, answer: Answer) -> str | None:
         """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
+
+    def notice(self, request_id: str) -> None:
+        """Note that somebody is told of a request now."""
 
     def look(self, request_id: str) -> ApprovalState:
         """Return where a request stands by its answers and the time; one that is unknown has failed."""
@@ -97,10 +101,15 @@ class TerminalChannel:
         with _terminal:
             self._console.print(approval_panel(request))
             _forget_what_was_typed()
+            patience, silence = request.expires_at - request.call.time, "Nobody answered, so the call is not approved."
+            grace = silent_yes_after(request)
+            if grace is not None:
+                patience, silence = min(patience, grace), "Nobody objected."
+                self._console.print(Text(f"It runs in {grace} s unless you say no.", style="yellow"))
             self._console.print(Text.assemble(("Approve this call?", "bold"), " [y/N] "), end="")
-            reply = _read_line(request.expires_at - request.call.time)
+            reply = _read_line(patience)
         if not reply:
-            self._console.print(Text("\nNobody answered, so the call is not approved.", style="yellow"))
+            self._console.print(Text(f"\n{silence}", style="yellow"))
             return None
         return Answer(
             binding_hash=request.binding_hash,

@@ -1,9 +1,9 @@
-"""What a registry of approvers has to do: it knows whose credentials and second factors are still good.
+"""What a registry of approvers has to do: it knows whose credentials, factors and standing approvals are still good.
 
 Rules for an implementation:
 
 1. What it keeps are signed tokens: whoever can write it can take approvers away, and cannot make one.
-2. ``advance``, ``spend`` and ``attempt`` are each one atomic step, durable when they return.
+2. ``use``, ``advance``, ``spend`` and ``attempt`` are each one atomic step, durable when they return.
 3. What cannot be read or written is a ``StoreError``; a yes that needs it does not count.
 """
 
@@ -21,10 +21,12 @@ class Enrolled:
     id: str
     approver: str
     kind: str
-    """``credential``, or the kind of a second factor."""
+    """``credential``, ``standing``, or the kind of a second factor."""
     token: str
     """What was signed for it."""
     added_at: float
+    about: str = ""
+    """What a standing approval is looked up by. The token has the say."""
     removed_at: float | None = None
 
 
@@ -37,12 +39,24 @@ class ApproverRegistry(Protocol):
         """Return what is kept under an id, if it was not removed."""
         ...
 
-    def list(self, approver: str | None = None) -> Sequence[Enrolled]:
-        """Return what was not removed, of one *approver* or of all, oldest first."""
+    def list(self, *, approver: str | None = None, kind: str = "", about: str = "") -> Sequence[Enrolled]:
+        """Return what was not removed, of one *approver* or of all, and of one kind, oldest first."""
         ...
 
     def remove(self, approver: str, *, now: float, enrolled_id: str | None = None) -> int:
         """Remove one thing, or all that *approver* has. Returns how many."""
+        ...
+
+    def use(self, enrolled_id: str, by: str, *, most: int) -> bool:
+        """Use a standing approval for *by*. Returns whether it is, or was, one of the *most* first to use it."""
+        ...
+
+    def uses(self, enrolled_id: str) -> int:
+        """Return how often a standing approval was used."""
+        ...
+
+    def used(self, enrolled_id: str, by: str) -> bool:
+        """Return whether :meth:`use` was granted to *by*."""
         ...
 
     def advance(self, counter: str, value: int) -> bool:

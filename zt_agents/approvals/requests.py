@@ -16,9 +16,14 @@ from typing import Any
 from zt_agents._internal.canonical import digest, encode
 from zt_agents._internal.display import visible
 from zt_agents.decisions import ApprovalTerms, Decision, Proof, SecondFactor, ToolCall
+from zt_agents.identity.standing import StandingClaims
 
 SESSION_USER = "session-user"
 """Stands for whoever holds the session, where nobody vouches for who they are."""
+NOBODY_OBJECTED = "nobody-objected"
+"""Stands for the silence of all who were told, where the policy takes that for a yes."""
+RESERVED = frozenset({SESSION_USER, NOBODY_OBJECTED, "anyone", "owner"})
+"""Words that are nobody's name."""
 
 
 class ApprovalState(StrEnum):
@@ -87,6 +92,8 @@ class Answer:
     """How it is known who gave it: as the guard has verified it, whatever a channel says here."""
     shown: SecondFactor = SecondFactor.NONE
     """The second factor that the guard has verified."""
+    standing: StandingClaims | None = None
+    """The standing approval that it comes from, as the guard has verified it."""
 
     def __post_init__(self) -> None:
         if type(self.approved) is not bool:

@@ -9,6 +9,8 @@ Rules:
 4. Nothing counts that comes after the request has expired, or that is about another call; nor a yes of whom the terms
    want to be known better, or want a second factor from.
 5. A condition that nobody here can evaluate holds for nobody.
+6. Silence is a yes only where the terms say so, after somebody was told, and never for a call of the high tier. A yes
+   given in advance counts only as far as the terms permit that.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 
-from zt_agents.approvals.requests import SESSION_USER, Answer, ApprovalRequest, ApprovalState
+from zt_agents.approvals.requests import NOBODY_OBJECTED, SESSION_USER, Answer, ApprovalRequest, ApprovalState
+from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
+from zt_agents.identity.standing import StandingClaims
 
 Holds = Callable[[str, ApprovalRequest, Answer], bool]
 """Whether a condition of the terms holds for a request and whoever gave an answer."""
@@ -29,13 +33,21 @@ def untold(_when: str, _request: ApprovalRequest, _answer: Answer) -> bool:
 
 
 def ruling(
-    request: ApprovalRequest, answers: Iterable[Answer], *, now: float, holds: Holds = untold
+    request: ApprovalRequest,
+    answers: Iterable[Answer],
+    *,
+    now: float,
+    holds: Holds = untold,
+    noticed_at: float | None = None,
 ) -> ApprovalState:
-    """Return where *request* stands after *answers*, each of which came in time."""
+    """Return where *request* stands after *answers*, each of which came in time; somebody was told at *noticed_at*."""
     answers = [answer for answer in answers if answer.binding_hash == request.binding_hash]
     if any(answer.approved is not True for answer in answers):
         return ApprovalState.DENIED
-    if request.terms and all(_met(request, terms, answers, now, holds) for terms in request.terms):
+    if request.terms and all(
+        _met(request, terms, answers, now, holds) or _unopposed(request, terms, noticed_at, now)
+        for terms in request.terms
+    ):
         return ApprovalState.APPROVED
     return ApprovalState.EXPIRED if now >= request.expires_at else ApprovalState.PENDING
 
@@ -60,7 +72,8 @@ def person(request: ApprovalRequest, answer: Answer) -> str:
 
 def filed_as(request: ApprovalRequest, answer: Answer) -> str:
     """Return the name under which *answer* is kept: of each person one, and another one that is known better."""
-    return f"{person(request, answer)}#{answer.known}#{answer.shown}"
+    standing = f"#{answer.standing.id}" if answer.standing is not None else ""
+    return f"{person(request, answer)}#{answer.known}#{answer.shown}{standing}"
 
 
 def fold(name: str) -> str:
@@ -75,6 +88,20 @@ def _met(
     return len({person(request, answer) for answer in counted}) >= max(1, terms.quorum)
 
 
+def _unopposed(request: ApprovalRequest, terms: ApprovalTerms, noticed_at: float | None, now: float) -> bool:
+    """Return whether those who were told have kept silent for long enough."""
+    if not terms.grace or noticed_at is None or request.decision.tier is Tier.HIGH:
+        return False
+    return max(noticed_at, request.call.time) + terms.grace <= now < request.expires_at
+
+
+def silent_yes_after(request: ApprovalRequest) -> int | None:
+    """Return after how many seconds silence is a yes to *request*, or None where it never is."""
+    if request.decision.tier is Tier.HIGH or not all(terms.grace for terms in request.terms):
+        return None
+    return max((terms.grace for terms in request.terms), default=None)
+
+
 def _against(
     request: ApprovalRequest, terms: ApprovalTerms, answer: Answer, now: float, holds: Holds
 ) -> str | None:
@@ -86,6 +113,9 @@ def _against(
             if requester:
                 return f"{who} asked for it, and so may not approve it."
             return "Nobody vouched for who gave the answer, and the policy does not let the session's user approve."
+    elif who == NOBODY_OBJECTED:
+        if not (terms.grace and answer.standing is not None and answer.standing.session):
+            return "Silence is not an answer that somebody gives."
     else:
         escalated = 0 < terms.escalate_after <= now - request.call.time
         words = terms.approvers + terms.escalate_to if escalated else terms.approvers
@@ -95,6 +125,8 @@ def _against(
             return f"{who} is not one of its approvers."
     if any(_is(request, word, answer, alike=True) for word in terms.exclude):
         return f"{who} may not approve it: the policy excludes them."
+    if answer.standing is not None and not _permitted(request, terms, answer.standing):
+        return "The policy does not let such calls be approved in advance, or not for so many, or for so long."
     if terms.proof is Proof.CREDENTIAL and answer.known is not Proof.CREDENTIAL:
         return f"The policy wants {who} to answer with a credential of their own."
     if terms.second_factor is not SecondFactor.NONE and answer.shown not in _SATISFIED_BY[terms.second_factor]:
@@ -102,6 +134,14 @@ def _against(
     if terms.when and not holds(terms.when, request, answer):
         return f"The policy's condition on approvers does not hold for {who}, or cannot be evaluated here."
     return None
+
+
+def _permitted(request: ApprovalRequest, terms: ApprovalTerms, standing: StandingClaims) -> bool:
+    if standing.session and terms.remember and request.decision.tier is not Tier.HIGH:
+        return bool(standing.resource) and not standing.when
+    return (
+        standing.uses <= terms.standing_uses and standing.expires_at - standing.issued_at <= terms.standing_within
+    )
 
 
 _SATISFIED_BY = {

@@ -5,6 +5,8 @@ Rules for an implementation:
 1. A method is done when it returns: what it wrote survives a crash.
 2. ``put``, ``settle``, ``consume`` and ``surface`` are each one atomic step: of many callers, one is the first.
 3. What cannot be read or written is a ``StoreError``; the guard denies.
+4. One request that cannot be read does not hide the others: a listing says that it is damaged. Whoever asks for that
+   request itself, to decide on it, gets the ``StoreError``.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class StoredApproval:
     binding_hash: str
     state: ApprovalState
     request: ApprovalRequest | None
-    """None once its contents were purged."""
+    """None once its contents were purged, and of one that is damaged."""
     answers: tuple[Answer, ...] = ()
     """All that were filed, oldest first."""
     grant: str = ""
@@ -32,6 +34,10 @@ class StoredApproval:
     decided_at: float | None = None
     consumed_at: float | None = None
     """When the grant was used."""
+    noticed_at: float | None = None
+    """When somebody was first told of it."""
+    damaged: bool = False
+    """Whether what is stored of it cannot be read: then only its id is known, and nobody can answer it."""
 
 
 class ApprovalStore(Protocol):
@@ -45,8 +51,28 @@ class ApprovalStore(Protocol):
 
     def find(self, binding_hash: str) -> StoredApproval | None: ...
 
-    def pending(self) -> Sequence[StoredApproval]:
-        """Return the requests that wait for an answer, oldest first."""
+    def pending(
+        self, *, limit: int | None = None, after: str | None = None, now: float | None = None
+    ) -> Sequence[StoredApproval]:
+        """Return the requests that wait for an answer, oldest first.
+
+        Args:
+            limit: at most so many.
+            after: only those behind the one with this id, whatever became of it; all, if it is no longer known.
+            now: only those that have not run out by then.
+        """
+        ...
+
+    def pending_ids(self, *, now: float | None = None) -> Sequence[str]:
+        """Return the ids of the requests that :meth:`pending` returns: cheap enough to look for new ones."""
+        ...
+
+    def count_pending(self, *, now: float | None = None) -> int:
+        """Return how many requests wait for an answer; with *now*, of those that have not run out by then."""
+        ...
+
+    def named(self, beginning: str, *, limit: int) -> Sequence[StoredApproval]:
+        """Return at most *limit* requests whose id begins so, those that wait first."""
         ...
 
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
@@ -55,6 +81,10 @@ class ApprovalStore(Protocol):
 
     def settle(self, request_id: str, state: ApprovalState, *, now: float, grant: str = "") -> StoredApproval:
         """Move a pending request to *state*, and return what stands now: the first to settle it has settled it."""
+        ...
+
+    def notice(self, request_id: str, *, now: float) -> None:
+        """Note that somebody was told of a request; the first time counts."""
         ...
 
     def consume(self, request_id: str, *, now: float) -> bool:

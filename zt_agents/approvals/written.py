@@ -25,6 +25,9 @@ from zt_agents.decisions import (
 from zt_agents.identity.principals import Agent, User
 from zt_agents.provenance.labels import DataClass, Integrity, Label
 
+_FOREVER = 253_402_300_800
+"""The year 10000, which no calendar shows."""
+
 
 def write_request(request: ApprovalRequest) -> bytes:
     """Return *request* as JSON."""
@@ -106,6 +109,7 @@ def read_request(text: bytes) -> ApprovalRequest:
         nonce=values["nonce"],
         signer=values["signer"],
     )
+    _require_types(request)
     if binding_hash(request.call, nonce=request.nonce) != request.binding_hash:
         raise ValueError("the call is not the one that the request is bound to")
     return request
@@ -113,7 +117,36 @@ def read_request(text: bytes) -> ApprovalRequest:
 
 def _terms(values: list[Any]) -> ApprovalTerms:
     terms = ApprovalTerms._make(tuple(value) if isinstance(value, list) else value for value in values)
-    return terms._replace(proof=Proof(terms.proof), second_factor=SecondFactor(terms.second_factor))
+    terms = terms._replace(proof=Proof(terms.proof), second_factor=SecondFactor(terms.second_factor))
+    for value, usual in zip(terms, ApprovalTerms(), strict=True):
+        words = value if isinstance(value, tuple) else ()
+        if type(value) is not type(usual) or not all(type(word) is str for word in words):
+            raise TypeError("what is stored are no terms")
+    return terms
+
+
+def _require_types(request: ApprovalRequest) -> None:
+    """Refuse what could not be shown: nobody's request may be in the way of the others in a list."""
+    call, spec, agent, user = request.call, request.call.spec, request.call.agent, request.call.user
+    texts: list[object] = [request.id, request.binding_hash, request.trace_id, request.span_id, request.nonce]
+    texts += [request.signer, call.tool, call.session_id, call.intent, call.task, call.resource, call.environment]
+    texts += [reason.text for reason in request.decision.reasons]
+    texts += [value for value in (call.call_id, *(each.rule_id for each in request.decision.reasons)) if value]
+    if spec is not None:
+        texts += [spec.system, spec.resource, *spec.destinations, *spec.content]
+    if agent is not None:
+        texts += [agent.name, agent.id, agent.version, agent.owner, agent.purpose]
+    if user is not None:
+        texts += [user.id, user.name]
+    numbers = [value for terms in request.terms for value in terms if isinstance(value, int)]
+    if (
+        not request.terms
+        or not isinstance(call.arguments, dict)
+        or not all(type(text) is str for text in texts)
+        or not all(0 <= number < _FOREVER for number in numbers)
+        or not all(0 <= moment < _FOREVER for moment in (call.time, request.expires_at))
+    ):
+        raise ValueError("what is stored is no request")
 
 
 def _call(values: dict[str, Any]) -> ToolCall:
@@ -123,7 +156,7 @@ def _call(values: dict[str, Any]) -> ToolCall:
         spec=_spec(values["tool"], values["spec"]) if values["spec"] else None,
         arguments=values["arguments"],
         agent=Agent(*agent) if agent else None,
-        user=User(user[0], user[1], tuple(user[2]), tuple(user[3])) if user else None,
+        user=_user(*user) if user else None,
         session_id=values["session_id"],
         intent=values["intent"],
         task=values["task"],
@@ -133,6 +166,10 @@ def _call(values: dict[str, Any]) -> ToolCall:
         time=values["time"],
         environment=values["environment"],
     )
+
+
+def _user(name: str, shown: str, groups: list[str], roles: list[str]) -> User:
+    return User(name, shown, tuple(groups), tuple(roles))
 
 
 def _spec(tool: str, values: dict[str, Any]) -> ToolSpec:

@@ -140,6 +140,13 @@ class Call:
         return [(str(pair[0]), str(pair[1])) for pair in found if len(pair) == 2][1:]
 
     @property
+    def approvals(self) -> list[list[str]]:
+        """Of each answer that was given: approver, yes or no, proof, second factor, standing approval, evidence."""
+        given = self.said.get("approvals")
+        found = [each for each in given if isinstance(each, list)] if isinstance(given, list) else []
+        return [[str(value) for value in each] for each in found if len(each) == 6]
+
+    @property
     def effects(self) -> list[str]:
         given = (self.decision or {}).get("effects")
         return [str(effect) for effect in given] if isinstance(given, list) else []

@@ -171,6 +171,9 @@ def _trace(said: dict[str, Any], start: int, end: int) -> dict[str, Any]:
     return {"uid": text(said, "trace_id"), "span": span if span["uid"] else {}}
 
 
+_APPROVAL = ("approver", "answer", "proof", "second_factor", "standing", "evidence")
+
+
 def _unmapped(call: Call, log_id: str) -> dict[str, Any]:
     said, parts = call.said, [*call.earlier, call.decision, call.outcome]
     names = ("tier", "task", "owner", "args_hash", "tool_fingerprint", "approval_id", "approved_by", "risk_state")
@@ -180,6 +183,7 @@ def _unmapped(call: Call, log_id: str) -> dict[str, Any]:
         "effects": call.effects,
         "reason_codes": [code for code, _, _ in call.reasons],
         "delegation": [{"agent_id": agent_id, "user_id": user_id} for agent_id, user_id in call.delegators],
+        "approvals": [dict(zip(_APPROVAL, each, strict=True)) for each in call.approvals],
         "body_status": text(call.outcome or {}, "status"),
         "result_hash": text(call.outcome or {}, "result_hash"),
         "result_bytes": _integer(number(call.outcome or {}, "result_bytes")),

@@ -89,6 +89,9 @@ class AuditRecord(NamedTuple):
     """Erasure records only: what was erased, by whom and why."""
     delegation: Sequence[tuple[str, str]] = ()
     """Decision records of a sub-agent's calls only: (agent id, user id) of each session, the acting one first."""
+    approvals: Sequence[tuple[str, ...]] = ()
+    """Decision records after a human was asked only: of each answer who gave it, yes or no, how that is known, which
+    second factor was shown, from which standing approval it comes, and the hex SHA-256 over what was signed."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values, empty ones left out."""

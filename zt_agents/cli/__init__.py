@@ -17,6 +17,7 @@ from zt_agents.cli import content as _content  # noqa: F401 - its commands join 
 from zt_agents.cli import notify as _notify  # noqa: F401 - likewise
 from zt_agents.cli import proofs as _proofs  # noqa: F401 - likewise
 from zt_agents.cli import segments as _segments  # noqa: F401 - likewise
+from zt_agents.cli import standing as _standing  # noqa: F401 - likewise
 from zt_agents.cli.approvals import approvals_app
 from zt_agents.cli.approvers import approvers_app
 from zt_agents.cli.audit import audit_app

@@ -31,15 +31,31 @@ _PATIENCE = 1.0
 GiveAnswer = Callable[[SqliteApprovalStore, StoredApproval, bool], None]
 
 
-def answerer(store: Path, as_file: Path | None, key: Path | None, trust_domain: str | None) -> GiveAnswer:
-    """Return what answers with the credential *as_file*; or in the name of this login, vouched for by the *key*."""
+def either(
+    as_file: Path | None, key: Path | None, trust_domain: str | None
+) -> tuple[ApproverKey | None, SigningKey | None]:
+    """Return the credential, or the guard's signing key: one of the two.
+
+    Raises:
+        ConfigurationError: neither was given, or both.
+    """
     if as_file is not None and key is None:
-        return _signed_by(ApproverKey.from_file(as_file))
+        return ApproverKey.from_file(as_file), None
     if as_file is None and key is not None and trust_domain is not None:
-        return _vouched_for(store, SigningKey.from_file(key), trust_domain)
+        return None, SigningKey.from_file(key)
     raise ConfigurationError(
         "Who answers?", hint="Give your credential (--as), or the guard's --signing-key and --trust-domain; not both."
     )
+
+
+def answerer(store: Path, as_file: Path | None, key: Path | None, trust_domain: str | None) -> GiveAnswer:
+    """Return what answers with the credential *as_file*; or in the name of this login, vouched for by the *key*."""
+    credential, signing = either(as_file, key, trust_domain)
+    if credential is not None:
+        return _signed_by(credential)
+    assert signing is not None
+    assert trust_domain is not None
+    return _vouched_for(store, signing, trust_domain)
 
 
 def _signed_by(credential: ApproverKey) -> GiveAnswer:

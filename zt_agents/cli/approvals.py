@@ -23,6 +23,7 @@ from zt_agents.identity import ApproverKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
 _PAUSE = 0.5
+_SHOWN = 100
 
 approvals_app = typer.Typer(name="approvals", help="See what waits for a human, and answer it.", no_args_is_help=True)
 
@@ -37,30 +38,39 @@ DEFAULT_STORE = Path("zt-agents-approvals.db")
 
 
 @approvals_app.command("list")
-def list_pending(store: StoreOption = DEFAULT_STORE) -> None:
+def list_pending(
+    store: StoreOption = DEFAULT_STORE,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = _SHOWN,
+) -> None:
     """List the requests that wait for an answer, oldest first."""
-    waiting = _waiting(_open(store))
-    for stored in waiting:
+    opened, now = open_store(store), system_clock()
+    shown = opened.pending(limit=limit, now=now)
+    for stored in shown:
         say(_line(stored))
-    say(f"{len(waiting)} waiting.")
+        opened.notice(stored.id, now=now)
+    hidden = opened.count_pending(now=now) - len(shown) if len(shown) == limit else 0
+    more = f" {hidden} of them are not shown: see --limit." if hidden > 0 else ""
+    say(f"{len(shown) + max(0, hidden)} waiting.{more}")
 
 
 @approvals_app.command()
 def show(reference: Reference, store: StoreOption = DEFAULT_STORE) -> None:
     """Show one request whole: who asks, for whom, why, and the exact arguments."""
-    _show(_find(_open(store), reference))
+    opened = open_store(store)
+    _show(opened, find(opened, reference))
 
 
 @approvals_app.command()
 def watch(store: StoreOption = DEFAULT_STORE) -> None:
     """Show each request as it comes, until interrupted."""
-    opened, seen = _open(store), set[str]()
+    opened, seen = open_store(store), set[str]()
     try:
         while True:
-            for stored in _waiting(opened):
-                if stored.id not in seen:
-                    seen.add(stored.id)
-                    _show(stored)
+            for request_id in opened.pending_ids(now=system_clock()):
+                if request_id not in seen:
+                    seen.add(request_id)
+                    for stored in opened.named(request_id, limit=1):
+                        _show(opened, stored)
             time.sleep(_PAUSE)
     except KeyboardInterrupt:
         return
@@ -77,10 +87,10 @@ def approve(
 ) -> None:
     """Say yes to one request, for exactly its arguments."""
     answer = answerer(store, as_file, key, trust_domain)
-    opened = _open(store)
-    stored = _find(opened, reference)
+    opened = open_store(store)
+    stored = find(opened, reference)
     if not yes:
-        _show(stored)
+        _show(opened, stored)
         typer.confirm("Approve this call?", abort=True)
     answer(opened, stored, True)
 
@@ -95,15 +105,15 @@ def deny(
 ) -> None:
     """Say no to one request. That is final."""
     answer = answerer(store, as_file, key, trust_domain)
-    opened = _open(store)
-    answer(opened, _find(opened, reference), False)
+    opened = open_store(store)
+    answer(opened, find(opened, reference), False)
 
 
 @approvals_app.command()
 def withdraw(reference: Reference, store: StoreOption = DEFAULT_STORE) -> None:
     """Take one request back, so that nobody can approve it any more."""
-    opened = _open(store)
-    stored = _find(opened, reference)
+    opened = open_store(store)
+    stored = find(opened, reference)
     state = opened.settle(stored.id, ApprovalState.CANCELLED, now=system_clock()).state
     say(f"{stored.id[:SHOWN_ID]} is {state}.")
     if state is not ApprovalState.CANCELLED:
@@ -120,43 +130,44 @@ def login(
     say(f"{origin}/login#{ApproverKey.from_file(as_file).login(origin, now=system_clock())}")
 
 
-def _open(path: Path) -> SqliteApprovalStore:
+def open_store(path: Path) -> SqliteApprovalStore:
+    """Return the store at *path*, which must exist."""
     return SqliteApprovalStore(path, create=False)
 
 
-def _waiting(store: SqliteApprovalStore) -> list[StoredApproval]:
-    now = system_clock()
-    return [each for each in store.pending() if each.request is not None and each.request.expires_at > now]
-
-
-def _find(store: SqliteApprovalStore, reference: str) -> StoredApproval:
+def find(store: SqliteApprovalStore, reference: str) -> StoredApproval:
+    """Return the one request that *reference* names, by its id or the beginning of it."""
     exact = store.get(reference)
-    found = [exact] if exact else [each for each in store.pending() if reference and each.id.startswith(reference)]
-    if len(found) != 1 or found[0].request is None:
-        what = "no request" if len(found) != 1 or not found else "nothing left of the request"
-        what = f"{len(found)} requests" if len(found) > 1 else what
-        raise ConfigurationError(
-            f"There is {what} {visible(reference, limit=80)!r}.", hint="See: zt-agents approvals list"
-        )
-    return found[0]
+    named = [exact] if exact else store.named(reference, limit=2) if reference else ()
+    found = [each for each in named if each.state is ApprovalState.PENDING or each.damaged] or named
+    if len(found) == 1 and found[0].request is not None:
+        return found[0]
+    what = "no request" if not found else "nothing left of the request" if len(found) == 1 else "more than one request"
+    if len(found) == 1 and found[0].damaged:
+        what = "nothing readable in the damaged request"
+    raise ConfigurationError(f"There is {what} {visible(reference, limit=80)!r}.", hint="See: zt-agents approvals list")
 
 
 def _line(stored: StoredApproval) -> str:
     request = stored.request
-    assert request is not None
+    if request is None:
+        return f"{visible(stored.id[:SHOWN_ID])}  is damaged: nobody can answer it"
     call = request.call
-    agent, user = call.agent.name if call.agent else "?", call.user.id if call.user else "?"
+    agent, user = visible(call.agent.name) if call.agent else "?", visible(call.user.id) if call.user else "?"
     left = max(0, int(request.expires_at - system_clock()))
     yes = sum(answer.approved for answer in stored.answers)
     quorum = max(terms.quorum for terms in request.terms)
     return (
-        f"{stored.id[:SHOWN_ID]}  {call.tool} ({request.decision.tier})  {agent} for {visible(user)}  "
+        f"{visible(stored.id[:SHOWN_ID])}  {visible(call.tool)} ({request.decision.tier})  {agent} for {user}  "
         f"{visible(call.resource)}  {yes} of {quorum}  {left} s left"
     )
 
 
-def _show(stored: StoredApproval) -> None:
-    assert stored.request is not None
+def _show(store: SqliteApprovalStore, stored: StoredApproval) -> None:
+    if stored.request is None:
+        say(_line(stored))
+        return
+    store.notice(stored.id, now=system_clock())
     out = console()
     out.print(approval_panel(stored.request))
     for answer in stored.answers:

@@ -225,7 +225,9 @@ def _why(call: Call) -> str:
     approver = call.decision.get("approved_by")
     if rule:
         why += f" [rule {rule}]"
-    return f"{why} [approved by {approver}]" if approver and str(approver) not in why else why
+    why = f"{why} [approved by {approver}]" if approver and str(approver) not in why else why
+    shown = [f"{who}: {proof}, {factor}" for who, _, proof, factor, _, _ in call.approvals]
+    return f"{why} [{'; '.join(shown)}]".replace(", none", "") if shown else why
 
 
 def _when(seconds: object) -> str:

@@ -19,6 +19,7 @@ import typer
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGO = re.compile(r"([1-9][0-9]{0,5}) ?(?:([smhdw])|(second|minute|hour|day|week)s? ago)")
+_AHEAD = re.compile(r"([1-9][0-9]{0,5}) ?([mhd])")
 _DAY = re.compile(rf"(today|yesterday|(?:last )?(?:{'|'.join(_WEEKDAYS)})|[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})(?: (.+))?")
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?")
 WAYS = "a time is written like 15m, '2 hours ago', yesterday, 'last tuesday 14:00' or 2026-01-31T08:00"
@@ -63,6 +64,25 @@ def moment_option(text: str | None, option: str, *, local: bool = False) -> floa
         return parse_moment(text, datetime.now(UTC), local=local).timestamp()
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def until_option(text: str, option: str) -> float:
+    """Return the coming moment that a command's *option* says, seconds since the epoch: 18:00 (UTC), 30m, 8h, ISO."""
+    now = datetime.now(UTC)
+    try:
+        if match := _AHEAD.fullmatch(text.strip().lower()):
+            moment = now + timedelta(**{_UNITS[match[2]]: int(match[1])})
+        elif (clock := _clock(text.strip())) is not None:
+            today = datetime.combine(now.date(), clock, UTC)
+            moment = today if today > now else today + timedelta(days=1)
+        else:
+            moment = parse_moment(text, now)
+    except (ValueError, OverflowError) as error:
+        message = f"{text!r} is not understood; a coming time is written like 18:00 (UTC), 30m or 8h"
+        raise typer.BadParameter(message, param_hint=option) from error
+    if moment <= now:
+        raise typer.BadParameter(f"{text!r} is over", param_hint=option)
+    return moment.timestamp()
 
 
 def day_option(text: str, option: str, *, local: bool = False) -> tuple[float, float]:

@@ -129,6 +129,9 @@ def data(call: Call) -> str:
     return visible(" ".join(filter(None, (", ".join(call.effects), where, data_class and f"({data_class})"))))
 
 
+_SHOWN = {"totp": "a one-time code", "passkey": "a passkey"}
+
+
 def why(call: Call) -> str:
     """Return how it was decided, and by whom it was approved."""
     if call.state is CallState.UNCLEAR:
@@ -142,6 +145,7 @@ def why(call: Call) -> str:
         answer = "Refused" if call.state is CallState.REFUSED else "Approved"
         waited = f" after {duration(call.waited)}" if call.waited is not None else ""
         parts.append(f"{answer} by {approver}{waited}.")
+    parts += (f"{who} showed {_SHOWN[factor]}." for who, _, _, factor, _, _ in call.approvals if factor in _SHOWN)
     return visible(" ".join(filter(None, parts)))
 
 

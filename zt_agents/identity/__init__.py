@@ -6,6 +6,7 @@ from zt_agents.identity.baggage import AgentBaggage, BaggageSigner, verify_bagga
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.principals import Agent, AgentStatus, User, parse_spiffe_id
 from zt_agents.identity.registry import AgentRegistry
+from zt_agents.identity.standing import StandingClaims
 from zt_agents.identity.tokens import SessionClaims, TokenIssuer
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "GrantClaims",
     "SessionClaims",
     "SigningKey",
+    "StandingClaims",
     "TokenIssuer",
     "User",
     "parse_spiffe_id",

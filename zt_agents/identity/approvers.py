@@ -32,10 +32,12 @@ from zt_agents.errors import ConfigurationError, TokenExpiredError, TokenInvalid
 from zt_agents.identity import jws
 from zt_agents.identity.attestations import AnswerClaims
 from zt_agents.identity.keys import SigningKey, public_key_of, read_private_file
+from zt_agents.identity.standing import STANDING_CLAIMS, StandingClaims, standing_of
 
 CREDENTIAL_TYPE = "zt-approver+jwt"
 ANSWER_TYPE = "zt-approver-answer+jwt"
 LOGIN_TYPE = "zt-approver-login+jwt"
+STANDING_TYPE = "zt-approver-standing+jwt"
 SEPARATOR = "~"
 LOGIN_SECONDS = 60
 """For how long a login can be used."""
@@ -156,6 +158,15 @@ class ApproverAuthority:
             raise TokenExpiredError("The login has expired.")
         return Login(approver, jws.text(claims, "jti"), expires_at)
 
+    def verify_standing(self, proof: str) -> tuple[Approver, StandingClaims]:
+        """Return who approves some calls in advance, and which; whether it is still good is not looked at.
+
+        Raises:
+            TokenInvalidError: *proof* is no credential with a standing approval that its key has signed.
+        """
+        approver, claims = self._with_key(proof, STANDING_TYPE, self._audience, STANDING_CLAIMS)
+        return approver, standing_of(claims, approver.id, approver.groups)
+
     def _with_key(
         self, proof: object, kind: str, audience: str, require: Sequence[str]
     ) -> tuple[Approver, dict[str, Any]]:
@@ -222,6 +233,10 @@ class ApproverKey:
         """Return the proof with which to sign in at *origin*, once, within a minute."""
         claims = {"iat": int(now), "exp": int(now) + LOGIN_SECONDS, "jti": uuid.uuid4().hex}
         return self._signed(LOGIN_TYPE, origin, claims)
+
+    def standing(self, claims: StandingClaims) -> str:
+        """Return the proof of a standing approval."""
+        return self._signed(STANDING_TYPE, self._audience, claims.to_claims())
 
     def _signed(self, kind: str, audience: str, claims: Mapping[str, Any]) -> str:
         own = {"iss": self.name, "aud": audience, "credential": self.credential_id, **claims}

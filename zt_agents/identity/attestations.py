@@ -1,25 +1,28 @@
-"""Signed answers and grants: proof of who approved which call, good in every process that shares the signing key.
+"""Signed answers, grants and standing approvals: who approved which call, for all processes that share the signing key.
 
 Rules:
 
-1. An answer and a grant have a type and a key of their own, derived from the signing key for that purpose: neither
-   passes for the other, nor a session's token for either (RFC 8725, 3.11).
-2. Both are bound to one call by its binding hash. What is not bound to the call at hand is refused by whoever asks.
+1. Each has a type and a key of its own, derived from the signing key for that purpose: none passes for another, nor a
+   session's token for one of them (RFC 8725, 3.11).
+2. Answers and grants are bound to one call by its binding hash. What is not bound to the call at hand is refused by
+   whoever asks. A standing approval says for itself which calls it is about.
 3. A grant expires. That it is used once is the store's part: a signature cannot count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zt_agents.errors import TokenExpiredError, TokenInvalidError
 from zt_agents.identity import jws
 from zt_agents.identity.keys import SigningKey
+from zt_agents.identity.standing import STANDING_CLAIMS, StandingClaims, standing_of
 
 ANSWER_TYPE = "zt-answer+jwt"
 GRANT_TYPE = "zt-grant+jwt"
+STANDING_TYPE = "zt-standing+jwt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class ApprovalSigner:
     def __init__(self, *, issuer: str, audience: str, key: SigningKey) -> None:
         self._issuer = issuer
         self._audience = audience
-        self._keys = {kind: key.derived(kind) for kind in (ANSWER_TYPE, GRANT_TYPE)}
+        self._keys = {kind: key.derived(kind) for kind in (ANSWER_TYPE, GRANT_TYPE, STANDING_TYPE)}
         self.id = f"{issuer}#{self._keys[ANSWER_TYPE].thumbprint}"
         """The issuer, and the thumbprint of the key that signs answers."""
 
@@ -116,10 +119,23 @@ class ApprovalSigner:
             raise TokenExpiredError("The approval has expired.")
         return grant
 
+    def standing(self, claims: StandingClaims) -> str:
+        """Return the token of a standing approval, attested."""
+        return self._sign(STANDING_TYPE, {"sub": claims.approver, "groups": list(claims.groups), **claims.to_claims()})
+
+    def verify_standing(self, token: str) -> StandingClaims:
+        """Return the claims of a standing approval that was attested; whether it is still good is not looked at.
+
+        Raises:
+            TokenInvalidError: it is malformed, forged, or of another type.
+        """
+        claims = self._verify(STANDING_TYPE, token, require=STANDING_CLAIMS)
+        return standing_of(claims, jws.text(claims, "sub"), jws.texts(claims, "groups"))
+
     def _sign(self, kind: str, claims: Mapping[str, Any]) -> str:
         return jws.sign(kind, self._keys[kind], {"iss": self._issuer, "aud": self._audience, **claims})
 
-    def _verify(self, kind: str, token: str) -> dict[str, Any]:
+    def _verify(self, kind: str, token: str, *, require: Sequence[str] = ("binding", "iat")) -> dict[str, Any]:
         key = self._keys[kind]
         return jws.verified(
             token,
@@ -128,5 +144,5 @@ class ApprovalSigner:
             key.thumbprint,
             issuer=self._issuer,
             audience=self._audience,
-            require=("binding", "iat"),
+            require=require,
         )

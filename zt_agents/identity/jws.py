@@ -67,6 +67,14 @@ def verified(
         raise TokenInvalidError("The token could not be verified.") from error
 
 
+def kind_of(token: object) -> str:
+    """Return the ``typ`` that *token* claims to be of, or an empty text: which verification to try, and no more."""
+    try:
+        return str(jwt.get_unverified_header(token).get("typ", ""))  # type: ignore[arg-type]
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return ""
+
+
 def unverified(token: str) -> dict[str, Any]:
     """Return the claims of a *token* that is the caller's own, and believed as such; or raise TokenInvalidError."""
     try:

@@ -26,7 +26,7 @@ from zt_agents.policy import expressions
 from zt_agents.policy.arguments import Kind, Path, ValueType, argument_types
 from zt_agents.policy.expressions import Chain, Token
 from zt_agents.policy.mistakes import Mistake, in_the_compiler_s_words, in_the_words, readable_type
-from zt_agents.policy.variables import Scope
+from zt_agents.policy.variables import ApprovedCall, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Program:
 
     expression: cel.Expression
     environment: _Environment
-    inputs: tuple[tuple[str, Callable[[ToolCall], Any]], ...]
+    inputs: tuple[tuple[str, Callable[[Any], Any]], ...]
 
 
 class Condition:
@@ -59,7 +59,7 @@ class Condition:
         self._program = program
         self._literals = literals
 
-    def evaluate(self, call: ToolCall) -> bool | None:
+    def evaluate(self, call: ToolCall | ApprovedCall) -> bool | None:
         """Return whether the condition holds for *call*, or None when that cannot be told."""
         program = self._program
         data: dict[str, Any] = self._literals.copy()
@@ -94,7 +94,8 @@ class ConditionCompiler:
     thousand generated rules stays small, and what decides stays in the processor's caches.
     """
 
-    def __init__(self, parameters: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, parameters: Mapping[str, Mapping[str, Any]], *, approver: bool = False) -> None:
+        self._approver = approver
         """*parameters* holds the JSON Schema of each tool's arguments, as far as it is known."""
         self._parameters = parameters
         self._environments: dict[str, _Environment] = {}
@@ -135,7 +136,7 @@ class ConditionCompiler:
             arguments = None if schema is None else argument_types(schema)
             key = None if arguments is None else frozenset(arguments.items())
             if key not in self._distinct:
-                self._distinct[key] = _Environment(Scope(arguments))
+                self._distinct[key] = _Environment(Scope(arguments, approver=self._approver))
             self._environments[tool] = self._distinct[key]
         return self._environments[tool]
 

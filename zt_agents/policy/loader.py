@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,9 +23,9 @@ from typing import Any
 
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
-from zt_agents.decisions import Outcome
+from zt_agents.decisions import ApprovalTerms, Outcome
 from zt_agents.identity.principals import Agent, AgentStatus, parse_spiffe_id
-from zt_agents.policy.approvers import approval_terms, check_quorum
+from zt_agents.policy.approvers import Eligibility, approval_terms, check_terms
 from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
 from zt_agents.policy.engine import PolicyEngine, Rule
@@ -57,6 +57,8 @@ class Policy:
     approval_retention: int
     """Seconds for which arguments are kept after an approval was decided."""
     approvals_path: Path
+    eligibility: Eligibility
+    """The conditions on approvers."""
     baggage: bool
     """Whether services behind a tool are told which agent calls."""
     audit_path: Path
@@ -96,8 +98,9 @@ def _policy(
     compiler = ConditionCompiler(parameters)
     agents = _agents(part, document, findings)
     tools = _tools(part, compiler, findings)
-    check_quorum(("approvals", "quorum"), terms := approval_terms(part.file.approvals), findings)
+    check_terms(("approvals",), terms := approval_terms(part.file.approvals), findings)
     rules = build_rules(part, agents, tools, compiler, findings)
+    eligibility = _eligibility(part, terms, rules, parameters, findings)
     content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
     findings.raise_if_any()
 
@@ -115,6 +118,7 @@ def _policy(
         approval_retention=seconds(file.approvals.retention),
         approvals_path=folder / file.approvals.path,
         baggage=file.telemetry.baggage,
+        eligibility=eligibility,
         audit_path=folder / file.audit.path,
         content=content,
         agents=MappingProxyType(agents),
@@ -124,6 +128,22 @@ def _policy(
         ),
         warnings=tuple(_warnings(agents, tools, rules)),
     )
+
+
+def _eligibility(
+    part: ValidPart,
+    everywhere: ApprovalTerms,
+    rules: Iterable[Rule],
+    parameters: Mapping[str, Mapping[str, Any]],
+    findings: Findings,
+) -> Eligibility:
+    eligibility = Eligibility(parameters)
+    eligibility.add(("approvals", "when"), everywhere.when, part.file.tools, findings)
+    places = {entry.id: index for index, entry in part.rules}
+    for rule in rules:
+        if rule.terms is not None and rule.terms.when != everywhere.when:
+            eligibility.add(("rules", places[rule.id], "approvals", "when"), rule.terms.when, rule.tools, findings)
+    return eligibility
 
 
 def _fingerprint(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:

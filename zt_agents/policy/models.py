@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from zt_agents.catalog.specs import Effect, Tier
-from zt_agents.decisions import Outcome
+from zt_agents.decisions import Outcome, Proof, SecondFactor
 from zt_agents.identity.principals import AgentStatus
 from zt_agents.provenance.labels import DataClass, Integrity
 
@@ -29,6 +29,7 @@ _TOOL_PATTERN = r"^[A-Za-z0-9_.:/*?!\[\]-]{1,128}$"
 _TRUST_DOMAIN = r"^[a-z0-9._-]{1,255}$"
 _SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 _APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
+_EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
@@ -41,6 +42,7 @@ RULES_OF_SPELLING = {
     _TRUST_DOMAIN: "a trust domain is 1 to 255 of a-z, 0-9, '.', '_' and '-'",
     _SOURCE: "a source is written MODULE:ATTRIBUTE, such as my_app.tools:TOOLS",
     _APPROVER: "an approver is anyone, owner, session-user, user:ID or group:NAME",
+    _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
     _DURATION: "a duration is written 30s, 15m or 1h",
     ANY_TEXT: "text is needed here",
 }
@@ -52,6 +54,12 @@ _LONGEST = 3600
 def seconds(duration: str) -> int:
     """Return a duration such as ``15m`` in seconds."""
     return int(duration[:-1]) * _SECONDS[duration[-1]]
+
+
+def _at_most_a_day(duration: str) -> str:
+    if seconds(duration) > 24 * _LONGEST:
+        raise ValueError("the longest duration allowed here is 24h")
+    return duration
 
 
 def _at_most_an_hour(duration: str) -> str:
@@ -88,7 +96,14 @@ Duration = Annotated[
     AfterValidator(_at_most_an_hour),
     BeforeValidator(_written_as_duration),
 ]
+LongDuration = Annotated[
+    str,
+    StringConstraints(pattern=_DURATION),
+    AfterValidator(_at_most_a_day),
+    BeforeValidator(_written_as_duration),
+]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
+Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
@@ -103,6 +118,24 @@ class SessionSection(_Section):
     """How long a session lasts: 30s, 15m; at most 1h."""
 
 
+class EscalateSection(_Section):
+    """Whom to ask besides, when nobody has answered for a while."""
+
+    after: Duration
+    """How long the others have time first."""
+    to: Annotated[list[Approver], Field(min_length=1)]
+    """Like approvers."""
+
+
+class StandingSection(_Section):
+    """How far somebody may approve calls in advance: zt-agents approvals ahead."""
+
+    uses: Annotated[int, Field(ge=1, le=1000)]
+    """For how many calls at most."""
+    within: LongDuration
+    """For how long at most; at most 24h."""
+
+
 class RuleApprovals(_Section):
     """Who approves what one rule holds; what is not said here is as for every approval."""
 
@@ -114,6 +147,23 @@ class RuleApprovals(_Section):
     """How many different people have to say yes. One no is final."""
     timeout: Duration = "2m"
     """How long they have; no answer means no. At most 1h."""
+    proof: Annotated[Proof, Field(strict=False)] = Proof.ATTESTED
+    """How it has to be known who they are. attested: whoever holds the guard's signing key says so. credential: they
+    sign with a key of their own, see zt-agents approvers add."""
+    second_factor: Annotated[SecondFactor, Field(strict=False)] = SecondFactor.NONE
+    """What they show besides: totp (a one-time code), passkey (WebAuthn, over the very call), any of the two, none."""
+    exclude: list[Excluded] = []
+    """Who may not, whatever else they are: owner (of the agent), user:ID, group:NAME."""
+    when: Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=4000)] = ""
+    """CEL condition on whoever says yes: over approver.id, approver.groups and what rules see but for attributes."""
+    escalate: EscalateSection = Field(default=None)  # type: ignore[assignment] # nobody, and still null is refused
+    """Whom to ask besides, and after how long."""
+    standing: StandingSection = Field(default=None)  # type: ignore[assignment] # likewise
+    """Whether calls may be approved in advance; they may not, unless this says how many and for how long."""
+    grace: Duration = ""
+    """After how long without a no, since somebody was told, a call runs; never, if left out, nor in the high tier."""
+    remember: Literal["nothing", "session"] = "nothing"
+    """Whether a yes counts for the rest of the session, for the same tool and resource; never in the high tier."""
 
 
 class ApprovalsSection(RuleApprovals):

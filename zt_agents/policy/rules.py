@@ -74,7 +74,7 @@ def build_rules(
             reason=entry.reason,
             when=entry.when.strip(),
             conditions=_compile(index, entry, tool_names, compiler, findings),
-            terms=rule_terms(index, entry, part.file.approvals, findings),
+            terms=rule_terms(index, entry, part.file.approvals, tools, findings),
         )
         rules.append(rule)
         if agent_names and tool_names and _all_known(entry, names):

@@ -124,7 +124,12 @@ def _note(errors: Iterable[ErrorDetails], data: Mapping[str, Any], findings: Fin
             findings.add(trail, _message(error))
 
 
+_OF_APPROVALS: dict[str, type[BaseModel]] = {"escalate": models.EscalateSection, "standing": models.StandingSection}
+
+
 def _place(trail: Trail) -> tuple[str, type[BaseModel]]:
+    if trail[-2:-1] == ("approvals",) and trail[-1] in _OF_APPROVALS:
+        return str(trail[-1]), _OF_APPROVALS[str(trail[-1])]
     if trail[:1] == ("rules",) and trail[2:] == ("approvals",):
         return "approvals", models.RuleApprovals
     if trail[:2] == ("audit", "content"):

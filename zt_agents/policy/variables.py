@@ -17,6 +17,7 @@ from typing import Any
 from zt_agents._internal.clock import as_datetime
 from zt_agents.catalog.specs import Effect, Tier
 from zt_agents.decisions import ToolCall
+from zt_agents.identity.principals import User
 from zt_agents.policy.arguments import DYNAMIC, STRING, Kind, Path, ValueType
 from zt_agents.policy.expressions import Chain
 from zt_agents.provenance.labels import DataClass, Integrity
@@ -31,13 +32,26 @@ class Variable:
     """Returns the value for a call; raises when the call has none, or one of another type."""
 
 
+class ApprovedCall:
+    """A call, and who approves it."""
+
+    __slots__ = ("_call", "approver")
+
+    def __init__(self, call: ToolCall, approver: User) -> None:
+        self._call = call
+        self.approver = approver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+
 class Scope:
     """The variables that a condition on one tool may use."""
 
-    def __init__(self, arguments: Mapping[Path, ValueType] | None) -> None:
-        """*arguments* is None when nobody recorded the tool's schema."""
+    def __init__(self, arguments: Mapping[Path, ValueType] | None, *, approver: bool = False) -> None:
+        """*arguments* is None when nobody recorded the tool's schema; *approver* adds who approves."""
         self.arguments = arguments
-        self.variables = dict(_FIXED)
+        self.variables = dict(_OF_APPROVERS if approver else _FIXED)
         for path, value_type in (arguments or {}).items():
             if all(_NAMEABLE.fullmatch(part) for part in path):
                 self.variables[".".join(("args", *path))] = _argument(path, value_type)
@@ -175,5 +189,12 @@ _FIXED: dict[str, Variable] = {
     "provenance.integrity": _read("label.integrity.value", _one_of(Integrity)),
     "provenance.data_class": _read("label.data_class.value", _one_of(DataClass)),
 }
-ROOTS = frozenset({"args", *(name.partition(".")[0] for name in _FIXED)})
+_OF_APPROVERS: dict[str, Variable] = {
+    # What the application said of a request is not kept while it waits.
+    **{name: variable for name, variable in _FIXED.items() if not name.endswith(".attributes")},
+    "approver.id": _read("approver.id"),
+    "approver.groups": _read("approver.groups", _TEXTS),
+}
+"""Where it is asked who may approve: the call is an :class:`ApprovedCall` there."""
+ROOTS = frozenset({"args", *(name.partition(".")[0] for name in _OF_APPROVERS)})
 """First words of variables: no iteration variable may take one."""

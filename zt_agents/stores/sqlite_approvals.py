@@ -4,6 +4,7 @@ Rules:
 
 1. Every method is one transaction of a :class:`SharedFile`. Whoever finds the state changed already is told what it is.
 2. The file holds arguments, because a human decides on them: what was decided is erased after the policy's retention.
+3. What is done for each held call costs the same however many others wait, or were decided: no statement scans.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from zt_agents.approvals import (
     read_request,
     write_request,
 )
-from zt_agents.errors import StoreError
+from zt_agents.errors import ArgumentsError, StoreError
 from zt_agents.stores.shared_file import SharedFile
 
 _APPLICATION_ID = 0x7A744150  # "ztAP"
@@ -34,19 +36,31 @@ _REMEMBERED = 86_400.0
 """Seconds for which it is remembered that a grant was used, after all else was erased."""
 _SCHEMA = (
     "CREATE TABLE request (id TEXT PRIMARY KEY, binding TEXT NOT NULL UNIQUE, state TEXT NOT NULL, body BLOB, "
-    "asked_at REAL NOT NULL, expires_at REAL NOT NULL, decided_at REAL, grant_token TEXT NOT NULL, consumed_at REAL) "
+    "asked_at REAL NOT NULL, expires_at REAL NOT NULL, decided_at REAL, grant_token TEXT NOT NULL, consumed_at REAL, "
+    "noticed_at REAL) "
     "WITHOUT ROWID",
     "CREATE TABLE answer (request TEXT NOT NULL, person TEXT NOT NULL, approved INTEGER NOT NULL, "
     "seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (request, person, approved)) WITHOUT ROWID",
     "CREATE TABLE slot (name TEXT PRIMARY KEY, binding TEXT NOT NULL, request_expires REAL NOT NULL) WITHOUT ROWID",
+    # The state is in them so that SQLite before 3.43 need not look into the table, behind the bodies, for it.
+    "CREATE INDEX waiting ON request (asked_at, id, expires_at, state) WHERE state = 'pending'",
+    "CREATE INDEX running_out ON request (expires_at, state) WHERE state = 'pending'",
+    "CREATE INDEX decided ON request (decided_at) WHERE body IS NOT NULL",
+    "CREATE INDEX erased ON request (decided_at) WHERE body IS NULL",
+    "CREATE INDEX shown ON slot (request_expires)",
 )
 _ERASE = (
     "UPDATE request SET state = 'expired', decided_at = expires_at WHERE state = 'pending' AND expires_at < ?",
-    "DELETE FROM answer WHERE request IN (SELECT id FROM request WHERE decided_at < ?)",
+    "DELETE FROM answer WHERE request IN (SELECT id FROM request WHERE body IS NOT NULL AND decided_at < ?)",
     "UPDATE request SET body = NULL, grant_token = '' WHERE body IS NOT NULL AND decided_at < ?",
 )
-_FORGET = ("DELETE FROM request WHERE decided_at < ?", "DELETE FROM slot WHERE request_expires < ?")
-_SELECT = "SELECT id, binding, state, body, grant_token, decided_at, consumed_at FROM request"
+_FORGET = (
+    "DELETE FROM request WHERE body IS NULL AND decided_at < ?",
+    "DELETE FROM slot WHERE request_expires < ?",
+)
+_WAITING = "FROM request WHERE state = 'pending' AND expires_at > ?"
+_UNREADABLE = (ValueError, KeyError, TypeError, ArgumentsError)
+_SELECT = "SELECT id, binding, state, body, grant_token, decided_at, consumed_at, noticed_at FROM request"
 
 
 class SqliteApprovalStore:
@@ -80,7 +94,7 @@ class SqliteApprovalStore:
             if found is not None:
                 return found
             connection.execute(
-                "INSERT INTO request VALUES (?, ?, 'pending', ?, ?, ?, NULL, '', NULL)",
+                "INSERT INTO request VALUES (?, ?, 'pending', ?, ?, ?, NULL, '', NULL, NULL)",
                 (
                     request.id,
                     request.binding_hash,
@@ -99,10 +113,32 @@ class SqliteApprovalStore:
         with self._file.reading() as connection:
             return _one(connection, "binding", binding_hash)
 
-    def pending(self) -> Sequence[StoredApproval]:
+    def pending(
+        self, *, limit: int | None = None, after: str | None = None, now: float | None = None
+    ) -> Sequence[StoredApproval]:
         with self._file.reading() as connection:
-            rows = connection.execute(f"{_SELECT} WHERE state = 'pending' ORDER BY asked_at, id").fetchall()
-            return [_stored(connection, row) for row in rows]
+            place = connection.execute("SELECT asked_at, id FROM request WHERE id = ?", (after,)).fetchone()
+            return _listed(
+                connection,
+                f"SELECT id {_WAITING} AND (asked_at, id) > (?, ?) ORDER BY asked_at, id LIMIT ?",
+                (_since(now), *(place or (-math.inf, "")), -1 if limit is None else limit),
+            )
+
+    def pending_ids(self, *, now: float | None = None) -> Sequence[str]:
+        with self._file.reading() as connection:
+            return _ids(connection, f"SELECT id {_WAITING} ORDER BY asked_at, id", (_since(now),))
+
+    def count_pending(self, *, now: float | None = None) -> int:
+        with self._file.reading() as connection:
+            return int(connection.execute(f"SELECT count(*) {_WAITING}", (_since(now),)).fetchone()[0])
+
+    def named(self, beginning: str, *, limit: int) -> Sequence[StoredApproval]:
+        with self._file.reading() as connection:
+            return _listed(
+                connection,
+                "SELECT id FROM request WHERE id >= ? AND id < ? ORDER BY state <> 'pending', id LIMIT ?",
+                (beginning, beginning + chr(sys.maxunicode), limit),
+            )
 
     def pending_ids(self, *, now: float | None = None) -> Sequence[str]:
         with self._file.reading() as connection:
@@ -140,6 +176,13 @@ class SqliteApprovalStore:
             raise StoreError("The request for approval is not in the store.")
         return found
 
+    def notice(self, request_id: str, *, now: float) -> None:
+        with self._file.writing() as connection:
+            connection.execute(
+                "UPDATE request SET noticed_at = ? WHERE id = ? AND noticed_at IS NULL AND state = 'pending'",
+                (now, request_id),
+            )
+
     def consume(self, request_id: str, *, now: float) -> bool:
         with self._file.writing() as connection:
             used = connection.execute(
@@ -176,8 +219,16 @@ class SqliteApprovalStore:
 
 
 def _one(connection: sqlite3.Connection, column: str, value: str) -> StoredApproval | None:
-    row = connection.execute(f"{_SELECT} WHERE {column} = ?", (value,)).fetchone()
-    return None if row is None else _stored(connection, row)
+    """Return the request that has this *value*; raise StoreError where it cannot be read."""
+    row = _row(connection, column, value)
+    try:
+        return None if row is None else _stored(connection, row)
+    except _UNREADABLE as error:
+        raise StoreError(f"The request for approval {row[0]!r} cannot be read: it is damaged.") from error
+
+
+def _row(connection: sqlite3.Connection, column: str, value: str) -> Any:
+    return connection.execute(f"{_SELECT} WHERE {column} = ?", (value,)).fetchone()
 
 
 def _slot(connection: sqlite3.Connection, slot: str) -> str | None:
@@ -185,10 +236,37 @@ def _slot(connection: sqlite3.Connection, slot: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def _since(now: float | None) -> float:
+    return -math.inf if now is None else now
+
+
+def _ids(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[str]:
+    connection.text_factory = _readable
+    return [str(found) for (found,) in connection.execute(sql, values)]
+
+
+def _readable(text: bytes) -> str:
+    """What is no Unicode is somebody's doing: it makes one request unreadable, and not the list that it is in."""
+    return text.decode(errors="replace")
+
+
+def _listed(connection: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[StoredApproval]:
+    """Return the requests whose ids *sql* selects; one that cannot be read has no contents."""
+    found = []
+    for request_id in _ids(connection, sql, values):
+        try:
+            found.append(_stored(connection, _row(connection, "id", request_id)))
+        except _UNREADABLE:
+            found.append(StoredApproval(request_id, "", ApprovalState.FAILED, None, damaged=True))
+    return found
+
+
 def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredApproval:
-    request_id, binding, state, body, grant, decided_at, consumed_at = row
+    request_id, binding, state, body, grant, decided_at, consumed_at, noticed_at = row
     answers = connection.execute("SELECT approved, body FROM answer WHERE request = ? ORDER BY seq", (request_id,))
     request = read_request(body) if body is not None else None
+    if request is None and state == ApprovalState.PENDING:
+        raise ValueError("what waits for an answer is not purged")
     if request is not None and (request.id, request.binding_hash) != (request_id, binding):
         raise ValueError("a request is stored under another's id")
     return StoredApproval(
@@ -200,10 +278,13 @@ def _stored(connection: sqlite3.Connection, row: tuple[Any, ...]) -> StoredAppro
         grant=grant,
         decided_at=decided_at,
         consumed_at=consumed_at,
+        noticed_at=noticed_at,
     )
 
 
 def _answer(binding: str, approved: bool, body: bytes) -> Answer:
     approver, groups, comment, proof, edit, factor = orjson.loads(body)
+    if not all(isinstance(text, str) for text in (comment, proof, factor, *groups)):
+        raise TypeError("what is stored is no answer")
     changed = Edit(*edit) if edit else None
     return Answer(binding, approved, approver, comment, tuple(groups), proof, changed, factor)

@@ -1,12 +1,14 @@
 """Approvers in a SQLite file of their own: it is kept when the store of approvals is erased, and has other writers.
 
-An administrator and the console write it; guards read it.
+An administrator and the console write it; guards read it, and count there how often a standing approval was used.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from zt_agents.approvals import Enrolled
@@ -15,14 +17,16 @@ from zt_agents.stores.shared_file import SharedFile
 _APPLICATION_ID = 0x7A744156  # "ztAV"
 _SCHEMA = (
     "CREATE TABLE enrolled (id TEXT PRIMARY KEY, approver TEXT NOT NULL, kind TEXT NOT NULL, token TEXT NOT NULL, "
-    "added_at REAL NOT NULL, removed_at REAL) WITHOUT ROWID",
+    "added_at REAL NOT NULL, about TEXT NOT NULL, removed_at REAL) WITHOUT ROWID",
     "CREATE INDEX enrolled_approver ON enrolled (approver)",
+    "CREATE INDEX enrolled_about ON enrolled (about)",
+    "CREATE TABLE used (enrolled TEXT NOT NULL, by TEXT NOT NULL, PRIMARY KEY (enrolled, by)) WITHOUT ROWID",
     "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE spent (id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE attempt (name TEXT NOT NULL, at REAL NOT NULL)",
     "CREATE INDEX attempt_name ON attempt (name, at)",
 )
-_SELECT = "SELECT id, approver, kind, token, added_at, removed_at FROM enrolled WHERE removed_at IS NULL"
+_SELECT = "SELECT id, approver, kind, token, added_at, about, removed_at FROM enrolled WHERE removed_at IS NULL"
 
 
 class SqliteApproverRegistry:
@@ -33,10 +37,9 @@ class SqliteApproverRegistry:
 
         Args:
             path: the file; its folder must exist.
-            create: whether to create a file that does not exist. Without, a missing file knows nobody.
+            create: whether a write creates a file that does not exist. Until then nobody is known.
             busy_timeout: seconds to wait for other processes.
         """
-        self._create = create
         self._file = SharedFile(
             path,
             name="registry of approvers",
@@ -58,9 +61,9 @@ class SqliteApproverRegistry:
         return self._file.path
 
     def add(self, enrolled: Enrolled) -> None:
-        row = (enrolled.id, enrolled.approver, enrolled.kind, enrolled.token, enrolled.added_at, enrolled.removed_at)
         with self._file.writing() as connection:
-            connection.execute("INSERT INTO enrolled VALUES (?, ?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT INTO enrolled VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(enrolled))
+        self._there = True
 
     def get(self, enrolled_id: str) -> Enrolled | None:
         if self._nobody():
@@ -69,14 +72,14 @@ class SqliteApproverRegistry:
             row = connection.execute(f"{_SELECT} AND id = ?", (enrolled_id,)).fetchone()
             return None if row is None else Enrolled(*row)
 
-    def list(self, approver: str | None = None) -> Sequence[Enrolled]:
+    def list(self, *, approver: str | None = None, kind: str = "", about: str = "") -> Sequence[Enrolled]:
         if self._nobody():
             return []
+        wanted = {"approver = ?": approver, "kind = ?": kind, "about = ?": about}
+        given = {sql: value for sql, value in wanted.items() if value}
         with self._file.reading() as connection:
-            rows = connection.execute(
-                f"{_SELECT} AND (? IS NULL OR approver = ?) ORDER BY added_at, id", (approver, approver)
-            )
-            return [Enrolled(*row) for row in rows]
+            sql = " AND ".join((_SELECT, *given)) + " ORDER BY added_at, id"
+            return [Enrolled(*row) for row in connection.execute(sql, tuple(given.values()))]
 
     def remove(self, approver: str, *, now: float, enrolled_id: str | None = None) -> int:
         with self._file.writing() as connection:
@@ -86,6 +89,25 @@ class SqliteApproverRegistry:
                 (now, approver, enrolled_id, enrolled_id),
             )
             return removed.rowcount
+
+    def use(self, enrolled_id: str, by: str, *, most: int) -> bool:
+        with self._file.writing() as connection:
+            if _used(connection, enrolled_id, by):
+                return True
+            if _uses(connection, enrolled_id) >= most:
+                return False
+            connection.execute("INSERT INTO used VALUES (?, ?)", (enrolled_id, by))
+            return True
+
+    def uses(self, enrolled_id: str) -> int:
+        with self._file.reading() as connection:
+            return _uses(connection, enrolled_id)
+
+    def used(self, enrolled_id: str, by: str) -> bool:
+        if self._nobody():
+            return False
+        with self._file.reading() as connection:
+            return _used(connection, enrolled_id, by)
 
     def advance(self, counter: str, value: int) -> bool:
         with self._file.writing() as connection:
@@ -122,5 +144,15 @@ class SqliteApproverRegistry:
 
     def _nobody(self) -> bool:
         """Return whether there is no registry yet. One that was there and is gone is a failure."""
-        self._there = self._there or self._create or self.path.exists()
+        self._there = self._there or self.path.exists()
         return not self._there
+
+
+def _uses(connection: sqlite3.Connection, enrolled_id: str) -> int:
+    (uses,) = connection.execute("SELECT count(*) FROM used WHERE enrolled = ?", (enrolled_id,)).fetchone()
+    return int(uses)
+
+
+def _used(connection: sqlite3.Connection, enrolled_id: str, by: str) -> bool:
+    row = connection.execute("SELECT 1 FROM used WHERE enrolled = ? AND by = ?", (enrolled_id, by)).fetchone()
+    return row is not None

@@ -17,7 +17,7 @@ from zt_agents.approvals import (
     ruling,
     write_request,
 )
-from zt_agents.decisions import ApprovalTerms
+from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
 from zt_agents.errors import TokenExpiredError, TokenInvalidError
 from zt_agents.identity import AnswerClaims, ApprovalSigner, GrantClaims, SigningKey
 
@@ -97,6 +97,54 @@ def test_time_and_other_calls_do_not_count() -> None:
     assert objection(asked, answer(other, "bob"), now=NOW) is not None
 
 
+def test_whom_the_terms_exclude_may_not_whatever_else_they_are() -> None:
+    asked = request(ApprovalTerms(("anyone", "owner"), exclude=("owner", "user:eve", "group:interns")))
+    for name, groups in (("dana@acme.example", ()), ("DANA@acme.example", ()), ("ｅve", ()), ("bob", ("Interns",))):
+        yes = answer(asked, name, True, *groups)
+        assert "excludes" in str(objection(asked, yes, now=NOW))
+        assert ruling(asked, [yes], now=NOW) is PENDING
+    assert ruling(asked, [answer(asked, "bob", True, "staff")], now=NOW) is APPROVED
+    assert ruling(asked, [answer(asked, "eve", False)], now=NOW) is DENIED, "anybody may say no"
+
+
+def test_others_are_asked_after_a_time() -> None:
+    asked = request(ApprovalTerms(("user:bob",), escalate_after=20, escalate_to=("group:duty",)))
+    duty, bob = answer(asked, "carol", True, "duty"), answer(asked, "bob")
+    assert "not asked yet" in str(objection(asked, duty, now=NOW + 19.9))
+    assert ruling(asked, [duty], now=NOW + 19.9) is PENDING
+    assert objection(asked, duty, now=NOW + 20) is None
+    assert ruling(asked, [duty], now=NOW + 20) is APPROVED
+    assert ruling(asked, [bob], now=NOW + 20) is APPROVED, "whoever was asked first still may"
+    assert "not one of its" in str(objection(asked, answer(asked, "eve"), now=NOW + 20))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown", "counts"),
+    [
+        (SecondFactor.NONE, SecondFactor.NONE, True),
+        (SecondFactor.ANY, SecondFactor.NONE, False),
+        (SecondFactor.ANY, SecondFactor.TOTP, True),
+        (SecondFactor.ANY, SecondFactor.PASSKEY, True),
+        (SecondFactor.TOTP, SecondFactor.PASSKEY, False),
+        (SecondFactor.PASSKEY, SecondFactor.TOTP, False),
+        (SecondFactor.PASSKEY, SecondFactor.PASSKEY, True),
+    ],
+)
+def test_a_second_factor_is_the_one_that_is_wanted(wanted: SecondFactor, shown: SecondFactor, counts: bool) -> None:
+    asked = request(ApprovalTerms(second_factor=wanted))
+    yes = dataclasses.replace(answer(asked, "bob"), shown=shown)
+    assert (ruling(asked, [yes], now=NOW) is APPROVED) is counts
+    assert (objection(asked, yes, now=NOW) is None) is counts
+
+
+def test_a_condition_that_nobody_can_evaluate_holds_for_nobody() -> None:
+    asked = request(ApprovalTerms(when="approver.id == 'bob'"))
+    yes = answer(asked, "bob")
+    assert ruling(asked, [yes], now=NOW) is PENDING
+    assert "condition" in str(objection(asked, yes, now=NOW))
+    assert ruling(asked, [yes], now=NOW, holds=lambda when, _, by: by.approver in when) is APPROVED
+
+
 def test_a_calls_binding_is_stable_with_an_id_and_unique_without() -> None:
     assert request().binding_hash == request().binding_hash
     assert request(call_id=None).binding_hash != request(call_id=None).binding_hash
@@ -113,7 +161,10 @@ def test_a_stored_request_shows_what_the_first_one_showed() -> None:
 
     from rich.console import Console
 
-    asked = dataclasses.replace(request(ApprovalTerms(("owner",), 2, 9)), trace_id="a" * 32, span_id="b" * 16)
+    everything = ApprovalTerms(
+        ("owner",), 2, 9, Proof.CREDENTIAL, SecondFactor.TOTP, ("user:x",), "approver.id != ''", 3, ("owner",)
+    )
+    asked = dataclasses.replace(request(everything), trace_id="a" * 32, span_id="b" * 16)
     read = read_request(write_request(asked))
     assert read.call == asked.call
     assert read.terms == asked.terms

@@ -132,6 +132,7 @@ class InterruptChannel:
         except GraphInterrupt:
             if shown is None:
                 store.surface(slot, request.binding_hash)
+            desk.notice(asked.id)
             if name in self._shared:
                 store.surface(f"{name}#{_SHARED}", request.binding_hash)
             raise
