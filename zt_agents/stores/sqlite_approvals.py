@@ -140,14 +140,6 @@ class SqliteApprovalStore:
                 (beginning, beginning + chr(sys.maxunicode), limit),
             )
 
-    def pending_ids(self, *, now: float | None = None) -> Sequence[str]:
-        with self._file.reading() as connection:
-            rows = connection.execute(
-                "SELECT id FROM request WHERE state = 'pending' AND expires_at > ? ORDER BY asked_at, id",
-                (-math.inf if now is None else now,),
-            )
-            return [str(found) for (found,) in rows]
-
     def file(self, request_id: str, person: str, answer: Answer, *, now: float) -> bool:
         edit = [dict(answer.edit.arguments), answer.edit.proof] if answer.edit is not None else None
         body = orjson.dumps([answer.approver, answer.groups, answer.comment, answer.proof, edit, answer.factor])
