@@ -45,7 +45,7 @@ from zt_agents.approvals import (
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
-from zt_agents.decisions import Approval, Reason, ReasonCode
+from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor
 from zt_agents.errors import ArgumentsError, ConfigurationError, IdentityError, StoreError
 from zt_agents.identity import AnswerClaims, GrantClaims, User
 
@@ -207,6 +207,9 @@ class ApprovalDesk:
         why = objection(request, verified, now=now, holds=self.proofs.holds)
         if why is not None:
             return why
+        factors = self.proofs.factors
+        if verified.shown is SecondFactor.PASSKEY and factors is not None and not factors.advance(request, signed):
+            return "The passkey's counter did not advance: there may be a copy of it."
         new = self.store.file(stored.id, filed_as(request, verified), signed, now=now)
         self._settled(self.store.get(stored.id) or stored)
         return None if new else f"{answer.approver} has answered already, or the request is settled."

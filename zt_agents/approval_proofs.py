@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
+from zt_agents.approval_factors import SecondFactors
 from zt_agents.approvals import (
     NOBODY_OBJECTED,
     STANDING,
@@ -68,8 +69,10 @@ class AnswerProofs:
         authority: ApproverAuthority | None = None,
         registry: ApproverRegistry | None = None,
         conditions: Conditions | None = None,
+        factors: SecondFactors | None = None,
     ) -> None:
         self.signer = signer
+        self.factors = factors
         self._conditions = conditions
         self._authority = authority
         self._registry = registry
@@ -127,7 +130,10 @@ class AnswerProofs:
             if answer.approved and not self._good(answer.proof, claims.issued_at, now):
                 return None
             known = Proof.CREDENTIAL
-        return replace(answer, known=known, shown=SecondFactor.NONE, standing=None)
+        shown = self.factors.shown(request, answer) if self.factors is not None else SecondFactor.NONE
+        if shown is SecondFactor.PASSKEY:  # it has signed the answer, too
+            known = Proof.CREDENTIAL
+        return replace(answer, known=known, shown=shown, standing=None)
 
     # -- standing approvals ---------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.key_files import write_once
-from zt_agents.approval_proofs import AnswerProofs
+from zt_agents.approval_factors import SecondFactors
+from zt_agents.approval_proofs import AnswerProofs, Conditions
 from zt_agents.approvals import ApproverRegistry
 from zt_agents.audit import AuditLog
 from zt_agents.audit.content import ContentKeeper
@@ -25,6 +26,7 @@ from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApprovalSigner, ApproverAuthority, BaggageSigner, SigningKey, TokenIssuer
+from zt_agents.identity.factors import FactorSigner
 from zt_agents.identity.keys import read_private_file
 from zt_agents.policy import load_policy
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -65,11 +67,8 @@ def parts_from_file(
         "catalog": Catalog(policy.tools, lock),
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
         "approvals": SqliteApprovalStore(approvals_path),
-        "proofs": AnswerProofs(
-            approval_signer(policy.trust_domain, key),
-            approver_authority(policy.trust_domain, key),
-            SqliteApproverRegistry.beside(approvals_path, create=True),
-            policy.eligibility,
+        "proofs": answer_proofs(
+            policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path, create=True), policy.eligibility
         ),
         "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True)),
@@ -84,9 +83,14 @@ def _issuer(trust_domain: str) -> str:
     return f"spiffe://{trust_domain}/zt-agents"
 
 
-def answer_proofs(trust_domain: str, key: SigningKey, registry: ApproverRegistry | None) -> AnswerProofs:
-    """Return what attests and verifies answers in *trust_domain*, where no policy is at hand: no condition holds."""
-    return AnswerProofs(approval_signer(trust_domain, key), approver_authority(trust_domain, key), registry)
+def answer_proofs(
+    trust_domain: str, key: SigningKey, registry: ApproverRegistry, conditions: Conditions | None = None
+) -> AnswerProofs:
+    """Return what attests and verifies answers in *trust_domain*; where no policy is at hand, no condition holds."""
+    name = _issuer(trust_domain)
+    factors = SecondFactors(FactorSigner(issuer=name, audience=f"{name}/guard", key=key), registry)
+    authority = approver_authority(trust_domain, key)
+    return AnswerProofs(approval_signer(trust_domain, key), authority, registry, conditions, factors)
 
 
 def approval_signer(trust_domain: str, key: SigningKey) -> ApprovalSigner:

@@ -30,10 +30,12 @@ from zt_agents.approvals import Answer
 from zt_agents.config import answer_proofs
 from zt_agents.identity import SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
+from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 store = SqliteApprovalStore(folder / "zt-agents-approvals.db", create=False)
-proofs = answer_proofs("acme.example", SigningKey.from_file(folder / "signing.pem"), None)
+key, registry = SigningKey.from_file(folder / "signing.pem"), SqliteApproverRegistry.beside(store.path)
+proofs = answer_proofs("acme.example", key, registry)
 desk = ApprovalDesk(store=store, proofs=proofs, channel=None, clock=time.time, retention=1e9)
 while count:
     for stored in store.pending() if store.path.exists() else ():

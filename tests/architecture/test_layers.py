@@ -27,6 +27,7 @@ FLOORS = {
     "zt_agents.telemetry": 6,
     "zt_agents.session": 7,
     "zt_agents.approval_desk": 7,
+    "zt_agents.approval_factors": 7,
     "zt_agents.approval_proofs": 7,
     "zt_agents.funnel": 7,
     "zt_agents.evidence": 7,

@@ -77,12 +77,14 @@ def _answer(folder: Path, count: int) -> list[float]:
     from zt_agents.approvals import Answer
     from zt_agents.config import answer_proofs
     from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
+    from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
     path = folder / "zt-agents-approvals.db"
     while not path.exists():
         time.sleep(0.01)
     store = SqliteApprovalStore(path, create=False)
-    proofs = answer_proofs("bench.example", SigningKey.from_file(folder / "signing.pem"), None)
+    key, registry = SigningKey.from_file(folder / "signing.pem"), SqliteApproverRegistry.beside(store.path)
+    proofs = answer_proofs("bench.example", key, registry)
     desk = ApprovalDesk(store=store, proofs=proofs, channel=None, clock=time.time, retention=3600)
     said: list[float] = []
     while len(said) < count:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple
 
 import typer
 
@@ -15,8 +14,8 @@ from zt_agents._internal.login import login
 from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approvals import Answer, ApprovalState, StoredApproval, filed_as, objection
 from zt_agents.cli.display import say
-from zt_agents.decisions import Proof
-from zt_agents.errors import ConfigurationError
+from zt_agents.decisions import Proof, SecondFactor
+from zt_agents.errors import ConfigurationError, IdentityError
 from zt_agents.identity import ApproverKey, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
@@ -28,87 +27,97 @@ SHOWN_ID = 8
 _LOOK = 0.05
 _PATIENCE = 1.0
 """Seconds that an answer waits for the guard to look at it."""
-GiveAnswer = Callable[[SqliteApprovalStore, StoredApproval, bool], None]
 
 
-def either(
-    as_file: Path | None, key: Path | None, trust_domain: str | None
-) -> tuple[ApproverKey | None, SigningKey | None]:
-    """Return the credential, or the guard's signing key: one of the two.
+class Who(NamedTuple):
+    """Who answers, and with which key of the guard, if any."""
+
+    credential: ApproverKey | None
+    signing: SigningKey | None
+    trust_domain: str
+
+    @property
+    def name(self) -> str:
+        return self.credential.name if self.credential else f"os:{login()}"
+
+
+def who(as_file: Path | None, key: Path | None, trust_domain: str | None) -> Who:
+    """Return who answers: the credential's approver, or this login, which the guard's signing key vouches for.
 
     Raises:
-        ConfigurationError: neither was given, or both.
+        ConfigurationError: there is neither a credential nor a signing key; or a key, and no trust domain.
     """
-    if as_file is not None and key is None:
-        return ApproverKey.from_file(as_file), None
-    if as_file is None and key is not None and trust_domain is not None:
-        return None, SigningKey.from_file(key)
-    raise ConfigurationError(
-        "Who answers?", hint="Give your credential (--as), or the guard's --signing-key and --trust-domain; not both."
-    )
+    if (as_file is None and key is None) or (key is not None and trust_domain is None):
+        hint = "Give your credential (--as), the guard's --signing-key and --trust-domain, or all for a one-time code."
+        raise ConfigurationError("Who answers?", hint=hint)
+    credential = ApproverKey.from_file(as_file) if as_file is not None else None
+    return Who(credential, SigningKey.from_file(key) if key is not None else None, trust_domain or "")
 
 
-def answerer(store: Path, as_file: Path | None, key: Path | None, trust_domain: str | None) -> GiveAnswer:
-    """Return what answers with the credential *as_file*; or in the name of this login, vouched for by the *key*."""
-    credential, signing = either(as_file, key, trust_domain)
-    if credential is not None:
-        return _signed_by(credential)
-    assert signing is not None
-    assert trust_domain is not None
-    return _vouched_for(store, signing, trust_domain)
+def give(by: Who, path: Path, store: SqliteApprovalStore, stored: StoredApproval, approved: bool) -> None:
+    """File an answer and say what came of it; exit with :data:`REFUSED` if it does not count."""
+    answer = _answer(by, stored, approved)
+    why = _filed_by_key(by, path, store, stored, answer) if by.signing is not None else _filed(store, stored, answer)
+    if why is not None:
+        say(why)
+        raise typer.Exit(REFUSED)
+    state = _settled_soon(store, stored.id) if by.signing is None else _state(store, stored.id)
+    waits = " It counts when the guard that asked has verified it." if by.signing is None else ""
+    waits = waits or " More people have to say yes, or the guard has to look."
+    say(f"{stored.id[:SHOWN_ID]} is {state}.{waits if state is ApprovalState.PENDING else ''}")
 
 
-def _signed_by(credential: ApproverKey) -> GiveAnswer:
-    def answer(store: SqliteApprovalStore, stored: StoredApproval, approved: bool) -> None:
-        assert stored.request is not None
-        now = system_clock()
-        proof = credential.answer(stored.binding_hash, approved=approved, now=max(now, stored.request.call.time))
-        said = Answer(stored.binding_hash, approved, credential.name, groups=credential.groups, proof=proof)
-        known = replace(said, known=Proof.CREDENTIAL)
-        why = objection(stored.request, known, now=now, holds=lambda *_: True)  # a condition is the guard's to evaluate
-        if why is not None:
-            _refuse(why)
-        if not store.file(stored.id, filed_as(stored.request, known), said, now=now):
-            _refuse(f"{credential.name} has answered already, or the request is settled.")
-        state = _settled_soon(store, stored.id)
-        waits = " It counts when the guard that asked has verified it." if state is ApprovalState.PENDING else ""
-        say(f"{stored.id[:SHOWN_ID]} is {state}.{waits}")
-
-    return answer
+def _answer(by: Who, stored: StoredApproval, approved: bool) -> Answer:
+    if by.credential is None:
+        return Answer(stored.binding_hash, approved, by.name)
+    assert stored.request is not None
+    now = max(system_clock(), stored.request.call.time)
+    proof = by.credential.answer(stored.binding_hash, approved=approved, now=now)
+    return Answer(stored.binding_hash, approved, by.name, groups=by.credential.groups, proof=proof)
 
 
-def _vouched_for(path: Path, key: SigningKey, trust_domain: str) -> GiveAnswer:
+def _filed(store: SqliteApprovalStore, stored: StoredApproval, answer: Answer) -> str | None:
+    """File what the guard that asked will verify: here is no key to do it with. Returns why it will not count."""
+    assert stored.request is not None
+    known, now = replace(answer, known=Proof.CREDENTIAL), system_clock()
+    why = objection(stored.request, known, now=now, holds=lambda *_: True)  # a condition is the guard's to evaluate
+    if why is not None:
+        return why
+    new = store.file(stored.id, filed_as(stored.request, known), answer, now=now)
+    return None if new else f"{answer.approver} has answered already, or the request is settled."
+
+
+def _filed_by_key(
+    by: Who, path: Path, store: SqliteApprovalStore, stored: StoredApproval, answer: Answer
+) -> str | None:
     from zt_agents.config import answer_proofs
 
-    def answer(store: SqliteApprovalStore, stored: StoredApproval, approved: bool) -> None:
-        desk = ApprovalDesk(
-            store=store,
-            proofs=answer_proofs(trust_domain, key, SqliteApproverRegistry.beside(path)),
-            channel=None,
-            clock=system_clock,
-            retention=float("inf"),
-        )
-        why = desk.file(Answer(stored.binding_hash, approved, f"os:{login()}"))
-        state = desk.look(stored.id)
-        if why is not None:
-            _refuse(why)
-        more = " More people have to say yes." if state is ApprovalState.PENDING else ""
-        say(f"{stored.id[:SHOWN_ID]} is {state}.{more}")
+    assert by.signing is not None
+    assert stored.request is not None
+    proofs = answer_proofs(by.trust_domain, by.signing, SqliteApproverRegistry.beside(path, create=True))
+    asks_code = any(terms.second_factor in (SecondFactor.TOTP, SecondFactor.ANY) for terms in stored.request.terms)
+    if answer.approved and asks_code and by.credential is not None:
+        assert proofs.factors is not None
+        code = typer.prompt("One-time code", hide_input=True)
+        try:
+            token = proofs.factors.check(stored.request, by.name, code, approved=True, now=system_clock())
+        except IdentityError as error:
+            return error.message
+        answer = replace(answer, factor=token)
+    desk = ApprovalDesk(store=store, proofs=proofs, channel=None, clock=system_clock, retention=float("inf"))
+    why = desk.file(answer)
+    desk.look(stored.id)
+    return why
 
-    return answer
+
+def _state(store: SqliteApprovalStore, request_id: str) -> ApprovalState:
+    found = store.get(request_id)
+    return found.state if found is not None else ApprovalState.FAILED
 
 
 def _settled_soon(store: SqliteApprovalStore, request_id: str) -> ApprovalState:
     """Return where a request stands when the guard has had a moment to look."""
     until = time.monotonic() + _PATIENCE
-    while True:
-        found = store.get(request_id)
-        state = found.state if found is not None else ApprovalState.FAILED
-        if state is not ApprovalState.PENDING or time.monotonic() > until:
-            return state
+    while (state := _state(store, request_id)) is ApprovalState.PENDING and time.monotonic() < until:
         time.sleep(_LOOK)
-
-
-def _refuse(why: str) -> NoReturn:
-    say(why)
-    raise typer.Exit(REFUSED)
+    return state

@@ -16,7 +16,7 @@ import typer
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.display import visible
 from zt_agents.approvals import ApprovalState, StoredApproval, approval_panel
-from zt_agents.cli.answers import REFUSED, SHOWN_ID, answerer
+from zt_agents.cli.answers import REFUSED, SHOWN_ID, give, who
 from zt_agents.cli.display import console, say
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApproverKey
@@ -86,13 +86,13 @@ def approve(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
 ) -> None:
     """Say yes to one request, for exactly its arguments."""
-    answer = answerer(store, as_file, key, trust_domain)
+    by = who(as_file, key, trust_domain)
     opened = open_store(store)
     stored = find(opened, reference)
     if not yes:
         _show(opened, stored)
         typer.confirm("Approve this call?", abort=True)
-    answer(opened, stored, True)
+    give(by, store, opened, stored, True)
 
 
 @approvals_app.command()
@@ -104,9 +104,9 @@ def deny(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Say no to one request. That is final."""
-    answer = answerer(store, as_file, key, trust_domain)
+    by = who(as_file, key, trust_domain)
     opened = open_store(store)
-    answer(opened, find(opened, reference), False)
+    give(by, store, opened, find(opened, reference), False)
 
 
 @approvals_app.command()

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
-from zt_agents.approvals import SESSION_USER, Enrolled
+from zt_agents.approvals import RESERVED, Enrolled
 from zt_agents.approvals.rulings import fold
 from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
-from zt_agents.cli.display import say, say_json, say_table
+from zt_agents.cli.display import console, say, say_json, say_table
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApproverKey, SigningKey
 from zt_agents.identity.approvers import checked_name
+from zt_agents.identity.one_time_codes import OneTimeSecret, matching_step, qr_text
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
 NOBODY = 1
@@ -27,9 +29,8 @@ NOBODY = 1
 CREDENTIAL = "credential"
 _DAY = 86_400
 _LONGEST = 3_650
+_TRIES = 3
 _DAYS = re.compile(r"([1-9][0-9]{0,3})d")
-_WORDS = {SESSION_USER, "anyone", "owner"}
-"""They mean somebody else in a policy."""
 _PREFIXES = ("os:", "user:", "group:")
 
 approvers_app = typer.Typer(
@@ -71,6 +72,34 @@ def add(
     say(f"{path} is the credential of {name}, good until {rfc3339(made.expires_at)}. Hand it over, and keep no copy.")
 
 
+@approvers_app.command()
+def enrol(
+    name: NameArgument,
+    key: KeyOption,
+    trust_domain: DomainOption,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Give one approver one-time codes as a second factor. Passkeys are enrolled in the console."""
+    from zt_agents.config import answer_proofs
+
+    registry = SqliteApproverRegistry.beside(store, create=True)
+    if not registry.list(approver=name, kind=CREDENTIAL):
+        raise ConfigurationError(f"{visible(name, limit=80)!r} is no approver.", hint="See: zt-agents approvers list")
+    factors = answer_proofs(trust_domain, SigningKey.from_file(key), registry).factors
+    assert factors is not None
+    secret = OneTimeSecret.generate()
+    uri = secret.uri(approver=name, trust_domain=trust_domain)
+    console().print(Text(qr_text(uri), style="white on black"), soft_wrap=True)
+    say(f"Scan it with the authenticator app of {name}, or type the key: {secret.base32}")
+    for _ in range(_TRIES):
+        if matching_step(secret, typer.prompt("Code that the app shows", hide_input=True), system_clock()) is not None:
+            factors.enrol(name, secret, now=system_clock())
+            say(f"{name} can show one-time codes now.")
+            return
+        say("That is not its code.", style="yellow")
+    raise typer.Exit(NOBODY)
+
+
 @approvers_app.command("list")
 def list_approvers(
     store: StoreOption = DEFAULT_STORE,
@@ -100,7 +129,7 @@ def remove(
 def _check(name: str, registry: SqliteApproverRegistry) -> None:
     """Refuse a name that is a word of the policy, or could be taken for somebody else's."""
     checked_name(name)
-    if fold(name) in _WORDS or fold(name).startswith(_PREFIXES):
+    if fold(name) in RESERVED or fold(name).startswith(_PREFIXES):
         raise ValueError("a policy means somebody else by it")
     for other in {enrolled.approver for enrolled in registry.list()}:
         if other != name and fold(other) == fold(name):

@@ -12,10 +12,9 @@ import typer
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
-from zt_agents._internal.login import login
 from zt_agents.approvals import STANDING, Enrolled, StoredApproval, in_advance
 from zt_agents.catalog.lock import ToolLock, lock_path
-from zt_agents.cli.answers import REFUSED, either
+from zt_agents.cli.answers import REFUSED, Who, who
 from zt_agents.cli.approvals import (
     DEFAULT_STORE,
     AsOption,
@@ -30,7 +29,7 @@ from zt_agents.cli.approvals import (
 from zt_agents.cli.display import say, say_json, say_table
 from zt_agents.cli.moments import until_option
 from zt_agents.errors import ConfigurationError, TokenInvalidError
-from zt_agents.identity import SigningKey, StandingClaims, jws
+from zt_agents.identity import StandingClaims, jws
 from zt_agents.identity.approvers import SEPARATOR
 from zt_agents.identity.standing import standing_of
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
@@ -51,18 +50,17 @@ def ahead(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Approve calls like the request ID in advance: same agent, tool and user, for some time and some calls."""
-    credential, signing = either(as_file, key, trust_domain)
+    by = who(as_file, key, trust_domain)
     stored = find(open_store(store), reference)
     assert stored.request is not None
     if when:
         _check(when, stored, policy)
     now = system_clock()
-    name, groups = (credential.name, credential.groups) if credential else (f"os:{login()}", ())
     try:
         claims = in_advance(
             stored.request,
-            approver=name,
-            groups=groups,
+            approver=by.name,
+            groups=by.credential.groups if by.credential else (),
             when=when,
             uses=uses,
             now=now,
@@ -70,9 +68,9 @@ def ahead(
         )
     except ValueError as error:
         raise ConfigurationError(f"It cannot be approved in advance: {error}.", hint="Give --when.") from error
-    token = credential.standing(claims) if credential else _vouched(claims, signing, trust_domain)
+    token = by.credential.standing(claims) if by.credential else _vouched(claims, by)
     registry = SqliteApproverRegistry.beside(store, create=True)
-    registry.add(Enrolled(claims.id, name, STANDING, token, now, claims.about))
+    registry.add(Enrolled(claims.id, by.name, STANDING, token, now, claims.about))
     say(f"{claims.id[:8]}: {_line(claims)}. It counts where the policy permits that.")
 
 
@@ -140,12 +138,11 @@ def _check(when: str, stored: StoredApproval, policy: Path) -> None:
         raise ConfigurationError(text, hint="Calls that are approved in advance are like it.")
 
 
-def _vouched(claims: StandingClaims, key: SigningKey | None, trust_domain: str | None) -> str:
+def _vouched(claims: StandingClaims, by: Who) -> str:
     from zt_agents.config import approval_signer
 
-    assert key is not None
-    assert trust_domain is not None
-    return approval_signer(trust_domain, key).standing(claims)
+    assert by.signing is not None
+    return approval_signer(by.trust_domain, by.signing).standing(claims)
 
 
 def _claims(enrolled: Enrolled) -> StandingClaims | None:
