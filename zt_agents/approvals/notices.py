@@ -23,8 +23,9 @@ from urllib.parse import quote
 from zt_agents._internal.clock import rfc3339
 from zt_agents._internal.display import visible
 from zt_agents.approvals.requests import SESSION_USER, ApprovalRequest, ApprovalState
+from zt_agents.approvals.rulings import silent_yes_after
 from zt_agents.approvals.store import StoredApproval
-from zt_agents.decisions import ApprovalTerms
+from zt_agents.decisions import ApprovalTerms, SecondFactor
 
 _LONGEST_FACT, _LONGEST_VALUE, _LONGEST_NAME = 200, 160, 60
 """Characters shown. With all of them at their longest a card stays under the 28 KB that Teams takes."""
@@ -106,7 +107,7 @@ def notice(
         seconds = asked.expires_at if event is NoticeEvent.SETTLED else asked.call.time
     facts = [*_facts(asked, with_arguments)] + ([("answers", _said(stored))] if stored.answers else [])
     if event is NoticeEvent.SETTLED:
-        facts = [(name, text) for name, text in facts if name not in {"why", "approvers", "expires"}]
+        facts = [(name, text) for name, text in facts if name not in {"why", "approvers", "silence", "expires"}]
         with_arguments = False
     else:
         facts = [(name, text) for name, text in facts if name != "answers"]  # said again, it says the same
@@ -139,13 +140,25 @@ def _facts(request: ApprovalRequest, with_arguments: bool) -> Iterator[tuple[str
         yield "intent", call.intent
     yield "why", " ".join(str(reason.text) for reason in request.decision.reasons)
     yield "approvers", "; and ".join(_who(terms, agent.owner if agent is not None else "") for terms in request.terms)
+    silence = silent_yes_after(request)
+    yield "silence", "" if silence is None else f"is a yes, {silence} s after somebody was shown it"
     yield "expires", _moment(request.expires_at)
 
 
 def _who(terms: ApprovalTerms, owner: str) -> str:
-    words = {"owner": f"the agent's owner {owner}".rstrip(), SESSION_USER: "the user"}
-    people = " or ".join(words.get(word, str(word)) for word in terms.approvers)
-    return f"{terms.quorum} of: {people}" if terms.quorum > 1 else people
+    known = {"owner": f"the agent's owner {owner}".rstrip(), SESSION_USER: "the user"}
+
+    def named(words: Sequence[str]) -> str:
+        return " or ".join(known.get(word, str(word)) for word in words)
+
+    who = f"{terms.quorum} of: {named(terms.approvers)}" if terms.quorum > 1 else named(terms.approvers)
+    if terms.exclude:
+        who += f", but not {named(terms.exclude)}"
+    if terms.second_factor is not SecondFactor.NONE:
+        who += f", with a second factor ({terms.second_factor})"
+    if terms.escalate_after:
+        who += f", after {terms.escalate_after} s also {named(terms.escalate_to)}"
+    return who
 
 
 def _said(stored: StoredApproval) -> str:

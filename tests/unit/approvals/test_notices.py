@@ -22,7 +22,8 @@ from zt_agents.approvals.notices import (
     notice,
     notice_id,
 )
-from zt_agents.decisions import ApprovalTerms
+from zt_agents.catalog.specs import Tier
+from zt_agents.decisions import ApprovalTerms, SecondFactor
 
 
 def test_by_default_no_value_of_an_argument_is_told() -> None:
@@ -53,10 +54,25 @@ def test_the_only_link_is_the_console_s_and_carries_nothing() -> None:
         ((ApprovalTerms(),), "anyone"),
         ((ApprovalTerms(("owner", "group:finance"), 2),), "2 of: the agent's owner dana@acme.example or group:finance"),
         ((ApprovalTerms(("session-user",)), ApprovalTerms(("user:eve",))), "the user; and user:eve"),
+        (
+            (ApprovalTerms(exclude=("owner",), second_factor=SecondFactor.PASSKEY),),
+            "anyone, but not the agent's owner dana@acme.example, with a second factor (passkey)",
+        ),
+        (
+            (ApprovalTerms(("user:eve",), escalate_after=60, escalate_to=("group:a", "group:b")),),
+            "user:eve, after 60 s also group:a or group:b",
+        ),
     ],
 )
 def test_it_says_who_may_answer(terms: tuple[ApprovalTerms, ...], who: str) -> None:
     assert dict(told(stored(request(*terms))).facts)["approvers"] == who
+
+
+def test_it_says_what_silence_means() -> None:
+    made = request(ApprovalTerms(grace=30))
+    assert "silence" not in dict(told(stored(made)).facts), "of the high tier"
+    made = replace(made, decision=made.decision._replace(tier=Tier.MEDIUM))
+    assert dict(told(stored(made)).facts)["silence"] == "is a yes, 30 s after somebody was shown it"
 
 
 def test_a_question_that_is_settled_is_not_asked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import socket
 import ssl
 import time
@@ -14,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 from approval_requests import answer
 from hostile_requests import ACTIVE, ANY, both, hostile, plain
 from hypothesis import given, settings
@@ -28,6 +27,7 @@ from zt_agents.cli import app, notifying
 from zt_agents.cli.destinations import Mailbox, MailServer
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
+smtp_server = pytest.importorskip("aiosmtpd.smtp", reason="aiosmtpd is not installed")
 FROM, DANA, EVE = "zt@acme.example", "dana@acme.example", "eve@acme.example"
 
 
@@ -50,13 +50,13 @@ class Post:
         self.rejected: dict[str, str] = {}
         self.encrypted: list[bool] = []
 
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Envelope, address: str, options: Any) -> str:
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
         if address in self.rejected:
             return self.rejected[address]
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         said = self.answers.pop(0) if self.answers else "250 taken"
         content = envelope.content or b""
         assert isinstance(content, bytes)
@@ -74,7 +74,9 @@ def office(**options: Any) -> Iterator[tuple[Post, str]]:
     post = Post()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    controller = Controller(post, hostname="127.0.0.1", port=port, ready_timeout=10, **options)
+    controller = importlib.import_module("aiosmtpd.controller").Controller(
+        post, hostname="127.0.0.1", port=port, ready_timeout=10, **options
+    )
     controller.start()
     try:
         yield post, f"127.0.0.1:{port}"
@@ -150,9 +152,9 @@ def test_tls_is_verified_and_a_password_never_sent_without(store, tmp_path, way)
     trusted, context = certificate(tmp_path)
     given: list[Any] = []
 
-    def check(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+    def check(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> Any:
         given.append((data, session.ssl is not None or way == "--tls"))
-        return AuthResult(success=data == LoginPassword(b"kim", b"passw0rd"), handled=False)
+        return smtp_server.AuthResult(success=data == smtp_server.LoginPassword(b"kim", b"passw0rd"), handled=False)
 
     options: dict[str, Any] = {"tls_context": context, "require_starttls": True}
     if way == "--tls":
@@ -169,7 +171,7 @@ def test_tls_is_verified_and_a_password_never_sent_without(store, tmp_path, way)
         assert given == []
         store.path.with_name("approvals.db.notices").unlink()
         done = run(store, smtp, way, "--ca", trusted, *login)
-        assert given == [(LoginPassword(b"kim", b"passw0rd"), True)]
+        assert given == [(smtp_server.LoginPassword(b"kim", b"passw0rd"), True)]
         assert len(post.mail) == 1
         assert "passw0rd" not in done.output
         password.write_text("wrong")
