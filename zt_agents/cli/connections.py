@@ -99,9 +99,15 @@ class HttpPoster:
 
 @contextlib.contextmanager
 def no_longer_than(seconds: float, connection: socket.socket) -> Iterator[None]:
-    """End *connection* after so long: one byte in ten seconds is no silence, and could go on for ever."""
+    """End *connection* after so long: one byte in ten seconds is no silence, and could go on for ever.
+
+    Raises:
+        OSError: it was ended.
+    """
+    ended = threading.Event()
 
     def end() -> None:
+        ended.set()
         with contextlib.suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)  # past SSLSocket's own, which is for its one reader
 
@@ -112,6 +118,8 @@ def no_longer_than(seconds: float, connection: socket.socket) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+    if ended.is_set():
+        raise OSError(f"it took longer than {seconds:g} s")
 
 
 def split_address(address: str, schemes: Collection[str], option: str) -> SplitResult:

@@ -176,8 +176,9 @@ class MailServer(NamedTuple):
                 if self.user:
                     server.login(self.user, self.password)
                 yield server
-                with contextlib.suppress(OSError):  # the mail has been taken by now, however they part
-                    server.quit()
+            # The mail has been taken by now, however they part.
+            with contextlib.suppress(OSError), no_longer_than(TIMEOUT, server.sock):
+                server.quit()
         finally:
             server.close()
 
