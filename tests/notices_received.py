@@ -7,26 +7,32 @@ import contextlib
 import datetime
 import hashlib
 import hmac
+import io
 import ipaddress
 import json
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytest
 from approval_requests import request
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from typer.main import get_command
 
 from zt_agents.approvals import ApprovalRequest, binding_hash
+from zt_agents.cli import app, notifying
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
+COMMAND = get_command(app)
 SECRET = bytes(range(32))
 DROP, SLOW = 0, -1
 """Answers of a receiver: it closes the connection; it says nothing for a while, and then closes it."""
@@ -41,6 +47,32 @@ def asked_now(made: ApprovalRequest, seconds: float = 300) -> ApprovalRequest:
     now = time.time()
     call = made.call._replace(time=now)
     return replace(made, call=call, expires_at=now + seconds, binding_hash=binding_hash(call, nonce=made.nonce))
+
+
+class Ran(NamedTuple):
+    """What a run of ``zt-agents`` in this process came to."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+
+def notify_once(*arguments: object, code: int = 0) -> Ran:
+    """Run ``zt-agents approvals notify --once``, which is to end with *code*."""
+    out, errors, ended = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(errors), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notifying, "_PATIENCE", 0.1 if code else 20.0)  # where it is not to succeed, sooner
+        try:
+            COMMAND.main(["approvals", "notify", "--once", *map(str, arguments)], prog_name="zt-agents")
+        except SystemExit as end:
+            ended = int(end.code or 0)
+    ran = Ran(ended, out.getvalue(), errors.getvalue())
+    assert ran.exit_code == code, ran.output
+    return ran
 
 
 def secret_file(folder: Path, *secrets: bytes) -> Path:

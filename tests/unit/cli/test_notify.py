@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from approval_requests import answer
@@ -23,18 +22,19 @@ from notices_received import (
     DROP,
     SECRET,
     SLOW,
+    Ran,
     Receiver,
     ask,
     certificate,
     eventually,
+    notify_once,
     receiving,
     secret_file,
     verified,
 )
-from typer.testing import CliRunner
 
 from zt_agents.approvals import ApprovalState
-from zt_agents.cli import app, notifying
+from zt_agents.cli import notifying
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
 REPOSITORY = Path(__file__).parents[3]
@@ -63,13 +63,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifying, "_FIRST_WAIT", 0.005)
 
 
-def run(store: SqliteApprovalStore, *arguments: object, code: int = 0) -> Any:
-    command = ["approvals", "notify", "--once", "--store", str(store.path), *map(str, arguments)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(notifying, "_PATIENCE", 0.1 if code else 20.0)  # where it is not to succeed, sooner
-        done = CliRunner().invoke(app, command)
-    assert done.exit_code == code, done.output
-    return done
+def run(store: SqliteApprovalStore, *arguments: object, code: int = 0) -> Ran:
+    return notify_once("--store", store.path, *arguments, code=code)
 
 
 @contextlib.contextmanager

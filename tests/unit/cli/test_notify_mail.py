@@ -18,12 +18,11 @@ import pytest
 from approval_requests import answer
 from hostile_requests import ACTIVE, ANY, both, hostile, plain
 from hypothesis import given, settings
-from notices_received import ask, certificate
-from typer.testing import CliRunner
+from notices_received import Ran, ask, certificate, notify_once
 
 from zt_agents.approvals import ApprovalState
 from zt_agents.approvals.notices import Notice, NoticeEvent, as_mail
-from zt_agents.cli import app, notifying
+from zt_agents.cli import notifying
 from zt_agents.cli.destinations import Mailbox, MailServer
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
@@ -84,15 +83,9 @@ def office(**options: Any) -> Iterator[tuple[Post, str]]:
         controller.stop()
 
 
-def run(store: SqliteApprovalStore, smtp: str, *arguments: object, to: tuple[str, ...] = (DANA,), code: int = 0) -> Any:
-    command = ["approvals", "notify", "--once", "--store", str(store.path), "--smtp", smtp, "--mail-from", FROM]
-    for address in to:
-        command += ["--mail-to", address]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(notifying, "_PATIENCE", 0.1 if code else 20.0)  # where it is not to succeed, sooner
-        done = CliRunner().invoke(app, [*command, *map(str, arguments)])
-    assert done.exit_code == code, done.output
-    return done
+def run(store: SqliteApprovalStore, smtp: str, *arguments: object, to: tuple[str, ...] = (DANA,), code: int = 0) -> Ran:
+    addresses = [part for address in to for part in ("--mail-to", address)]
+    return notify_once("--store", store.path, "--smtp", smtp, "--mail-from", FROM, *addresses, *arguments, code=code)
 
 
 def test_a_mail_is_one_message_and_the_end_is_in_its_thread(store) -> None:
