@@ -1,4 +1,4 @@
-"""What people are told of a request: that it waits, and later what became of it. Pure; nothing here sends anything.
+"""What people are told of a request: that it waits, still waits, and what became of it. Pure: nothing is sent here.
 
 Rules:
 
@@ -35,6 +35,7 @@ _FIELDS = 10
 _GAP = re.compile(" {4,}")
 _WWW = re.compile(r"\b(www)\.", re.IGNORECASE)
 _LABELS = {"user": "for", "intent": "asked for", "approvers": "who may answer"}
+_OF_A_QUESTION = {"why", "approvers", "silence", "expires"}
 _HEADINGS = {
     ApprovalState.PENDING: "Approval needed",
     ApprovalState.APPROVED: "Approved",
@@ -50,6 +51,8 @@ class NoticeEvent(StrEnum):
     """What happened to a request."""
 
     REQUESTED = "requested"
+    ESCALATED = "escalated"
+    """Nobody has answered, and more people may."""
     SETTLED = "settled"
 
 
@@ -72,7 +75,7 @@ class Notice:
     @property
     def heading(self) -> str:
         """What happened, in words that are always the same."""
-        return _HEADINGS[self.state]
+        return "Approval still needed" if self.event is NoticeEvent.ESCALATED else _HEADINGS[self.state]
 
     @property
     def title(self) -> str:
@@ -94,34 +97,41 @@ def notice(
     A request that ran out and was not looked at since is pending in its store; told as settled, it has expired.
     """
     asked, state = stored.request, stored.state
-    if event is NoticeEvent.REQUESTED and (state is not ApprovalState.PENDING or asked is None):
+    if event is not NoticeEvent.SETTLED and (state is not ApprovalState.PENDING or asked is None):
         return None
     if event is NoticeEvent.SETTLED and state is ApprovalState.PENDING:
         state = ApprovalState.EXPIRED
     named = quote(stored.id[:_LONGEST_NAME], safe="", errors="replace")
     link = f"{console}/requests/{named}" if console else ""
-    seconds = stored.decided_at if event is NoticeEvent.SETTLED else None
     if asked is None:
-        return Notice(stored.id, event, state, _moment(seconds), link=link)
-    if seconds is None:
-        seconds = asked.expires_at if event is NoticeEvent.SETTLED else asked.call.time
-    facts = [*_facts(asked, with_arguments)] + ([("answers", _said(stored))] if stored.answers else [])
+        return Notice(stored.id, event, state, _moment(stored.decided_at), link=link)
+    times = {
+        NoticeEvent.REQUESTED: asked.call.time,
+        NoticeEvent.ESCALATED: escalates_at(asked),
+        NoticeEvent.SETTLED: asked.expires_at if stored.decided_at is None else stored.decided_at,
+    }
+    facts = [*_facts(asked, with_arguments)]
     if event is NoticeEvent.SETTLED:
-        facts = [(name, text) for name, text in facts if name not in {"why", "approvers", "silence", "expires"}]
+        facts = [fact for fact in facts if fact[0] not in _OF_A_QUESTION] + [("answers", _said(stored))]
         with_arguments = False
-    else:
-        facts = [(name, text) for name, text in facts if name != "answers"]  # said again, it says the same
     shown = list(asked.call.arguments.items())[:_MOST_ARGUMENTS] if with_arguments else []
+    values = [(name, json.dumps(value, ensure_ascii=False)) for name, value in shown]
     return Notice(
         request_id=stored.id,
         event=event,
         state=state,
-        time=_moment(seconds),
+        time=_moment(times[event]),
         facts=tuple((name, _shown(text, _LONGEST_FACT)) for name, text in facts if text),
-        arguments=tuple((_shown(name, _LONGEST_NAME), _shown(_value(value), _LONGEST_VALUE)) for name, value in shown),
+        arguments=tuple((_shown(name, _LONGEST_NAME), _shown(value, _LONGEST_VALUE)) for name, value in values),
         left_out=len(asked.call.arguments) - len(shown) if with_arguments else 0,
         link=link,
     )
+
+
+def escalates_at(request: ApprovalRequest) -> float | None:
+    """Return when more people may first answer *request*, in seconds since the epoch, or None where none ever do."""
+    after = min((terms.escalate_after for terms in request.terms if terms.escalate_after), default=0)
+    return request.call.time + after if after else None
 
 
 def _facts(request: ApprovalRequest, with_arguments: bool) -> Iterator[tuple[str, str]]:
@@ -165,10 +175,6 @@ def _said(stored: StoredApproval) -> str:
     said = [f"{answer.approver} said {'yes' if answer.approved else 'no'}" for answer in stored.answers]
     more = [f"{len(said) - _MOST_ANSWERS} more"] if len(said) > _MOST_ANSWERS else []
     return ", ".join(said[:_MOST_ANSWERS] + more)
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _shown(text: object, most: int) -> str:
@@ -235,17 +241,10 @@ def as_teams(told: Notice) -> bytes:
     body: list[dict[str, Any]] = [
         {"type": "TextBlock", "text": told.heading, "weight": "Bolder", "size": "Medium", "wrap": True}
     ]
-    body += [
-        {
-            "type": "RichTextBlock",
-            "spacing": "Small",
-            "inlines": [
-                {"type": "TextRun", "text": f"{_card_text(label)}: ", "weight": "Bolder"},
-                {"type": "TextRun", "text": _card_text(text)},
-            ],
-        }
-        for label, text in _rows(told)
-    ]
+    for label, text in _rows(told):
+        bold = {"type": "TextRun", "text": f"{_card_text(label)}: ", "weight": "Bolder"}
+        runs = [bold, {"type": "TextRun", "text": _card_text(text)}]
+        body.append({"type": "RichTextBlock", "spacing": "Small", "inlines": runs})
     card: dict[str, Any] = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
@@ -269,7 +268,7 @@ def as_mail(told: Notice) -> tuple[str, str]:
     lines = [told.heading, "", *(f"{_inert(label)}: {_inert(text)}" for label, text in _rows(told))]
     if told.link:
         lines += ["", f"{OPEN}: {told.link}"]
-    if told.event is NoticeEvent.REQUESTED:
+    if told.event is not NoticeEvent.SETTLED:
         lines += ["", "Whoever answers has to say who they are: this message lets nobody in."]
     # In a header, other letters need encoded words, and what looks like one would be decoded.
     subject = _inert(told.title).replace("=?", "= ?").encode("ascii", "backslashreplace").decode()

@@ -6,10 +6,11 @@ console or with ``zt-agents approvals``, as themselves. Run one of it for each s
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -98,12 +99,24 @@ def notify(
         console=_console_url(console),
         with_arguments=with_arguments,
     )
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    told = notifier.run(every=every, once=once)
+    with _ended_by_sigterm():
+        told = notifier.run(every=every, once=once)
     if once and not told:
         say("Not everything could be told. What may pass is tried again by the next run.", stderr=True)
         raise typer.Exit(UNTOLD)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Have whoever ends a service interrupt it, as whoever sits at a terminal would."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _webhooks(

@@ -16,17 +16,17 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents._internal.display import visible
-from zt_agents.approvals import ApprovalState, StoredApproval
-from zt_agents.approvals.notices import Notice, NoticeEvent, notice
+from zt_agents.approvals import ApprovalRequest, ApprovalState, StoredApproval
+from zt_agents.approvals.notices import Notice, NoticeEvent, escalates_at, notice
 from zt_agents.cli.destinations import Delivery, Destination
 from zt_agents.cli.display import say
 from zt_agents.errors import StoreError
-from zt_agents.stores.sqlite_notices import NoticeState, Pause, SqliteNoticeStore, WaitingNotice
+from zt_agents.stores.sqlite_notices import NewNotice, NoticeState, Pause, SqliteNoticeStore, WaitingNotice
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _LONGEST_PAUSE = 3600.0
@@ -99,7 +99,8 @@ class Notifier:
         for courier in self._couriers:
             if courier.fault is not None:
                 raise courier.fault
-        return not self._lost and not any(each.refused or self.notices.next(each.name) for each in self._couriers)
+        now, couriers = self.clock(), self._couriers
+        return not self._lost and not any(each.refused or self.notices.is_late(each.name, now=now) for each in couriers)
 
     def end(self) -> None:
         """Have all couriers finish what they are doing, and stop."""
@@ -119,7 +120,7 @@ class Notifier:
         try:
             if stored.request is not None and stored.state is ApprovalState.PENDING:
                 ran_out = stored.request.expires_at <= self.clock()
-                if ran_out is (event is NoticeEvent.REQUESTED):
+                if ran_out is (event is not NoticeEvent.SETTLED):
                     return None
             return notice(stored, event, console=self._console, with_arguments=self._with_arguments)
         except (AttributeError, TypeError, ValueError) as error:
@@ -143,11 +144,11 @@ class Notifier:
         # In this order: whatever is known here was pending, and is settled if it no longer is.
         known = {(request, destination): expires for request, destination, expires in self.notices.open()}
         waiting = self.requests.pending_ids(now=now)
-        fresh = []
+        fresh: list[NewNotice] = []
         for request_id in waiting:
             missing = [each.name for each in self._couriers if (request_id, each.name) not in known]
-            if missing and (expires := self._expires(request_id)) is not None:
-                fresh += [(request_id, name, expires) for name in missing]
+            if missing:
+                fresh += self._questions(request_id, missing)
         pending = set(waiting)
         over = [
             question
@@ -155,7 +156,7 @@ class Notifier:
             if question[0] not in pending and not now - _GRACE < expires <= now
         ]
         if fresh:
-            self.notices.add(NoticeEvent.REQUESTED, fresh)
+            self.notices.add(fresh)
         if over:
             self.notices.settled(over)
         if fresh or over:
@@ -169,12 +170,14 @@ class Notifier:
             if lost:
                 say(f"{lost} notices were given up: their requests ended an hour ago.", style="red", stderr=True)
 
-    def _expires(self, request_id: str) -> float | None:
-        stored = None
+    def _questions(self, request_id: str, names: Iterable[str]) -> list[NewNotice]:
+        """Return what is to be told of a new request to the destinations of these *names*."""
+        made: list[NewNotice] = []
         with self.complaining(request_id):
             stored = self.requests.get(request_id)
-        expires = stored.request.expires_at if stored is not None and stored.request is not None else None
-        return expires if isinstance(expires, int | float) and math.isfinite(expires) else None
+            if stored is not None and stored.request is not None:
+                made = _questions(stored.request, names)
+        return made
 
 
 class Courier:
@@ -275,3 +278,18 @@ class Courier:
 def _backoff(failures: int) -> float:
     longest = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 16), _LONGEST_WAIT)
     return random.uniform(longest / 2, longest)  # noqa: S311 - nothing depends on nobody guessing it
+
+
+def _questions(request: ApprovalRequest, names: Iterable[str]) -> list[NewNotice]:
+    try:
+        ends, escalates = request.expires_at, escalates_at(request)
+        if not math.isfinite(ends) or not math.isfinite(escalates or 0):
+            raise ValueError("a time is a number")  # noqa: TRY301 - one kind of damage among others
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StoreError(f"The request for approval {request.id!r} is damaged.") from error
+    made = []
+    for name in names:
+        made.append(NewNotice(request.id, NoticeEvent.REQUESTED, name, ends))
+        if escalates is not None:
+            made.append(NewNotice(request.id, NoticeEvent.ESCALATED, name, ends, escalates))
+    return made

@@ -42,6 +42,18 @@ class NoticeState(StrEnum):
     """What it would have said is no longer so."""
 
 
+class NewNotice(NamedTuple):
+    """A notice that is not noted yet."""
+
+    request: str
+    event: NoticeEvent
+    destination: str
+    expires: float
+    """When its request ends, in seconds since the epoch."""
+    not_before: float = 0.0
+    """When it is to be sent, likewise."""
+
+
 class WaitingNotice(NamedTuple):
     """A notice that is to be sent."""
 
@@ -84,12 +96,13 @@ class SqliteNoticeStore:
         """Return the store of notices of the requests in the store *approvals*."""
         return cls(approvals.with_name(f"{approvals.name}.notices"))
 
-    def add(self, event: NoticeEvent, notices: Iterable[tuple[str, str, float]]) -> None:
-        """Note what is to be sent: request, destination, and when the request ends. What is known stays as it is."""
+    def add(self, notices: Iterable[NewNotice]) -> None:
+        """Note what is to be sent. What is known stays as it is."""
         with self._file.writing() as connection:
             connection.executemany(
-                "INSERT OR IGNORE INTO notice VALUES (?, ?, ?, ?, 'waiting', 0, 0)",
-                [(request, event, destination, expires) for request, destination, expires in notices],
+                "INSERT OR IGNORE INTO notice (request, event, destination, expires, not_before, state, attempts) "
+                "VALUES (?, ?, ?, ?, ?, 'waiting', 0)",
+                notices,
             )
 
     def open(self) -> Sequence[tuple[str, str, float]]:
@@ -114,7 +127,7 @@ class SqliteNoticeStore:
                     question,
                 )
                 connection.execute(
-                    "UPDATE notice SET state = 'moot' WHERE request = ? AND destination = ? AND event = 'requested' "
+                    "UPDATE notice SET state = 'moot' WHERE request = ? AND destination = ? AND event <> 'settled' "
                     "AND state = 'waiting'",
                     question,
                 )
@@ -128,6 +141,14 @@ class SqliteNoticeStore:
                 (destination,),
             ).fetchone()
         return None if row is None else WaitingNotice(row[0], NoticeEvent(row[1]), row[2], row[3])
+
+    def is_late(self, destination: str, *, now: float) -> bool:
+        """Return whether a notice waits that might have been sent by *now*."""
+        with self._file.reading() as connection:
+            sql = (
+                "SELECT 1 FROM notice WHERE destination = ? AND state = 'waiting' AND (attempts > 0 OR not_before <= ?)"
+            )
+            return connection.execute(sql, (destination, now)).fetchone() is not None
 
     def pause(self, destination: str) -> Pause:
         """Return how *destination* is doing."""

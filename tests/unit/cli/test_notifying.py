@@ -17,9 +17,10 @@ from zt_agents.approvals.notices import Notice, NoticeEvent
 from zt_agents.cli import notifying
 from zt_agents.cli.destinations import DELIVERED, Delivery
 from zt_agents.cli.notifying import Notifier
+from zt_agents.decisions import ApprovalTerms
 from zt_agents.errors import StoreError
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
-from zt_agents.stores.sqlite_notices import SqliteNoticeStore
+from zt_agents.stores.sqlite_notices import NewNotice, SqliteNoticeStore
 
 
 class Place:
@@ -117,6 +118,24 @@ def test_a_request_that_is_none_ends_nothing(store, notices, damage) -> None:
     assert [told.request_id for told in place.told] == [whole.id]
 
 
+def test_who_is_asked_next_is_told_when_it_is_their_turn_and_only_while_it_waits(store, notices) -> None:
+    terms = ApprovalTerms(("user:eve",), escalate_after=60, escalate_to=("user:dana",), timeout=600)
+    waits, answered = (store.put(asked_now(request(terms, call_id=each))).id for each in ("waits", "answered"))
+    place, now = Place(), time.time()
+    assert once(store, notices, place), "what is for later is not late"
+    assert [told.event for told in place.told] == ["requested", "requested"]
+    store.settle(answered, ApprovalState.DENIED, now=now)
+    assert once(store, notices, place, clock=lambda: now + 61)
+    assert once(store, notices, place, clock=lambda: now + 62)
+    assert sorted((told.event, told.request_id) for told in place.told[2:]) == [
+        ("escalated", waits),
+        ("settled", answered),
+    ]
+    (escalated,) = (told for told in place.told if told.event == "escalated")
+    assert escalated.title == "Approval still needed: pay (high tier)"
+    assert dict(escalated.facts)["approvers"] == "user:eve, after 60 s also user:dana"
+
+
 def test_what_nobody_thought_of_ends_the_notifier_and_is_seen(store, notices) -> None:
     ask(store)
     with pytest.raises(ZeroDivisionError):
@@ -187,7 +206,7 @@ def test_a_store_that_fails_for_a_while_is_used_again(store, notices, capsys) ->
 def test_what_is_given_up_is_said(store, notices, capsys) -> None:
     store.pending()
     ended = time.time() - 4000
-    notices.add(NoticeEvent.SETTLED, [("old", "place", ended), ("older", "no longer a destination", ended)])
+    notices.add(NewNotice("old", NoticeEvent.SETTLED, name, ended) for name in ("place", "no longer a destination"))
     assert not once(store, notices, Place())
     assert "1 notices were given up" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import pytest
 
 from zt_agents.approvals.notices import NoticeEvent
 from zt_agents.errors import StoreError
-from zt_agents.stores.sqlite_notices import NoticeState, Pause, SqliteNoticeStore, WaitingNotice
+from zt_agents.stores.sqlite_notices import NewNotice, NoticeState, Pause, SqliteNoticeStore, WaitingNotice
 
 NOW = 1_800_000_000.0
 ASKED, SETTLED = NoticeEvent.REQUESTED, NoticeEvent.SETTLED
@@ -19,7 +19,7 @@ ASKED, SETTLED = NoticeEvent.REQUESTED, NoticeEvent.SETTLED
 @pytest.fixture
 def store(tmp_path: Path) -> SqliteNoticeStore:
     made = SqliteNoticeStore.beside(tmp_path / "approvals.db")
-    made.add(ASKED, [("r", "d", NOW + 60)])
+    made.add([NewNotice("r", ASKED, "d", NOW + 60)])
     return made
 
 
@@ -31,7 +31,7 @@ def waiting(store: SqliteNoticeStore, destination: str = "d") -> WaitingNotice:
 
 def test_what_is_known_is_not_added_again(store: SqliteNoticeStore) -> None:
     store.end("d", waiting(store), NoticeState.DELIVERED)
-    store.add(ASKED, [("r", "d", NOW), ("r", "e", NOW + 60)])
+    store.add([NewNotice("r", ASKED, "d", NOW), NewNotice("r", ASKED, "e", NOW + 60)])
     assert store.next("d") is None
     assert waiting(store, "e").request == "r"
     assert sorted(store.open()) == [("r", "d", NOW + 60), ("r", "e", NOW + 60)]
@@ -85,18 +85,40 @@ def test_the_end_is_told_to_whoever_may_have_been_asked(
 
 
 def test_what_may_be_tried_first_comes_first(store: SqliteNoticeStore) -> None:
-    store.add(ASKED, [("later", "d", NOW + 90), ("sooner", "d", NOW + 30)])
+    store.add([NewNotice("later", ASKED, "d", NOW + 90), NewNotice("sooner", ASKED, "d", NOW + 30)])
     assert waiting(store).request == "sooner"
     store.postpone("d", waiting(store), not_before=NOW)
     assert waiting(store).request == "r"
 
 
 def test_what_ended_long_ago_is_forgotten_and_what_was_not_sent_is_named(store: SqliteNoticeStore) -> None:
-    store.add(ASKED, [("r", "e", NOW + 60), ("new", "e", NOW + 600)])
+    store.add([NewNotice("r", ASKED, "e", NOW + 60), NewNotice("new", ASKED, "e", NOW + 600)])
     store.end("d", waiting(store), NoticeState.DELIVERED)
     assert store.forget(before=NOW + 60) == []
     assert store.forget(before=NOW + 61) == ["e"]
     assert [request for request, *_ in store.open()] == ["new"]
+
+
+def test_what_is_to_be_sent_later_is_late_when_its_time_has_come_or_it_was_tried(store: SqliteNoticeStore) -> None:
+    store.add([NewNotice("r", NoticeEvent.ESCALATED, "e", NOW + 60, NOW + 30)])
+    assert store.is_late("d", now=NOW)
+    assert not store.is_late("e", now=NOW)
+    assert store.is_late("e", now=NOW + 30)
+    store.begin("e", waiting(store, "e"))
+    assert store.is_late("e", now=NOW)
+    store.settled([("r", "d")])
+    assert not store.is_late("d", now=NOW)
+
+
+def test_nobody_is_reminded_of_what_is_settled(store: SqliteNoticeStore) -> None:
+    store.add([NewNotice("r", NoticeEvent.ESCALATED, "d", NOW + 60, NOW + 30)])
+    store.begin("d", waiting(store))
+    store.end("d", waiting(store), NoticeState.DELIVERED)
+    store.settled([("r", "d")])
+    found = waiting(store)
+    assert found.event is SETTLED
+    store.end("d", found, NoticeState.DELIVERED)
+    assert store.next("d") is None
 
 
 def test_looking_for_the_next_does_not_read_what_was_sent(store: SqliteNoticeStore) -> None:
