@@ -221,7 +221,7 @@ class Courier:
                 if once and (wait is None or time.monotonic() + wait > patience):
                     return
                 if not self._notifier.ending:
-                    self.news.wait(_LONGEST_WAIT if wait is None else wait)
+                    self.news.wait(_LONGEST_WAIT if wait is None else min(wait, _LONGEST_WAIT))
         except BaseException as error:  # noqa: BLE001 - a courier that dies unseen would leave people unasked
             self.fault = error
             self._notifier.end()
