@@ -10,11 +10,12 @@
         agent.invoke({"messages": [("user", prompt)]})
 """
 
-from zt_agents.approvals import Answer, ApprovalRequest, Channel, StoreChannel, TerminalChannel
+from zt_agents.approvals import Answer, ApprovalRequest, Channel, DeferringChannel, StoreChannel, TerminalChannel
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall
 from zt_agents.errors import (
     AccessDeniedError,
+    ApprovalPendingError,
     AuditError,
     ConfigurationError,
     EnforcementUnavailableError,
@@ -32,12 +33,14 @@ __all__ = [
     "AccessDeniedError",
     "Agent",
     "Answer",
+    "ApprovalPendingError",
     "ApprovalRequest",
     "AuditError",
     "Channel",
     "ConfigurationError",
     "DataClass",
     "Decision",
+    "DeferringChannel",
     "Effect",
     "EnforcementUnavailableError",
     "Guard",

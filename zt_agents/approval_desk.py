@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
@@ -34,6 +35,8 @@ from zt_agents.approvals import (
     ApprovalState,
     ApprovalStore,
     Channel,
+    Deferred,
+    DeferringChannel,
     DurableChannel,
     Edit,
     StoredApproval,
@@ -41,11 +44,12 @@ from zt_agents.approvals import (
     filed_as,
     objection,
     ruling,
+    turn,
 )
-from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, FACTOR_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
-from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor
+from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor, ToolCall
 from zt_agents.errors import ArgumentsError, ConfigurationError, IdentityError, StoreError
 from zt_agents.identity import AnswerClaims, GrantClaims, User
 
@@ -105,6 +109,22 @@ class ApprovalDesk:
         self._retention = retention
         if isinstance(channel, DurableChannel):
             channel.bind(self)
+
+    def turn(self, call: ToolCall) -> str:
+        """Return in which turn *call* is made where nobody waits: a new one when what was said about it was used up.
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
+        if not isinstance(self.channel, DeferringChannel):
+            return ""
+        for number in itertools.count():
+            stored = self.store.find(binding_hash(call, nonce=turn(number)))
+            if stored is None or (stored.request is not None and stored.consumed_at is None):
+                state = ApprovalState.PENDING if stored is None else self._settled(stored).state
+                if state not in (ApprovalState.EXPIRED, ApprovalState.FAILED):
+                    return turn(number)
+        raise AssertionError("there is no end of numbers")
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -171,6 +191,9 @@ class ApprovalDesk:
                 self.notice(first.id)
             answer, failure = yield first
             counted = False
+            if isinstance(failure, Deferred):
+                text = "A human has been asked and has not answered yet."
+                return Ruling(first, Reason(ReasonCode.PENDING, text), state=ApprovalState.PENDING)
             if isinstance(failure, ConfigurationError):
                 why = failure.message
             elif failure is not None:
@@ -227,6 +250,10 @@ class ApprovalDesk:
         stored = self.store.get(request_id)
         return ApprovalState.FAILED if stored is None else self._settled(stored).state
 
+    def counted(self, stored: StoredApproval) -> list[Answer]:
+        """Return the answers to *stored* whose proof holds, oldest first."""
+        return self._answers(stored.request, stored) if stored.request is not None else []
+
     def _settled(self, stored: StoredApproval) -> StoredApproval:
         """Settle *stored* if its answers, or the time, do."""
         request, now = stored.request, self._clock()
@@ -238,10 +265,13 @@ class ApprovalDesk:
             return stored
         grant = ""
         if state is ApprovalState.APPROVED:
-            until = math.ceil(now + min(terms.timeout for terms in request.terms))
+            # An approval that nobody was there to notice is not a fresh one when somebody is.
+            until = math.ceil(min(now, request.expires_at) + min(terms.timeout for terms in request.terms))
             names = tuple(dict.fromkeys(answer.approver for answer in answers)) or (NOBODY_OBJECTED,)
             grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
-        return self.store.settle(request.id, state, now=now, grant=grant)
+        seen = len(stored.answers)
+        settled = self.store.settle(request.id, state, now=now, grant=grant, answers=seen)
+        return settled if len(settled.answers) == seen else self._settled(settled)
 
     def _answers(self, request: ApprovalRequest, stored: StoredApproval) -> list[Answer]:
         now = self._clock()
@@ -290,7 +320,9 @@ class ApprovalDesk:
         }
         return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)), state=stored.state)
 
-    def signed(self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User) -> dict[str, Any]:
+    def signed(
+        self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User, factor: str = ""
+    ) -> dict[str, Any]:
         """Return *response* with a signed answer to the question *asked*; see :meth:`Guard.answer`."""
         named = asked.get(REQUEST_KEY)
         binding = named.get("binding_hash") if isinstance(named, Mapping) else None
@@ -306,6 +338,8 @@ class ApprovalDesk:
         now = self._clock()
         said = Answer(binding, approves(response), approver.id, groups=approver.groups)
         signed = {**response, ANSWER_KEY: self.proofs.attested(stored.request, said, now=now).proof}
+        if factor:
+            signed[FACTOR_KEY] = factor
         call = stored.request.call
         arguments = edited(response, call.tool)
         if arguments is not None:

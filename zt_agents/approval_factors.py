@@ -107,7 +107,11 @@ class SecondFactors:
         asserted = self._asserted(request, answer)
         if asserted is None:
             return False
-        counter, count = f"passkey:{asserted[0]}", asserted[1]
+        return self.counted(*asserted)
+
+    def counted(self, passkey_id: str, count: int) -> bool:
+        """Note the counter of a passkey. Returns whether it had advanced, or never counts."""
+        counter = f"passkey:{passkey_id}"
         return (count == 0 and not self._registry.counter(counter)) or self._registry.advance(counter, count)
 
     def _checked(self, request: ApprovalRequest, answer: Answer) -> SecondFactor:

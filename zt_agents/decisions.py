@@ -49,6 +49,8 @@ class ReasonCode(StrEnum):
     APPROVED = "approved"
     NOT_APPROVED = "not_approved"
     """A human said no, did not answer in time, or the answer was for another call."""
+    PENDING = "pending"
+    """A human was asked and has not answered yet: the same call can be made again later."""
     NO_CHANNEL = "no_channel"
     """A human is needed and there is no way to reach one."""
     CANCELLED = "cancelled"
@@ -234,6 +236,12 @@ class Decision(NamedTuple):
         Args:
             named: the model is known to have called this very tool, so that its name may be said.
         """
+        if self.reasons and self.reasons[0].code is ReasonCode.PENDING:
+            return (
+                f"Not executed yet: {self.tool if named else 'the call'} waits for a human's approval (ticket "
+                f"{(self.approval_id or '')[:8]}). Go on with other work. To get its result, make exactly this call "
+                "again later, and no other call in its place."
+            )
         why = _MODEL_TEXT.get(self.reasons[0].code, _MODEL_DEFAULT) if self.reasons else _MODEL_DEFAULT
         return (
             f"Access denied: {self.tool if named else 'the call'} was not executed. {why} "

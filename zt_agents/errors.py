@@ -165,6 +165,17 @@ class AccessDeniedError(ZeroTrustError):
         return (type(self), (self.decision,))
 
 
+class ApprovalPendingError(AccessDeniedError):
+    """A human was asked and has not answered yet: the body did not run, and the same call can be made again later."""
+
+    code = "approval_pending"
+
+    @property
+    def ticket(self) -> str:
+        """Id of the request for approval, see :meth:`Guard.approval`."""
+        return self.decision.approval_id or ""
+
+
 class EnforcementUnavailableError(AccessDeniedError):
     """The guard hit a fault of its own: it fails closed, and the cause is chained to this error."""
 

@@ -30,6 +30,7 @@ from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
 from zt_agents.errors import (
     AccessDeniedError,
+    ApprovalPendingError,
     ArgumentsError,
     AuditError,
     EnforcementUnavailableError,
@@ -156,7 +157,8 @@ class Permit:
                 earlier = self._claim()
             if earlier is None and self.decision.outcome is Outcome.REQUIRE_APPROVAL:
                 timeout = self._guard.policy.approval_timeout
-                request = request_approval(self.call, self.decision, timeout=timeout)
+                turn = self._guard.desk.turn(self.call)
+                request = request_approval(self.call, self.decision, timeout=timeout, turn=turn)
                 # Keyed, because it goes into records and spans: who guesses arguments cannot check the guess.
                 request_id = self._guard.keyed_hash(request.binding_hash.encode())
                 self.decision = self.decision._replace(approval_id=request_id)
@@ -323,9 +325,14 @@ class Permit:
         """Take the ruling, and decide again: policy, revocation and status may have changed meanwhile.
 
         Raises:
+            ApprovalPendingError: nobody has answered yet, and nobody waits here.
             AccessDeniedError: not approved, or no longer allowed.
         """
         request, refusal = ruling.request, ruling.refusal
+        if refusal is not None and refusal.code is ReasonCode.PENDING:
+            self._guard.meters.waited(self._asked, str(ruling.state))
+            self.suspended()
+            raise ApprovalPendingError(self.decision._replace(reasons=(refusal, *self.decision.reasons)))
         asked_in = (request.trace_id, request.span_id)
         try:
             if self._guard.desk.channel is not None:

@@ -305,6 +305,28 @@ def test_a_no_that_was_filed_in_time_is_final_whoever_settles(tmp_path: Path) ->
     desk.store.put(dataclasses.replace(what, signer=desk.signer.id))
     desk.file(answer(what, "bob"))
     assert ask(desk, what).refusal is not None
+    assert desk.look(what.id) is ApprovalState.DENIED
+
+
+class YesJustBefore(SqliteApprovalStore):
+    """Somebody says yes, in time, after the request was read by one who is to find that it has expired."""
+
+    def settle(self, request_id: str, state: ApprovalState, **parts: Any) -> Any:
+        if state is ApprovalState.EXPIRED:
+            what = self.get(request_id)
+            assert what is not None
+            assert what.request is not None
+            claims = AnswerClaims(what.binding_hash, "carol", (), True, int(NOW))
+            yes = dataclasses.replace(answer(what.request, "carol"), proof=SIGNER.answer(claims))
+            assert self.file(what.id, "carol", yes, now=NOW)
+        return super().settle(request_id, state, **parts)
+
+
+def test_a_yes_that_was_filed_in_time_is_not_lost_to_one_who_looked_before(tmp_path: Path) -> None:
+    desk, what = desk_of(tmp_path, YesJustBefore(tmp_path / "approvals.db")), request()
+    desk.store.put(dataclasses.replace(what, expires_at=NOW + 0.5, signer=desk.signer.id))
+    desk._clock = lambda: NOW + 0.5
+    assert desk.look(what.id) is ApprovalState.APPROVED
 
 
 # -- no graph ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Asking a human: requests bound to one call, answers, who may give them, and the channels that carry them."""
 
 from zt_agents.approvals.channels import Channel, Desk, DurableChannel, TerminalChannel, approval_panel
+from zt_agents.approvals.deferring import Deferred, DeferringChannel
 from zt_agents.approvals.registry import ApproverRegistry, Enrolled
 from zt_agents.approvals.requests import (
     NOBODY_OBJECTED,
@@ -12,6 +13,7 @@ from zt_agents.approvals.requests import (
     Edit,
     binding_hash,
     request_approval,
+    turn,
 )
 from zt_agents.approvals.rulings import Holds, filed_as, objection, person, ruling
 from zt_agents.approvals.standing import STANDING, covers, in_advance, remembered
@@ -30,6 +32,8 @@ __all__ = [
     "ApprovalStore",
     "ApproverRegistry",
     "Channel",
+    "Deferred",
+    "DeferringChannel",
     "Desk",
     "DurableChannel",
     "Edit",
@@ -49,5 +53,6 @@ __all__ = [
     "remembered",
     "request_approval",
     "ruling",
+    "turn",
     "write_request",
 ]

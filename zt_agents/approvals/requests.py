@@ -22,6 +22,7 @@ SESSION_USER = "session-user"
 """Stands for whoever holds the session, where nobody vouches for who they are."""
 NOBODY_OBJECTED = "nobody-objected"
 """Stands for the silence of all who were told, where the policy takes that for a yes."""
+_TURN = "turn "
 RESERVED = frozenset({SESSION_USER, NOBODY_OBJECTED, "anyone", "owner"})
 """Words that are nobody's name."""
 
@@ -104,15 +105,16 @@ class Answer:
             raise ValueError("whoever gives an answer has a printable name")
 
 
-def request_approval(call: ToolCall, decision: Decision, *, timeout: float) -> ApprovalRequest:
+def request_approval(call: ToolCall, decision: Decision, *, timeout: float, turn: str = "") -> ApprovalRequest:
     """Return the request for *call*, which expires *timeout* seconds after the question was asked.
 
     The terms of the decision may set an earlier end. A call with an id is the same call whenever it is made again, also
-    in another process; one without an id is never another one's.
+    in another process; one without an id is never another one's. With a *turn*, calls of the same arguments in one
+    session are the same call in that turn.
     """
     terms = decision.terms or (ApprovalTerms(timeout=int(timeout)),)
     request_id = uuid.uuid4().hex
-    nonce = "" if call.call_id else request_id
+    nonce = turn or ("" if call.call_id else request_id)
     return ApprovalRequest(
         id=request_id,
         binding_hash=binding_hash(call, nonce=nonce),
@@ -122,6 +124,11 @@ def request_approval(call: ToolCall, decision: Decision, *, timeout: float) -> A
         terms=terms,
         nonce=nonce,
     )
+
+
+def turn(number: int) -> str:
+    """Return the name of a turn in which the same call is made, whatever its id."""
+    return f"{_TURN}{number}"
 
 
 def binding_hash(call: ToolCall, *, nonce: str = "") -> str:
@@ -135,7 +142,7 @@ def binding_hash(call: ToolCall, *, nonce: str = "") -> str:
     context = {
         "agent": call.agent.id if call.agent else "",
         "session": call.session_id,
-        "call_id": call.call_id,
+        "call_id": None if nonce.startswith(_TURN) else call.call_id,
     }
     bound = {
         "subject": {"type": "user", "id": call.user.id if call.user else ""},

@@ -22,6 +22,7 @@ from zt_agents.cli.approvals import approvals_app
 from zt_agents.cli.approvers import approvers_app
 from zt_agents.cli.audit import audit_app
 from zt_agents.cli.check import check
+from zt_agents.cli.console import console
 from zt_agents.cli.demo import demo
 from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
@@ -80,6 +81,7 @@ app.command()(demo)
 app.command()(init)
 app.command()(check)
 app.command()(explain)
+app.command()(console)
 audit_app.command()(timeline)
 audit_app.command()(export)
 app.add_typer(audit_app, name="audit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from zt_agents.approvals import ApprovalRequest, ApprovalState
 from zt_agents.cli import app
 from zt_agents.cli import approvals as command
-from zt_agents.stores import shared_file
+from zt_agents.stores import shared_file, sqlite_approvals
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
 DAY = 86_400
@@ -117,6 +117,35 @@ def test_the_command_finds_a_request_by_how_its_id_begins(store: SqliteApprovalS
     assert "no request ''" in run("show", "")
 
 
+def test_erasing_much_does_not_keep_others_waiting(store: SqliteApprovalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is done in steps, and between two of them others write."""
+    monkeypatch.setattr(sqlite_approvals, "_BATCH", 2)
+    made = asked_at(store, *range(5))
+    for each in made[1:]:
+        store.file(each.id, "bob", answer(each, "bob"), now=NOW)
+    for each in made[2:4]:
+        store.settle(each.id, ApprovalState.DENIED, now=NOW)
+    steps = 0
+    writing = store._file.writing
+
+    @contextmanager
+    def counted() -> Iterator[sqlite3.Connection]:
+        nonlocal steps
+        steps += 1
+        with writing() as connection:
+            yield connection
+
+    monkeypatch.setattr(store._file, "writing", counted)
+    assert store.purge(before=NOW + 100) == 5
+    assert steps == 3
+    for each in made:
+        found = store.get(each.id)
+        assert found is not None
+        assert (found.request, found.answers) == (None, ())
+    steps = 0
+    assert (store.purge(before=NOW + 100), steps) == (0, 1)
+
+
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is executed, as it is executed."""
@@ -177,10 +206,11 @@ def _steps(store: SqliteApprovalStore, more: int) -> dict[str, int]:
     waiting, told = request(call_id=f"waits-{more}"), request(call_id=f"told-{more}")
     for each in (waiting, told):
         store.put(each)
-    copied = "asked_at, expires_at, ?, grant_token, consumed_at FROM request, numbers WHERE id = ?"
+    columns = "id, binding, state, body, decided_at, asked_at, expires_at, grant_token"
     sql = (
-        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) INSERT INTO request "
-        f"SELECT n || '-' || id, n || '-' || binding, ?, CASE WHEN ? IS NULL THEN body END, {copied}"
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "
+        f"INSERT INTO request ({columns}) SELECT n || '-' || id, n || '-' || binding, ?, "
+        "CASE WHEN ? IS NULL THEN body END, ?, asked_at, expires_at, '' FROM request, numbers WHERE id = ?"
     )
     with closing(sqlite3.connect(store.path)) as connection, connection:
         connection.execute(sql, (more, "pending", None, None, waiting.id))
