@@ -97,6 +97,16 @@ def test_a_request_that_is_pending_again_because_the_clock_was_set_back_is_not_t
     assert [told.state for told in place.told] == [ApprovalState.PENDING]
 
 
+def test_a_request_is_not_told_as_expired_while_an_answer_that_came_in_time_may_yet_settle_it(store, notices) -> None:
+    place, now = Place(), time.time()
+    request_id = ask(store, seconds=100)
+    assert once(store, notices, place)
+    assert once(store, notices, place, clock=lambda: now + 101)
+    store.settle(request_id, ApprovalState.APPROVED, now=now + 101, grant="g")
+    assert once(store, notices, place, clock=lambda: now + 105)
+    assert [told.state for told in place.told] == [ApprovalState.PENDING, ApprovalState.APPROVED]
+
+
 @pytest.mark.parametrize("damage", [{"expires_at": "soon"}, {"terms": (None,)}, {"expires_at": float("inf")}])
 def test_a_request_that_is_none_ends_nothing(store, notices, damage) -> None:
     ask(store)
