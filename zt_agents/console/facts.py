@@ -136,6 +136,8 @@ class Facts:
     """How they can say yes."""
     with_passkey: bool
     """Whether they could if they had a passkey."""
+    plainly: bool
+    """Whether they can with nothing besides."""
     own: bool | None
     """What this person has answered."""
     good_for: int
@@ -165,13 +167,14 @@ def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalStat
         raise ValueError("of a request that was purged there are no facts")
     call, spec = request.call, request.call.spec
     person = view.person
-    way, with_passkey = None, False
+    way, with_passkey, plainly = None, False, False
     if request.signer != view.signer:
         why = "It was asked by a guard with another signing key, or in another trust domain, than this console’s."
     else:
         now = _in_time(request, view.now)
         way, why = way_to_say_yes(request, person, ways=view.ways, now=now, holds=view.holds)
         with_passkey = way_to_say_yes(request, person, ways={Way.PASSKEY}, now=now, holds=view.holds)[0] is not None
+        plainly = way_to_say_yes(request, person, ways=(), now=now, holds=view.holds)[0] is not None
     own = next((each.approved for each in answers if fold(each.approver) == fold(person.id)), None)
     return Facts(
         id=request.id,
@@ -197,6 +200,7 @@ def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalStat
         objection=why,
         way=way,
         with_passkey=with_passkey,
+        plainly=plainly,
         own=own,
         good_for=min((terms.timeout for terms in request.terms), default=0),
     )

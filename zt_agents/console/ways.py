@@ -23,16 +23,17 @@ class Way(StrEnum):
 
 
 _SHOWS = {
+    Way.PASSKEY: (Proof.CREDENTIAL, SecondFactor.PASSKEY),
     Way.PLAIN: (Proof.ATTESTED, SecondFactor.NONE),
     Way.CODE: (Proof.ATTESTED, SecondFactor.TOTP),
-    Way.PASSKEY: (Proof.CREDENTIAL, SecondFactor.PASSKEY),
 }
+"""A touch of a passkey is no work and the best evidence; a code is work, so it is asked for where it has to be."""
 
 
 def way_to_say_yes(
     request: ApprovalRequest, person: Person, *, ways: Collection[Way], now: float, holds: Holds
 ) -> tuple[Way | None, str]:
-    """Return the least of *ways* in which a yes of *person* counts; or None, and why a plain one does not."""
+    """Return the first of *ways*, and a plain one, in which a yes of *person* counts; or None, and why none does."""
     yes = Answer(request.binding_hash, True, person.id, groups=person.groups)
     first = ""
     for way, (known, shown) in _SHOWS.items():
@@ -41,5 +42,5 @@ def way_to_say_yes(
         why = objection(request, replace(yes, known=known, shown=shown), now=now, holds=holds)
         if why is None:
             return way, ""
-        first = first or why
+        first = why if way is Way.PLAIN else first
     return None, first

@@ -78,7 +78,7 @@ if (add) {
 
 for (const form of document.querySelectorAll("form[data-passkey]")) {
   form.addEventListener("submit", async (event) => {
-    if (form.factor.value) return;
+    if (form.factor.value || event.submitter?.name === "without") return;
     event.preventDefault();
     const problem = form.querySelector(".problem");
     problem.textContent = "";
