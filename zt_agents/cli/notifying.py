@@ -43,11 +43,13 @@ _PARTING = 15.0
 
 
 class Requests(Protocol):
-    """What is read of a store of approvals."""
+    """What is asked of a store of approvals, and noted there: that somebody was told."""
 
     def get(self, request_id: str) -> StoredApproval | None: ...
 
     def pending_ids(self, *, now: float | None = None) -> Sequence[str]: ...
+
+    def notice(self, *request_ids: str, now: float) -> None: ...
 
 
 class Notifier:
@@ -257,6 +259,9 @@ class Courier:
         notices = self._notifier.notices
         what = f"{visible(waiting.request[:8])} {waiting.event}"
         if came.delivered:
+            if waiting.event is not NoticeEvent.SETTLED:
+                with contextlib.suppress(StoreError):  # then silence is no yes until somebody else is told
+                    self._notifier.requests.notice(waiting.request, now=self._notifier.clock())
             notices.end(self.name, waiting, NoticeState.DELIVERED)
             self._came = None
             say(f"{what}: told {self._destination.label}")

@@ -119,6 +119,21 @@ def test_a_request_is_told_once_signed_and_without_its_arguments(store, receiver
     assert "t0ken" not in done.output, "the address of a webhook is a credential"
 
 
+def test_who_was_told_was_given_notice_and_who_could_not_be_was_not(store, receiver, secret) -> None:
+    def noticed(request_id: str) -> float | None:
+        stored = store.get(request_id)
+        assert stored is not None
+        return stored.noticed_at
+
+    told = ask(store)
+    run(store, "--webhook", receiver.url, "--secret-file", secret)
+    assert noticed(told) is not None
+    receiver.always = 500
+    untold = ask(store, "call-2")
+    run(store, "--webhook", receiver.url, "--secret-file", secret, code=1)
+    assert noticed(untold) is None
+
+
 def test_arguments_are_shown_where_it_was_asked_for(store, receiver, secret) -> None:
     ask(store)
     run(store, "--webhook", receiver.url, "--secret-file", secret, "--with-arguments")
