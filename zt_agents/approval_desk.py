@@ -43,13 +43,13 @@ from zt_agents.approvals import (
     Edit,
     StoredApproval,
     binding_hash,
-    counts_for,
+    count,
     filed_as,
     objection,
     ruling,
     turn,
 )
-from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, FACTOR_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor, ToolCall
@@ -268,6 +268,10 @@ class ApprovalDesk:
         stored = self.store.get(request_id)
         return ApprovalState.FAILED if stored is None else self._settled(stored).state
 
+    def counted(self, stored: StoredApproval) -> list[Answer]:
+        """Return the answers to *stored* whose proof holds, oldest first."""
+        return self._answers(stored.request, stored) if stored.request is not None else []
+
     def _settled(self, stored: StoredApproval) -> StoredApproval:
         """Settle *stored* if its answers, or the time, do."""
         request, now = stored.request, self._clock()
@@ -279,17 +283,18 @@ class ApprovalDesk:
             return stored
         grant = ""
         if state is ApprovalState.APPROVED:
-            until = math.ceil(now + min(terms.timeout for terms in request.terms))
-            names = tuple(dict.fromkeys(answer.approver for answer in answers)) or (NOBODY_OBJECTED,)
-            grant = self.signer.grant(GrantClaims(request.id, request.binding_hash, names, until), now=now)
-        return self.store.settle(request.id, state, now=now, grant=grant)
+            # An approval that nobody was there to notice is not a fresh one when somebody is.
+            until = math.ceil(min(now, request.expires_at) + min(terms.timeout for terms in request.terms))
+            claims = GrantClaims(request.id, request.binding_hash, _names(answers), until)
+            grant = self.signer.grant(claims, now=now)
+        seen = len(stored.answers)
+        settled = self.store.settle(request.id, state, now=now, grant=grant, answers=seen)
+        return settled if len(settled.answers) == seen else self._settled(settled)
 
     def _answers(self, request: ApprovalRequest, stored: StoredApproval) -> list[Answer]:
-        """Return the answers that are proven and count."""
-        now, holds = self._clock(), self.proofs.holds
-        verified = [self.proofs.verified(request, answer, now=now) for answer in stored.answers]
-        proven = [answer for answer in verified if answer is not None]
-        return [each for each in proven if not each.approved or counts_for(request, each, now=now, holds=holds)]
+        now = self._clock()
+        verified = (self.proofs.verified(request, answer, now=now) for answer in stored.answers)
+        return [answer for answer in verified if answer is not None]
 
     def _ruling(self, request: ApprovalRequest, stored: StoredApproval, answers: Iterable[Answer]) -> ApprovalState:
         now, holds = self._clock(), self.proofs.holds
@@ -297,7 +302,7 @@ class ApprovalDesk:
 
     def _ruled(self, request: ApprovalRequest, own: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
         known = _as_made(request, own)
-        answers = self._answers(known, stored)
+        answers = count(known, self._answers(known, stored), now=self._clock(), holds=self.proofs.holds)
         denial = _denial(answers)
         no = denial.approver if denial is not None else None
         if stored.state is ApprovalState.APPROVED:
@@ -317,7 +322,7 @@ class ApprovalDesk:
                 )
             with suppress(StoreError):  # then the next call is asked about, too
                 self.proofs.remember(known, answers, now=self._clock())
-            return Ruling(request, None, grant.approvers, ApprovalState.APPROVED, tuple(answers))
+            return Ruling(request, None, _names(answers), ApprovalState.APPROVED, answers)
         if stored.state is ApprovalState.DENIED:
             verb = "wants other arguments, and did not approve" if denial and denial.edit else "did not approve"
             return Ruling(
@@ -325,7 +330,7 @@ class ApprovalDesk:
                 Reason(ReasonCode.NOT_APPROVED, f"{no or 'An approver'} {verb} it."),
                 (no,) if no else (),
                 stored.state,
-                tuple(answers),
+                answers,
             )
         words = {
             ApprovalState.EXPIRED: "The request for approval expired before it was answered.",
@@ -333,7 +338,9 @@ class ApprovalDesk:
         }
         return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)), state=stored.state)
 
-    def signed(self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User) -> dict[str, Any]:
+    def signed(
+        self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User, factor: str = ""
+    ) -> dict[str, Any]:
         """Return *response* with a signed answer to the question *asked*; see :meth:`Guard.answer`."""
         named = asked.get(REQUEST_KEY)
         binding = named.get("binding_hash") if isinstance(named, Mapping) else None
@@ -349,6 +356,8 @@ class ApprovalDesk:
         now = self._clock()
         said = Answer(binding, approves(response), approver.id, groups=approver.groups)
         signed = {**response, ANSWER_KEY: self.proofs.attested(stored.request, said, now=now).proof}
+        if factor:
+            signed[FACTOR_KEY] = factor
         call = stored.request.call
         arguments = edited(response, call.tool)
         if arguments is not None:
@@ -408,6 +417,11 @@ def _as_made(first: ApprovalRequest, own: ApprovalRequest) -> ApprovalRequest:
 def _untold(stored: StoredApproval) -> StoredApproval:
     """Return *stored* where its channel has failed: whom it did not reach has not kept silent."""
     return replace(stored, noticed_at=None)
+
+
+def _names(answers: Iterable[Answer]) -> tuple[str, ...]:
+    """Return who said yes: somebody, or all who were told, by their silence."""
+    return tuple(dict.fromkeys(answer.approver for answer in answers)) or (NOBODY_OBJECTED,)
 
 
 def _denial(answers: Iterable[Answer]) -> Answer | None:

@@ -367,20 +367,23 @@ class Guard:
 
     # -- approvals ------------------------------------------------------------------------------------------------
 
-    def answer(self, asked: Mapping[str, Any], response: Mapping[str, Any], *, approver: User | str) -> dict[str, Any]:
+    def answer(
+        self, asked: Mapping[str, Any], response: Mapping[str, Any], *, approver: User | str, factor: str = ""
+    ) -> dict[str, Any]:
         """Return *response*, signed: who gave it, and to which question. Resume a graph with it.
 
         Args:
             asked: the question, which is the value of the graph's interrupt.
             response: LangChain's response to it: ``{"decisions": [{"type": "approve"}]}``, or ``"reject"``.
             approver: who gave it, authenticated by the application. Their groups count where the policy names groups.
+            factor: the JSON of a passkey's assertion over :func:`zt_agents.identity.passkeys.approval_challenge`.
 
         Raises:
             ValueError: *asked* is not the question as it was asked by a guard that shares the store; or *approver* is a
                 word of the policy.
             StoreError: the store cannot be used.
         """
-        return self.desk.signed(asked, response, approver if isinstance(approver, User) else User(approver))
+        return self.desk.signed(asked, response, approver if isinstance(approver, User) else User(approver), factor)
 
     def approval(self, ticket: str) -> ApprovalState:
         """Return where a request for approval stands, by its id: see :attr:`ApprovalPendingError.ticket`.

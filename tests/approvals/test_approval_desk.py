@@ -185,3 +185,14 @@ def test_nobody_is_named_for_a_no_they_did_not_give(tmp_path: Path) -> None:
     assert desk.file(answer(asked, "bob", False)) is None
     ruling = ask(desk, asked)
     assert ruling.approvers == ("bob",)
+
+
+def test_a_yes_that_was_noticed_late_is_no_fresh_approval(tmp_path: Path) -> None:
+    """Whoever filed it was killed before the request was settled, and nobody looked for half an hour."""
+    desk, asked = make(tmp_path), request()
+    desk.store.put(dataclasses.replace(asked, signer=desk.signer.id))
+    proof = desk.signer.answer(AnswerClaims(asked.binding_hash, "bob", (), True, int(NOW)))
+    desk.store.file(asked.id, "bob", dataclasses.replace(answer(asked, "bob"), proof=proof), now=NOW)
+    refusal = ask(make(tmp_path, now=NOW + 1800), asked).refusal
+    assert refusal is not None
+    assert "expired" in refusal.text

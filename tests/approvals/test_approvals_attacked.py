@@ -23,7 +23,7 @@ from zt_agents import AccessDeniedError, Answer, User
 from zt_agents.approval_desk import ApprovalDesk, Ruling
 from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import ApprovalRequest, ApprovalState, write_request
-from zt_agents.decisions import ApprovalTerms
+from zt_agents.decisions import ApprovalTerms, ToolCall
 from zt_agents.identity import AnswerClaims, ApprovalSigner, SigningKey
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
@@ -267,6 +267,58 @@ def test_an_owner_written_into_the_store_is_not_the_agents_owner(tmp_path: Path)
     assert ask(desk, what).refusal is not None
 
 
+def test_an_owner_written_into_the_store_is_not_on_record_beside_who_may(tmp_path: Path) -> None:
+    desk, what = desk_of(tmp_path), request(ApprovalTerms(("owner", "user:bob")))
+    mine = dataclasses.replace(HELPDESK, owner="mallory")
+    desk.store.put(dataclasses.replace(what, call=what.call._replace(agent=mine), signer=desk.signer.id))
+    stored = desk.store.get(what.id)
+    assert stored is not None
+    assert stored.request is not None
+    for name in ("mallory", "bob"):
+        signed = desk.proofs.attested(stored.request, answer(what, name), now=NOW)
+        assert desk.store.file(what.id, name, signed, now=NOW)
+    ruled = ask(desk, what)
+    assert ruled.refusal is None
+    assert ruled.approvers == ("bob",)
+    assert [approval.approver for approval in ruled.approvals] == ["bob"]
+
+
+def test_time_has_gone_on_when_a_call_is_made_again(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path)
+    terms = ApprovalTerms(("owner",), escalate_after=20, escalate_to=("user:carol",), timeout=60)
+    what = request(terms)
+    desk.store.put(dataclasses.replace(what, signer=desk.signer.id))
+    now = NOW + 30
+    desk._clock = lambda: now
+    assert desk.file(answer(what, "carol")) is None
+    again = dataclasses.replace(what, call=what.call._replace(time=now), expires_at=now + 60)
+    assert ask(desk, again).refusal is None
+
+
+def test_a_label_written_into_the_store_does_not_widen_what_was_approved_in_advance(tmp_path: Path) -> None:
+    from zt_agents.approvals import STANDING, Enrolled, in_advance
+    from zt_agents.provenance.labels import Integrity, Label
+    from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
+
+    class Trusted:
+        def holds(self, when: str, call: ToolCall, approver: User) -> bool:
+            return False
+
+        def covers(self, when: str, call: ToolCall) -> bool:
+            return call.label.integrity is Integrity.TRUSTED
+
+    registry = SqliteApproverRegistry(tmp_path / "approvers.db", create=True)
+    desk = desk_of(tmp_path)
+    desk.proofs = AnswerProofs(SIGNER, None, registry, Trusted())
+    what = request(ApprovalTerms(standing_uses=5, standing_within=3600))
+    claims = in_advance(what, approver="bob", groups=(), when="trusted", uses=5, now=NOW, until=NOW + 60)
+    token = SIGNER.standing(claims)
+    registry.add(Enrolled(claims.id, "bob", STANDING, token, NOW, claims.about))
+    better = what.call._replace(label=Label(Integrity.TRUSTED))
+    desk.store.put(dataclasses.replace(what, call=better, signer=desk.signer.id))
+    assert ask(desk, what).refusal is not None
+
+
 def test_a_forged_proof_does_not_take_its_owners_place(tmp_path: Path) -> None:
     desk, what = desk_of(tmp_path), request()
     desk.store.put(dataclasses.replace(what, signer=desk.signer.id))
@@ -305,6 +357,28 @@ def test_a_no_that_was_filed_in_time_is_final_whoever_settles(tmp_path: Path) ->
     desk.store.put(dataclasses.replace(what, signer=desk.signer.id))
     desk.file(answer(what, "bob"))
     assert ask(desk, what).refusal is not None
+    assert desk.look(what.id) is ApprovalState.DENIED
+
+
+class YesJustBefore(SqliteApprovalStore):
+    """Somebody says yes, in time, after the request was read by one who is to find that it has expired."""
+
+    def settle(self, request_id: str, state: ApprovalState, **parts: Any) -> Any:
+        if state is ApprovalState.EXPIRED:
+            what = self.get(request_id)
+            assert what is not None
+            assert what.request is not None
+            claims = AnswerClaims(what.binding_hash, "carol", (), True, int(NOW))
+            yes = dataclasses.replace(answer(what.request, "carol"), proof=SIGNER.answer(claims))
+            assert self.file(what.id, "carol", yes, now=NOW)
+        return super().settle(request_id, state, **parts)
+
+
+def test_a_yes_that_was_filed_in_time_is_not_lost_to_one_who_looked_before(tmp_path: Path) -> None:
+    desk, what = desk_of(tmp_path, YesJustBefore(tmp_path / "approvals.db")), request()
+    desk.store.put(dataclasses.replace(what, expires_at=NOW + 0.5, signer=desk.signer.id))
+    desk._clock = lambda: NOW + 0.5
+    assert desk.look(what.id) is ApprovalState.APPROVED
 
 
 # -- no graph ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,17 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
+from software_authenticator import ORIGIN, RP_ID, SoftwareAuthenticator
 from world import HEAD, World
 
 from zt_agents import AccessDeniedError, Answer, ConfigurationError, StoreChannel, User
 from zt_agents.identity import AnswerClaims
+from zt_agents.identity.passkeys import (
+    approval_challenge,
+    assertion_options,
+    registration_options,
+    verify_registration,
+)
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel
@@ -143,6 +151,34 @@ def test_a_quorum_needs_different_people_and_a_double_click_is_one(paying: Make)
         app.invoke(say(world, questions(app)[0], approver=carol), CONFIG)
     assert ran == [1]
     assert world.records()[-2]["approved_by"] == "bob, carol"
+
+
+def test_a_passkey_answers_an_interrupt_where_the_policy_wants_one(paying: Make) -> None:
+    ran: Ran = []
+    pay = payer(ran)
+    world = paying(pay, ", second_factor: passkey")
+    factors = world.guard.desk.proofs.factors
+    assert factors is not None
+    key, challenge = SoftwareAuthenticator(), b"c" * 32
+    made = key.create(registration_options(rp_id=RP_ID, rp_name="x", approver="bob@acme.example", challenge=challenge))
+    passkey = verify_registration(made, challenge=challenge, rp_id=RP_ID, origin=ORIGIN)
+    factors.enrol("bob@acme.example", passkey, now=time.time())
+    app = toolnode(pay, pays(1))
+    with world.session():
+        app.invoke(USER, CONFIG)
+        app.invoke(say(world, questions(app)[0]), CONFIG)
+        assert ran == []
+        (asked,) = questions(app)
+        shown = asked.value["zt_approval"]
+        assert shown["needs"] == [{"quorum": 1, "proof": "attested", "second_factor": "passkey"}]
+        assert "second factor" in shown["not_counted"]
+        signed = approval_challenge(shown["id"], shown["binding_hash"], True)
+        evidence = key.get(assertion_options(rp_id=RP_ID, challenge=signed, passkeys=[passkey]))
+        answer = world.guard.answer(asked.value, APPROVE, approver="bob@acme.example", factor=evidence)
+        app.invoke(Command(resume={asked.id: answer}), CONFIG)
+    assert ran == [1]
+    (approval,) = world.records()[-2]["approvals"]
+    assert approval[:4] == ["bob@acme.example", "yes", "credential", "passkey"]
 
 
 def test_an_answer_signed_by_another_guard_is_no_answer(paying: Make) -> None:

@@ -317,6 +317,10 @@ def test_an_approver_is_added_answers_and_is_removed(folder: Path) -> None:
     ]
     for what in asked:
         store.put(what)
+    listed = json.loads(run("approvals", "list", "--json"))
+    assert [(each["tool"], each["state"], each["answers"]) for each in listed] == [("pay", "pending", [])] * 2
+    whole = json.loads(run("approvals", "show", asked[0].id, "--json"))
+    assert (whole["call"]["arguments"], whole["terms"][0][0]) == ({"to": "a"}, ["user:bob", "group:finance"])
     shown = run("approvals", "approve", asked[0].id, "--as", "bob.approver", "--yes")
     assert "counts when the guard" in shown
     assert desk.look(asked[0].id) is ApprovalState.APPROVED

@@ -39,6 +39,7 @@ FLOORS = {
     "zt_agents.integrations": 8,
     "zt_agents.config": 8,
     "zt_agents.testing": 8,
+    "zt_agents.console": 9,
     "zt_agents.cli": 9,
     "zt_agents.demo": 9,
     "zt_agents.__main__": 9,
@@ -56,6 +57,10 @@ CONTAINED = {
     "langchain": ("zt_agents.integrations.langchain", "zt_agents.demo"),
     "langgraph": ("zt_agents.integrations.langchain", "zt_agents.demo"),
     "typer": ("zt_agents.cli",),
+    "fastapi": ("zt_agents.console",),
+    "starlette": ("zt_agents.console",),
+    "jinja2": ("zt_agents.console",),
+    "uvicorn": ("zt_agents.console",),
 }
 
 
@@ -138,10 +143,17 @@ def test_importing_the_package_loads_no_framework() -> None:
     code = (
         "import sys, zt_agents;"
         "print(sorted({m.split('.')[0] for m in sys.modules} &"
-        " {'langchain_core', 'langchain', 'langgraph', 'langsmith', 'sqlalchemy', 'typer', 'cel_expr_python'}))"
+        " {'langchain_core', 'langchain', 'langgraph', 'langsmith', 'sqlalchemy', 'typer', 'cel_expr_python',"
+        " 'fastapi', 'starlette', 'jinja2', 'uvicorn'}))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_command_line_loads_no_web_server() -> None:
+    code = "import sys, zt_agents.cli; print({'fastapi', 'starlette', 'jinja2', 'uvicorn'} & {*sys.modules})"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "set()"
 
 
 def test_errors_are_all_raised_somewhere_and_no_exception_class_hides_elsewhere() -> None:

@@ -79,6 +79,14 @@ def test_the_first_program(tmp_path: Path) -> None:
     assert ran >= 3
 
 
+def test_the_approvals_that_are_shown_load(tmp_path: Path) -> None:
+    named = {name: text for _, name, text in blocks() if name}
+    (shown,) = (text for language, name, text in blocks() if language == "yaml" and not name)
+    (tmp_path / "my_tools.py").write_text(named["my_tools.py"], encoding="utf-8")
+    (tmp_path / "zt-agents.yaml").write_text(named["zt-agents.yaml"] + shown, encoding="utf-8")
+    on_a_terminal("zt-agents check --accept", tmp_path, "")
+
+
 def test_every_python_block_is_a_program() -> None:
     for language, name, text in blocks():
         if language == "python":

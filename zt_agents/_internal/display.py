@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _HIDDEN_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -13,16 +14,19 @@ _MOST_MARKS = 4
 
 def visible(text: str, *, limit: int | None = None, keep_newlines: bool = False) -> str:
     """Return *text* with whatever would hide, move or restyle what a reader sees turned into escapes."""
-    pieces = []
+    shown = "".join(visible_characters(text, keep_newlines=keep_newlines))
+    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def visible_characters(text: str, *, keep_newlines: bool = False) -> Iterator[str]:
+    """Yield what is shown for each character of *text*: itself or an escape."""
     marks = 0
     for character in text:
         marks = 0 if character.isascii() or unicodedata.category(character)[0] != "M" else marks + 1
         if character == "\n" and keep_newlines:
-            pieces.append(character)
+            yield character
         else:
-            pieces.append(_escape(character) if marks > _MOST_MARKS else _visible_character(character))
-    shown = "".join(pieces)
-    return shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
+            yield _escape(character) if marks > _MOST_MARKS else _visible_character(character)
 
 
 def _visible_character(character: str) -> str:

@@ -1,7 +1,8 @@
 """A request as the question that LangChain's ``HumanInTheLoopMiddleware`` asks, and its response.
 
 Existing user interfaces show the one and send the other. Beside LangChain's keys a question carries ``zt_approval``,
-which names the request, and a response ``zt_answer``, the signed token that says who gave it.
+which names the request and what it needs, and a response ``zt_answer``, the signed token that says who gave it, and
+``zt_factor``, what they showed besides.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ REQUEST_KEY = "zt_approval"
 ANSWER_KEY = "zt_answer"
 EDIT_KEY = "zt_edit"
 """In a response that edits: the signed yes to the edited call."""
+FACTOR_KEY = "zt_factor"
+"""In a response: the evidence of a second factor."""
 
 
 def question(request: ApprovalRequest, *, editable: bool = False, objection: str | None = None) -> dict[str, Any]:
@@ -33,6 +36,10 @@ def question(request: ApprovalRequest, *, editable: bool = False, objection: str
             "id": request.id,
             "binding_hash": request.binding_hash,
             "expires_at": request.expires_at,
+            "needs": [
+                {"quorum": terms.quorum, "proof": terms.proof, "second_factor": terms.second_factor}
+                for terms in request.terms
+            ],
             **({"not_counted": objection} if objection else {}),
         },
     }

@@ -71,6 +71,15 @@ def objection(request: ApprovalRequest, answer: Answer, *, now: float, holds: Ho
     return None if None in why else (why[0] if why else "Nobody may approve it.")
 
 
+def count(
+    request: ApprovalRequest, answers: Iterable[Answer], *, now: float, holds: Holds = untold
+) -> tuple[Answer, ...]:
+    """Return those of *answers* that count for one of the request's terms at least: yeses of who may, and every no."""
+    return tuple(
+        answer for answer in answers if not answer.approved or counts_for(request, answer, now=now, holds=holds)
+    )
+
+
 def counts_for(
     request: ApprovalRequest, answer: Answer, *, now: float, holds: Holds = untold
 ) -> frozenset[ApprovalTerms]:

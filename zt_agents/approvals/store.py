@@ -67,6 +67,10 @@ class ApprovalStore(Protocol):
         """Return the ids of the requests that :meth:`pending` returns: cheap enough to look for new ones."""
         ...
 
+    def answered(self, person: str) -> Sequence[str]:
+        """Return the ids of the requests that wait and have an answer of *person* (folded), however they are known."""
+        ...
+
     def count_pending(self, *, now: float | None = None) -> int:
         """Return how many requests wait for an answer; with *now*, of those that have not run out by then."""
         ...
@@ -79,12 +83,17 @@ class ApprovalStore(Protocol):
         """Keep *answer* if the request is pending; of each person, one yes and one no. Returns whether it is new."""
         ...
 
-    def settle(self, request_id: str, state: ApprovalState, *, now: float, grant: str = "") -> StoredApproval:
-        """Move a pending request to *state*, and return what stands now: the first to settle it has settled it."""
+    def settle(
+        self, request_id: str, state: ApprovalState, *, now: float, grant: str = "", answers: int | None = None
+    ) -> StoredApproval:
+        """Move a pending request to *state*, and return what stands now: the first to settle it has settled it.
+
+        Who names how many *answers* they have seen settles it only if there are no others: else it stays pending.
+        """
         ...
 
-    def notice(self, request_id: str, *, now: float) -> None:
-        """Note that somebody was told of a request; the first time counts."""
+    def notice(self, *request_ids: str, now: float) -> None:
+        """Note that somebody was told of these requests; the first time counts."""
         ...
 
     def consume(self, request_id: str, *, now: float) -> bool:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from zt_agents.cli import approval_stats as _approval_stats  # noqa: F401 - its command joins those of approvals
 from zt_agents.cli import content as _content  # noqa: F401 - its commands join those of audit
+from zt_agents.cli import notify as _notify  # noqa: F401 - likewise
 from zt_agents.cli import proofs as _proofs  # noqa: F401 - likewise
 from zt_agents.cli import segments as _segments  # noqa: F401 - likewise
 from zt_agents.cli import standing as _standing  # noqa: F401 - likewise
@@ -21,6 +22,7 @@ from zt_agents.cli.approvals import approvals_app
 from zt_agents.cli.approvers import approvers_app
 from zt_agents.cli.audit import audit_app
 from zt_agents.cli.check import check
+from zt_agents.cli.console import console
 from zt_agents.cli.demo import demo
 from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
@@ -79,6 +81,7 @@ app.command()(demo)
 app.command()(init)
 app.command()(check)
 app.command()(explain)
+app.command()(console)
 audit_app.command()(timeline)
 audit_app.command()(export)
 app.add_typer(audit_app, name="audit")

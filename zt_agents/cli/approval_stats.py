@@ -29,6 +29,8 @@ class _Asked:
 
     calls: int = 0
     asked: int = 0
+    in_advance: int = 0
+    """Held, and approved before anybody had to be asked."""
     approved: int = 0
     refused: int = 0
     open: int = 0
@@ -38,6 +40,9 @@ class _Asked:
     def add(self, call: Call) -> None:
         self.calls += 1
         if call.held is None:
+            return
+        if call.approvals and all(standing for *_, standing, _ in call.approvals):
+            self.in_advance += 1
             return
         self.asked += 1
         outcome = _DECIDED.get(call.state, "approved")
@@ -56,7 +61,7 @@ class _Asked:
         return median(self.waits) if self.waits else None
 
     def said(self) -> dict[str, float | int | None]:
-        counts = {name: getattr(self, name) for name in ("calls", "asked", "approved", "refused", "open")}
+        counts = {name: getattr(self, name) for name in ("calls", "asked", "in_advance", "approved", "refused", "open")}
         return {**counts, "asked_per_100_calls": round(self.per_100, 2), "median_wait_s": self.wait}
 
 
@@ -82,10 +87,10 @@ def stats(
         print_json({"tool": None, **total.said()})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("tool", "calls", "asked", "approved", "refused", "open", "half answered within"):
+    for column in ("tool", "calls", "asked", "in advance", "approved", "refused", "open", "half answered within"):
         table.add_column(column, justify="left" if column == "tool" else "right")
-    for name, each in [*((name, each) for name, each in asked if each.asked), ("all calls", total)]:
-        counts = (each.calls, each.asked, each.approved, each.refused, each.open)
+    for name, each in [*((name, each) for name, each in asked if each.asked or each.in_advance), ("all calls", total)]:
+        counts = (each.calls, each.asked, each.in_advance, each.approved, each.refused, each.open)
         wait = f"{each.wait:.1f} s" if each.wait is not None else ""
         table.add_row(Text(visible(name)), *map(str, counts), wait)
     console().print(table)

@@ -7,17 +7,18 @@ answer. Values in a request were chosen by models and by strangers: they are sho
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from zt_agents._internal.clock import system_clock
+from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
-from zt_agents.approvals import ApprovalState, StoredApproval, approval_panel
+from zt_agents.approvals import ApprovalState, StoredApproval, approval_panel, write_request
 from zt_agents.cli.answers import REFUSED, SHOWN_ID, give, who
-from zt_agents.cli.display import console, say
+from zt_agents.cli.display import console, say, say_json
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApproverKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -34,6 +35,7 @@ KeyOption = Annotated[
 ]
 DomainOption = Annotated[str | None, typer.Option("--trust-domain", help="The policy's trust domain.")]
 Reference = Annotated[str, typer.Argument(metavar="ID", help="The request's id, or how it begins.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 DEFAULT_STORE = Path("zt-agents-approvals.db")
 
 
@@ -41,23 +43,33 @@ DEFAULT_STORE = Path("zt-agents-approvals.db")
 def list_pending(
     store: StoreOption = DEFAULT_STORE,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = _SHOWN,
+    as_json: JsonOption = False,
 ) -> None:
     """List the requests that wait for an answer, oldest first."""
     opened, now = open_store(store), system_clock()
     shown = opened.pending(limit=limit, now=now)
-    for stored in shown:
-        say(_line(stored))
-        opened.notice(stored.id, now=now)
+    opened.notice(*(each.id for each in shown if not each.damaged and each.noticed_at is None), now=now)
+    if as_json:
+        say_json([_summary(stored) for stored in shown])
+        return
+    if shown:
+        say("\n".join(map(_line, shown)))
     hidden = opened.count_pending(now=now) - len(shown) if len(shown) == limit else 0
     more = f" {hidden} of them are not shown: see --limit." if hidden > 0 else ""
     say(f"{len(shown) + max(0, hidden)} waiting.{more}")
 
 
 @approvals_app.command()
-def show(reference: Reference, store: StoreOption = DEFAULT_STORE) -> None:
+def show(reference: Reference, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show one request whole: who asks, for whom, why, and the exact arguments."""
     opened = open_store(store)
-    _show(opened, find(opened, reference))
+    stored = find(opened, reference)
+    if not as_json:
+        _show(opened, stored)
+        return
+    assert stored.request is not None
+    opened.notice(stored.id, now=system_clock())
+    say_json({**_summary(stored), **json.loads(write_request(stored.request))})
 
 
 @approvals_app.command()
@@ -161,6 +173,24 @@ def _line(stored: StoredApproval) -> str:
         f"{visible(stored.id[:SHOWN_ID])}  {visible(call.tool)} ({request.decision.tier})  {agent} for {user}  "
         f"{visible(call.resource)}  {yes} of {quorum}  {left} s left"
     )
+
+
+def _summary(stored: StoredApproval) -> dict[str, Any]:
+    request = stored.request
+    if request is None:
+        return {"id": stored.id, "state": stored.state, "damaged": True}
+    call = request.call
+    return {
+        "id": stored.id,
+        "state": stored.state,
+        "tool": call.tool,
+        "tier": request.decision.tier,
+        "agent": call.agent.name if call.agent else None,
+        "user": call.user.id if call.user else None,
+        "resource": call.resource,
+        "expires_at": rfc3339(request.expires_at),
+        "answers": [{"approver": answer.approver, "approved": answer.approved} for answer in stored.answers],
+    }
 
 
 def _show(store: SqliteApprovalStore, stored: StoredApproval) -> None:

@@ -24,6 +24,7 @@ FAILED = 1
 def demo(
     yes: Annotated[bool, typer.Option("--yes", help="Approve whatever needs a human.")] = False,
     no: Annotated[bool, typer.Option("--no", help="Approve nothing.")] = False,
+    inbox: Annotated[bool, typer.Option("--inbox", help="Ask somebody else: in the console, or elsewhere.")] = False,
     model: Annotated[str | None, typer.Option(metavar="PROVIDER:NAME", help="A real model, through LangChain.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--dir", metavar="FOLDER", help="Where to work; a temporary folder if left out.")
@@ -34,8 +35,8 @@ def demo(
 
     Exit code 0: it went as it should. 1: it did not. 2: it could not be played.
     """
-    if yes and no:
-        raise typer.BadParameter("choose one of --yes and --no", param_hint="--yes")
+    if yes + no + inbox > 1:
+        raise typer.BadParameter("choose one of --yes, --no and --inbox", param_hint="--yes")
     require("langchain.agents", extra="langchain", purpose="zt-agents demo")
     from zt_agents.demo.play import play  # loads LangChain
     from zt_agents.demo.show import Show
@@ -47,8 +48,9 @@ def demo(
         os.environ.pop(switch, None)  # the demonstration is about its spans
     console = Console(file=io.StringIO()) if as_json else Console(markup=False, emoji=False, highlight=False)
     answer = True if yes else False if no else None
-    asks = answer is None and not as_json and sys.stdin.isatty()
-    played = play(_prepare(folder), Show(console), answer=answer, asks=asks, model_name=model)
+    asks = answer is None and not inbox and not as_json and sys.stdin.isatty()
+    show = Show(console)
+    played = play(_prepare(folder), show, answer=answer, asks=asks, inbox=inbox, model_name=model)
     if as_json:
         typer.echo(json.dumps(played.to_dict(), indent=2))
     if not played.well:

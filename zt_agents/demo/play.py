@@ -24,6 +24,7 @@ from zt_agents.audit.verify import VerifyReport, VerifyStatus, verify
 from zt_agents.catalog.lock import lock_path
 from zt_agents.demo.evidence import Call, Check, check_data, deliver, disagreements, read_calls
 from zt_agents.demo.helpdesk import ATTACKER, INJECTION, Helpdesk
+from zt_agents.demo.inbox import InboxChannel, open_inbox
 from zt_agents.demo.script import TURNS, scripted_model
 from zt_agents.demo.show import Show
 from zt_agents.errors import ConfigurationError, ZeroTrustError
@@ -122,6 +123,7 @@ def play(
     *,
     answer: bool | None = None,
     asks: bool = False,
+    inbox: bool = False,
     model_name: str | None = None,
     ticket: str = INJECTION,
 ) -> Played:
@@ -130,6 +132,7 @@ def play(
     Args:
         answer: what to answer when a human is needed; None answers nothing, which means no.
         asks: a human sits at this terminal and is asked instead.
+        inbox: somebody else is asked, in the console or at another terminal.
         model_name: a real model as ``PROVIDER:NAME``; the script by default.
         ticket: what the stranger's ticket says.
 
@@ -144,8 +147,11 @@ def play(
     desk = Helpdesk(folder, tracer_provider=recorder.provider)
     desk.found(poisoned=ticket)
 
-    channel = DemoChannel(show, answer, asks)
-    with Guard.from_config(policy, channel=channel, tracer_provider=recorder.provider) as guard:
+    key = open_inbox(folder, policy, show) if inbox else None
+    channel = InboxChannel(show) if inbox else DemoChannel(show, answer, asks)
+    with Guard.from_config(
+        policy, channel=channel, signing_key=key, tracer_provider=recorder.provider
+    ) as guard:
         tools = guard.protect(desk.tools())
         agent = create_agent(model, tools, system_prompt=PROMPT, middleware=[ZeroTrustMiddleware(guard)])
         show.opening(

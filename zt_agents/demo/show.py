@@ -177,9 +177,9 @@ class Show:
         self.console.print()
         self.console.print(Panel(parts, title=title, border_style="green" if well else "red", padding=(1, 2)))
 
-    def look_yourself(self, commands: Sequence[tuple[str, str]]) -> None:
+    def look_yourself(self, commands: Sequence[tuple[str, str]], *, heading: str = "Look for yourself") -> None:
         """Print commands, each with what it shows. They are not wrapped, so that they can be copied."""
-        self._heading("Look for yourself")
+        self._heading(heading)
         for what, command in commands:
             if what:
                 self.console.print(Text(what, "dim"))

@@ -49,10 +49,16 @@ _SCHEMA = (
     "CREATE INDEX erased ON request (decided_at) WHERE body IS NULL",
     "CREATE INDEX shown ON slot (request_expires)",
 )
+_BATCH = 500
+"""Requests that are erased in one step: some 50 ms in which nobody else can write."""
+_RUN_OUT = (
+    "UPDATE request SET state = 'expired', decided_at = expires_at WHERE id IN "
+    "(SELECT id FROM request WHERE state = 'pending' AND expires_at < ? ORDER BY expires_at, id LIMIT ?)"
+)
+_OLD = "SELECT id FROM request WHERE body IS NOT NULL AND decided_at < ? ORDER BY decided_at, id LIMIT ?"
 _ERASE = (
-    "UPDATE request SET state = 'expired', decided_at = expires_at WHERE state = 'pending' AND expires_at < ?",
-    "DELETE FROM answer WHERE request IN (SELECT id FROM request WHERE body IS NOT NULL AND decided_at < ?)",
-    "UPDATE request SET body = NULL, grant_token = '' WHERE body IS NOT NULL AND decided_at < ?",
+    f"DELETE FROM answer WHERE request IN ({_OLD})",  # noqa: S608 - constants only
+    f"UPDATE request SET body = NULL, grant_token = '' WHERE id IN ({_OLD})",  # noqa: S608 - constants only
 )
 _FORGET = (
     "DELETE FROM request WHERE body IS NULL AND decided_at < ?",
@@ -128,6 +134,15 @@ class SqliteApprovalStore:
         with self._file.reading() as connection:
             return _ids(connection, f"SELECT id {_WAITING} ORDER BY asked_at, id", (_since(now),))
 
+    def answered(self, person: str) -> Sequence[str]:
+        with self._file.reading() as connection:
+            return _ids(
+                connection,
+                "SELECT id FROM request WHERE state = 'pending' "
+                "AND EXISTS (SELECT 1 FROM answer WHERE request = id AND person > ? AND person < ?)",
+                (f"{person}#", f"{person}$"),  # what follows the name begins with #, and $ comes after that
+            )
+
     def count_pending(self, *, now: float | None = None) -> int:
         with self._file.reading() as connection:
             return int(connection.execute(f"SELECT count(*) {_WAITING}", (_since(now),)).fetchone()[0])
@@ -155,24 +170,30 @@ class SqliteApprovalStore:
             )
             return new.rowcount == 1
 
-    def settle(self, request_id: str, state: ApprovalState, *, now: float, grant: str = "") -> StoredApproval:
+    def settle(
+        self, request_id: str, state: ApprovalState, *, now: float, grant: str = "", answers: int | None = None
+    ) -> StoredApproval:
         if state is ApprovalState.PENDING or (state is ApprovalState.APPROVED) != bool(grant):
             raise ValueError("a request is settled for good, and approved with a grant or not at all")
         with self._file.writing() as connection:
             connection.execute(
-                "UPDATE request SET state = ?, decided_at = ?, grant_token = ? WHERE id = ? AND state = 'pending'",
-                (state, now, grant, request_id),
+                "UPDATE request SET state = ?, decided_at = ?, grant_token = ? WHERE id = ? AND state = 'pending' "
+                "AND ifnull(?, (SELECT count(*) FROM answer WHERE request = id)) = "
+                "(SELECT count(*) FROM answer WHERE request = id)",
+                (state, now, grant, request_id, answers),
             )
             found = _one(connection, "id", request_id)
         if found is None:
             raise StoreError("The request for approval is not in the store.")
         return found
 
-    def notice(self, request_id: str, *, now: float) -> None:
+    def notice(self, *request_ids: str, now: float) -> None:
+        if not request_ids:
+            return
         with self._file.writing() as connection:
-            connection.execute(
+            connection.executemany(
                 "UPDATE request SET noticed_at = ? WHERE id = ? AND noticed_at IS NULL AND state = 'pending'",
-                (now, request_id),
+                [(now, request_id) for request_id in request_ids],
             )
 
     def consume(self, request_id: str, *, now: float) -> bool:
@@ -200,13 +221,22 @@ class SqliteApprovalStore:
             return _slot(connection, slot)
 
     def purge(self, *, before: float) -> int:
-        with self._file.writing() as connection:
-            for sql in _ERASE:
-                erased = connection.execute(sql, (before,)).rowcount
-            for sql in _FORGET:
-                connection.execute(sql, (before - _REMEMBERED,))
+        erased = step = self._purge(before)
+        while step == _BATCH:
+            step = self._purge(before)
+            erased += step
         if erased:
             self._file.empty_wal()
+        return erased
+
+    def _purge(self, before: float) -> int:
+        """Erase one batch, and return how many requests there were in it."""
+        with self._file.writing() as connection:
+            connection.execute(_RUN_OUT, (before, _BATCH))
+            for sql in _ERASE:
+                erased = connection.execute(sql, (before, _BATCH)).rowcount
+            for sql in _FORGET:
+                connection.execute(sql, (before - _REMEMBERED,))
         return erased
 
 

@@ -20,12 +20,14 @@ def decision(number: int, outcome: str, time: float, **changes: Any) -> AuditRec
     return made._replace(**changes)
 
 
-def held(number: int, tool: str, answer: str | None, after: float, approval: str = "") -> list[AuditRecord]:
+def held(
+    number: int, tool: str, answer: str | None, after: float, approval: str = "", approvals: Any = ()
+) -> list[AuditRecord]:
     """Return the records of a call that was held, and answered *after* so many seconds."""
     changes = {"tool": tool, "approval_id": approval or f"a-{number}"}
     records = [decision(number, "require_approval", 100.0 + number, **changes)]
     if answer is not None:
-        by = {"approved_by": "dana"} if answer == "allow" else {}
+        by: dict[str, Any] = {"approved_by": "dana", "approvals": approvals} if answer == "allow" else {}
         records.append(decision(number, answer, 100.0 + number + after, **changes, **by))
     return records
 
@@ -44,6 +46,7 @@ def log(tmp_path: Path) -> Path:
                 *held(24, "pay", "allow", 0.0, approval="again"),
                 *held(25, "wipe", "allow", 8.0),
                 decision(26, "deny", 130.0, tool="pay"),
+                *held(27, "pay", "allow", 0.0, approvals=(("dana", "yes", "credential", "none", "s-1", "00"),)),
             ]
         )
     return path
@@ -59,21 +62,22 @@ def test_each_call_is_counted_once_by_what_became_of_it(log: Path) -> None:
     pay, *_, every = map(json.loads, run("--log", log, "--json").splitlines())
     assert pay == {
         "tool": "pay",
-        "calls": 5,
+        "calls": 6,
         "asked": 4,
+        "in_advance": 1,
         "approved": 2,
         "refused": 1,
         "open": 1,
-        "asked_per_100_calls": 80.0,
+        "asked_per_100_calls": 66.67,
         "median_wait_s": 2.0,
     }
-    assert (every["tool"], every["calls"], every["asked"]) == (None, 16, 5)
+    assert (every["tool"], every["calls"], every["asked"]) == (None, 17, 5)
 
 
 def test_people_see_the_tools_they_are_asked_about_the_most_first(log: Path) -> None:
     lines = run("--log", log).splitlines()
-    assert [line.split()[:3] for line in lines[1:4]] == [["pay", "5", "4"], ["wipe", "1", "1"], ["all", "calls", "16"]]
-    assert lines[-1] == "A human was asked 31.2 times in 100 calls."
+    assert [line.split()[:3] for line in lines[1:4]] == [["pay", "6", "4"], ["wipe", "1", "1"], ["all", "calls", "17"]]
+    assert lines[-1] == "A human was asked 29.4 times in 100 calls."
 
 
 def test_a_window_and_a_log_without_calls(log: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -29,6 +30,7 @@ from zt_agents.demo.helpdesk import ATTACKER, INJECTION, Helpdesk, tools_for_rev
 from zt_agents.demo.play import POLICY, DemoChannel, Played, play
 from zt_agents.demo.show import Show
 from zt_agents.integrations.langchain.describe import describe_all
+from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -275,6 +277,33 @@ def test_a_human_is_asked_at_the_terminal(
     os.close(keyboard)
     assert answer is not None
     assert answer.approved is approves
+
+
+def test_somebody_else_answers_with_a_credential_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    shown = io.StringIO()
+    store, dana = folder / "zt-agents-approvals.db", folder / "dana.approver"
+
+    def answer() -> None:
+        answered: set[str] = set()
+        while len(answered) < 2:
+            pending = SqliteApprovalStore(store, create=False).pending() if store.exists() else ()
+            for stored in pending:
+                where = ["--as", str(dana), "--store", str(store)]
+                done = CliRunner().invoke(app, ["approvals", "approve", stored.id, *where, "--yes"])
+                assert done.exit_code == 0, done.output
+                answered.add(stored.id)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    played = play(folder, Show(Console(file=shown, width=100)), inbox=True)
+    thread.join(5)
+    assert played.well
+    by = {call.decision.get("approved_by") for call in played.calls if call.held}
+    assert by == {"dana@acme.example"}
+    assert "zt-agents console --store" in shown.getvalue()
 
 
 @pytest.fixture

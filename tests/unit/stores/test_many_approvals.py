@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from zt_agents.approvals import ApprovalRequest, ApprovalState
 from zt_agents.cli import app
 from zt_agents.cli import approvals as command
-from zt_agents.stores import shared_file
+from zt_agents.stores import shared_file, sqlite_approvals
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
 DAY = 86_400
@@ -105,6 +105,19 @@ def test_the_command_shows_the_oldest_and_says_how_many_there_are(
     assert run("list", "--limit", "5").endswith("\n5 waiting.\n")
 
 
+def test_to_list_many_is_one_step_to_the_store_and_none_when_they_were_listed_before(
+    store: SqliteApprovalStore, run: Callable[..., str], statements: list[str]
+) -> None:
+    made = asked_at(store, *range(5))
+    for steps in (1, 0):
+        statements.clear()
+        assert "5 waiting." in run("list")
+        assert statements.count("BEGIN IMMEDIATE") == steps
+    assert {each.noticed_at for each in store.pending()} == {NOW}
+    store.notice(made[0].id, "nobody's", now=NOW + 1)
+    assert {each.noticed_at for each in store.pending()} == {NOW}
+
+
 def test_the_command_finds_a_request_by_how_its_id_begins(store: SqliteApprovalStore, run: Callable[..., str]) -> None:
     for number, name in enumerate(("aa1", "aa2", "ab")):
         store.put(dataclasses.replace(request(call_id=f"call-{number}"), id=name))
@@ -115,6 +128,35 @@ def test_the_command_finds_a_request_by_how_its_id_begins(store: SqliteApprovalS
     assert "aa1  denied" in run("show", "aa1")
     assert "no request 'x'" in run("show", "x")
     assert "no request ''" in run("show", "")
+
+
+def test_erasing_much_does_not_keep_others_waiting(store: SqliteApprovalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is done in steps, and between two of them others write."""
+    monkeypatch.setattr(sqlite_approvals, "_BATCH", 2)
+    made = asked_at(store, *range(5))
+    for each in made[1:]:
+        store.file(each.id, "bob", answer(each, "bob"), now=NOW)
+    for each in made[2:4]:
+        store.settle(each.id, ApprovalState.DENIED, now=NOW)
+    steps = 0
+    writing = store._file.writing
+
+    @contextmanager
+    def counted() -> Iterator[sqlite3.Connection]:
+        nonlocal steps
+        steps += 1
+        with writing() as connection:
+            yield connection
+
+    monkeypatch.setattr(store._file, "writing", counted)
+    assert store.purge(before=NOW + 100) == 5
+    assert steps == 3
+    for each in made:
+        found = store.get(each.id)
+        assert found is not None
+        assert (found.request, found.answers) == (None, ())
+    steps = 0
+    assert (store.purge(before=NOW + 100), steps) == (0, 1)
 
 
 @pytest.fixture
@@ -145,6 +187,8 @@ def test_nothing_scans(store: SqliteApprovalStore, statements: list[str]) -> Non
     store.pending_ids(now=NOW)
     store.count_pending()
     store.named(asked.id[:4], limit=2)
+    store.answered("bob")
+    store.notice(asked.id, now=NOW)
     store.file(asked.id, "bob", answer(asked, "bob"), now=NOW)
     store.settle(asked.id, ApprovalState.APPROVED, now=NOW, grant="g")
     store.consume(asked.id, now=NOW)
@@ -154,7 +198,8 @@ def test_nothing_scans(store: SqliteApprovalStore, statements: list[str]) -> Non
     store.purge(before=NOW + 1)
     asked_of = [sql for sql in statements if sql.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}]
     assert len(asked_of) > 25
-    allowed = {"SCAN request USING COVERING INDEX waiting", "SCAN CONSTANT ROW"}
+    indexes = [f"SCAN request USING COVERING INDEX {name}" for name in ("waiting", "running_out")]
+    allowed = {*indexes, "SCAN CONSTANT ROW"}
     with closing(sqlite3.connect(store.path)) as connection:
         for sql in asked_of:
             explained = connection.execute(f"EXPLAIN QUERY PLAN {sql.replace('-Inf', '-9e999')}")
@@ -177,10 +222,11 @@ def _steps(store: SqliteApprovalStore, more: int) -> dict[str, int]:
     waiting, told = request(call_id=f"waits-{more}"), request(call_id=f"told-{more}")
     for each in (waiting, told):
         store.put(each)
-    copied = "asked_at, expires_at, ?, grant_token, consumed_at FROM request, numbers WHERE id = ?"
+    columns = "id, binding, state, body, decided_at, asked_at, expires_at, grant_token"
     sql = (
-        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) INSERT INTO request "
-        f"SELECT n || '-' || id, n || '-' || binding, ?, CASE WHEN ? IS NULL THEN body END, {copied}"
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "
+        f"INSERT INTO request ({columns}) SELECT n || '-' || id, n || '-' || binding, ?, "
+        "CASE WHEN ? IS NULL THEN body END, ?, asked_at, expires_at, '' FROM request, numbers WHERE id = ?"
     )
     with closing(sqlite3.connect(store.path)) as connection, connection:
         connection.execute(sql, (more, "pending", None, None, waiting.id))

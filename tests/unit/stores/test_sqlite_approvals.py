@@ -49,6 +49,16 @@ def test_a_state_changes_once(store: SqliteApprovalStore) -> None:
     assert not store.consume(asked.id, now=NOW)
 
 
+def test_who_settles_has_seen_every_answer(store: SqliteApprovalStore) -> None:
+    asked = request()
+    store.put(asked)
+    store.file(asked.id, "bob", answer(asked, "bob"), now=NOW)
+    for seen in (0, 2):
+        still = store.settle(asked.id, ApprovalState.APPROVED, now=NOW, grant="g", answers=seen)
+        assert (still.state, len(still.answers)) == (ApprovalState.PENDING, 1)
+    assert store.settle(asked.id, ApprovalState.APPROVED, now=NOW, grant="g", answers=1).state is ApprovalState.APPROVED
+
+
 def test_there_is_no_approval_without_a_grant_and_no_way_back(store: SqliteApprovalStore) -> None:
     asked = store.put(request())
     for state, grant in ((ApprovalState.APPROVED, ""), (ApprovalState.DENIED, "g"), (ApprovalState.PENDING, "")):

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.optional import require
 from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, Channel, Desk, Edit
-from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, REQUEST_KEY, approves, edited, question
+from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, FACTOR_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.errors import ConfigurationError, StoreError
 from zt_agents.integrations.langchain.carriers import edits
 
@@ -154,6 +154,7 @@ class InterruptChannel:
                 groups=claims.groups,
                 proof=token,
                 edit=edit,
+                factor=str(response.get(FACTOR_KEY, "")),
             )
         if shown is None:
             return None  # whatever was answered here, it was not this question
