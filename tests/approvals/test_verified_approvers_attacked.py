@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from approval_requests import NOW, answer, request
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_second_factors import PASSKEY, Bureau, shown, with_factor
 from test_verified_approvers import OWN, said
 
 from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import (
     NOBODY_OBJECTED,
+    SESSION_USER,
     STANDING,
     Answer,
     ApprovalRequest,
@@ -33,7 +38,8 @@ from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof
 from zt_agents.errors import PolicyFileError, StoreError
-from zt_agents.identity import ApproverKey, StandingClaims
+from zt_agents.identity import ApproverAuthority, ApproverKey, SigningKey, StandingClaims
+from zt_agents.identity.one_time_codes import OneTimeSecret
 from zt_agents.policy.approvers import Eligibility, check_terms
 from zt_agents.policy.document import read_text
 from zt_agents.policy.findings import Findings
@@ -70,10 +76,9 @@ class Bank(Bureau):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        proofs = self.desk.proofs
-        self.desk.proofs = AnswerProofs(
-            proofs.signer, proofs._authority, self.registry, Eligibility(SCHEMA), self.factors
-        )
+        proofs, conditions = self.desk.proofs, Eligibility(SCHEMA)
+        conditions.add((), "approver.id != 'frank'", ["pay"], Findings(read_text("a: b", "")))
+        self.desk.proofs = AnswerProofs(proofs.signer, proofs._authority, self.registry, conditions, self.factors)
 
     def runs(self, what: ApprovalRequest) -> bool:
         """Return whether the body of the call that asks for *what* would run."""
@@ -455,3 +460,121 @@ def test_terms_that_nothing_could_be_remembered_of_are_refused() -> None:
     check_terms(("approvals",), REMEMBER._replace(proof=Proof.CREDENTIAL), findings)
     with pytest.raises(PolicyFileError, match="remember"):
         findings.raise_if_any()
+
+
+# -- whatever they do -------------------------------------------------------------------------------------------------
+
+STRICT = ApprovalTerms(
+    ("user:bob", "group:finance"),
+    proof=Proof.CREDENTIAL,
+    exclude=("owner",),
+    when="approver.id != 'frank'",
+    escalate_after=20,
+    escalate_to=("group:security",),
+    standing_uses=5,
+    standing_within=3600,
+    timeout=3600,
+)
+INELIGIBLE = {
+    "eve": ("interns",),
+    "BOB": (),  # not quite bob
+    "user:bob": (),
+    "alice@acme.example": ("finance",),  # on whose behalf the agent acts
+    "dana@acme.example": ("finance",),  # owns the agent
+    "frank": ("finance",),  # the policy's condition does not hold for him
+}
+FORGER = ApproverAuthority(issuer="i", audience="a", key=SigningKey.generate())
+DOINGS = st.tuples(
+    st.sampled_from(["hire", "forge", "fire", "enrol", "answer", "vouch", "smuggle", "stand", "use", "revoke", "wait"]),
+    st.sampled_from(sorted(INELIGIBLE)),
+    st.integers(-30, 30),
+)
+
+
+class Crowd:
+    """People who may not approve a call, and what they do about it."""
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+        self.what = call(STRICT)
+        self.keys: dict[str, list[ApproverKey]] = {name: [] for name in INELIGIBLE}
+        bank.desk.channel = Mute()
+        bank.store.put(dataclasses.replace(self.what, signer=bank.desk.signer.id))
+
+    def do(self, doing: str, name: str, number: int) -> None:
+        with suppress(StoreError, ValueError):
+            getattr(self, doing)(name, number)
+
+    def hire(self, name: str, _: int) -> None:
+        self.keys[name].append(self.bank.hire(name, *INELIGIBLE[name]))
+
+    def forge(self, name: str, _: int) -> None:
+        """List, in bob's name, a credential of another authority; and one's own credential as his."""
+        self.keys[name].append(self.bank.hire("bob", "finance", authority=FORGER))
+        for own in self.keys[name][:1]:
+            copy = Enrolled(f"{own.credential_id}'", "bob", "credential", own.credential, self.bank.now)
+            self.bank.registry.add(copy)
+
+    def fire(self, name: str, _: int) -> None:
+        self.bank.registry.remove(name, now=self.bank.now)
+
+    def enrol(self, name: str, _: int) -> None:
+        self.bank.factors.enrol(name, OneTimeSecret.generate(), now=self.bank.now)
+
+    def answer(self, name: str, number: int) -> None:
+        for own in self.keys[name]:
+            signed = said(own, self.what, now=self.bank.now + number)
+            for each in (signed, dataclasses.replace(signed, approver="bob", groups=("finance",))):
+                assert self.bank.desk.file(each) is not None
+
+    def vouch(self, name: str, _: int) -> None:
+        for known in (name, "bob", SESSION_USER):
+            boasting = Answer(self.what.binding_hash, True, known, groups=("finance",), known=Proof.CREDENTIAL)
+            assert self.bank.desk.file(boasting) is not None
+
+    def smuggle(self, name: str, number: int) -> None:
+        """File past the desk."""
+        for own in self.keys[name]:
+            yes = said(own, self.what, now=self.bank.now)
+            self.bank.store.file(self.what.id, f"{own.name}{number}", yes, now=self.bank.now)
+
+    def stand(self, name: str, number: int) -> None:
+        for own in self.keys[name]:
+            claims = self.bank.stand(own, self.what, session="s" if number % 2 else "")
+            yes = Answer(self.what.binding_hash, True, own.name, groups=own.groups, proof=own.standing(claims))
+            self.bank.registry.use(claims.id, self.what.binding_hash, most=5)
+            self.bank.store.file(self.what.id, f"{own.name}~{number}", yes, now=self.bank.now)
+
+    def use(self, name: str, number: int) -> None:
+        own = call(STRICT, call_id=f"another-{name}-{number}", time=self.bank.now)
+        assert not self.bank.runs(own)
+
+    def revoke(self, name: str, _: int) -> None:
+        for enrolled in self.bank.registry.list(approver=name):
+            self.bank.registry.remove(name, now=self.bank.now, enrolled_id=enrolled.id)
+
+    def wait(self, _: str, number: int) -> None:
+        self.bank.now += number
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(DOINGS, min_size=4, max_size=12))
+def test_nothing_that_people_do_who_may_not_approve_a_call_approves_it(doings: list[tuple[str, str, int]]) -> None:
+    with TemporaryDirectory() as folder:
+        crowd = Crowd(Bank(Path(folder)))
+        for doing in doings:
+            crowd.do(*doing)
+            assert crowd.bank.desk.look(crowd.what.id) is not ApprovalState.APPROVED
+        assert not crowd.bank.runs(crowd.what)
+
+
+def test_and_one_who_may_does(bank: Bank) -> None:
+    crowd = Crowd(bank)
+    for name in INELIGIBLE:
+        for doing in ("hire", "answer", "smuggle", "stand"):
+            crowd.do(doing, name, 0)
+    assert bank.desk.look(crowd.what.id) is ApprovalState.PENDING
+    assert bank.desk.file(said(bank.hire("carol", "finance"), crowd.what)) is None
+    ruled = bank.desk.ask(crowd.what, lambda _: False)
+    assert ruled.refusal is None
+    assert ruled.approvers == ("carol",)
