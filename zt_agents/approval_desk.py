@@ -19,7 +19,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import itertools
+import bisect
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
@@ -121,11 +121,16 @@ class ApprovalDesk:
         """
         if not isinstance(self.channel, DeferringChannel):
             return ""
-        for number in itertools.count():
-            stored = self.store.find(binding_hash(call, nonce=turn(number)))
-            if stored is None or not self._used_up(self._settled(stored)):
-                return turn(number)
-        raise AssertionError("there is no end of numbers")
+
+        def kept(number: int) -> StoredApproval | None:
+            return self.store.find(binding_hash(call, nonce=turn(number)))
+
+        beyond = 1
+        while kept(beyond - 1) is not None:
+            beyond *= 2
+        new = bisect.bisect_left(range(beyond), True, key=lambda number: kept(number) is None)
+        last = kept(new - 1) if new else None
+        return turn(new if last is None or self._used_up(self._settled(last)) else new - 1)
 
     def _used_up(self, stored: StoredApproval) -> bool:
         """Return whether nothing can come of *stored* any more. A no is never used up, nor is that it was withdrawn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,8 +17,8 @@ import pytest
 from approval_requests import NOW, answer, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_second_factors import PASSKEY, Bureau, shown, with_factor
-from test_verified_approvers import OWN, said
+from test_second_factors import PASSKEY, TOTP, Bureau, shown, with_factor
+from test_verified_approvers import ADD, OWN, run, said
 
 from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import (
@@ -29,6 +30,7 @@ from zt_agents.approvals import (
     ApprovalState,
     DeferringChannel,
     Enrolled,
+    StoredApproval,
     binding_hash,
     in_advance,
     listing,
@@ -39,6 +41,7 @@ from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof
 from zt_agents.errors import PolicyFileError, StoreError
 from zt_agents.identity import ApproverAuthority, ApproverKey, SigningKey, StandingClaims
+from zt_agents.identity.approvers import STANDING_TYPE
 from zt_agents.identity.one_time_codes import OneTimeSecret
 from zt_agents.policy.approvers import Eligibility, check_terms
 from zt_agents.policy.document import read_text
@@ -157,6 +160,13 @@ def test_an_answer_from_after_the_end_is_none_wherever_it_was_filed(bank: Bank) 
     bank.store.file(what.id, "bob", late, now=NOW)  # by a clock that is slow, or none
     bank.now = NOW + 61
     assert bank.desk.look(what.id) is ApprovalState.EXPIRED
+
+
+def test_and_a_no_by_a_clock_that_is_fast_is_a_no(bank: Bank) -> None:
+    bob, what = bank.hire("bob"), bank.asked(OWN)
+    bank.now = NOW + 59
+    assert bank.desk.file(said(bob, what, False, now=NOW + 61)) is None
+    assert bank.desk.look(what.id) is ApprovalState.DENIED
 
 
 def test_whose_yes_does_not_count_is_not_on_record_as_having_approved(bank: Bank) -> None:
@@ -313,6 +323,7 @@ def test_a_word_of_the_policy_is_nobodys_name_however_it_is_written(name: str, b
 def test_names_that_differ_only_in_case_are_one_person() -> None:
     for small in ("ΐδα", "ΰ", "ǰan", "straße", "ﬁn"):
         assert fold(small.upper()) == fold(small)
+    assert fold(" Bob  Smith") == fold("bob smith")
 
 
 def test_a_no_counts_whatever_became_of_the_passkey(bank: Bank) -> None:
@@ -321,6 +332,15 @@ def test_a_no_counts_whatever_became_of_the_passkey(bank: Bank) -> None:
     assert bank.desk.file(with_factor(what, "bob", shown(key, what))) is None  # the counter is past the no's
     assert bank.desk.file(with_factor(what, "bob", no, approved=False)) is None
     assert bank.desk.look(what.id) is ApprovalState.DENIED
+
+
+def test_a_one_time_code_is_no_signature(bank: Bank) -> None:
+    codes, what = bank.give_codes("bob"), bank.asked(TOTP._replace(proof=Proof.CREDENTIAL))
+    check = bank.factors.check(what, "bob", codes.at(int(NOW)), approved=True, now=NOW)
+    assert "credential" in str(bank.desk.file(with_factor(what, "bob", check)))
+    signed = dataclasses.replace(said(bank.hire("bob"), what), factor=check)
+    assert bank.desk.file(signed) is None
+    assert bank.desk.look(what.id) is ApprovalState.APPROVED
 
 
 # -- silence, escalation, and the clock -------------------------------------------------------------------------------
@@ -427,6 +447,26 @@ def test_what_was_approved_and_not_fetched_in_time_is_asked_about_anew(put_off: 
     assert put_off.desk.turn(second.call) != second.nonce, "and once"
 
 
+def test_the_same_call_over_and_over_is_found_without_looking_at_all_before_it(put_off: Bank) -> None:
+    often = AHEAD._replace(standing_uses=50)
+    put_off.stand(put_off.hire("bob"), call(often), uses=50)
+    find, looked = put_off.store.find, []
+
+    def counting(binding: str) -> StoredApproval | None:
+        looked.append(binding)
+        return find(binding)
+
+    put_off.store.find = counting  # type: ignore[method-assign]
+    made = set()
+    for number in range(40):
+        looked.clear()
+        what = dataclasses.replace(deferred(put_off, often), id=str(number))
+        made.add(what.binding_hash)
+        assert put_off.runs(what)
+        assert len(looked) <= 15
+    assert len(made) == 40
+
+
 # -- counting --------------------------------------------------------------------------------------------------------
 
 
@@ -460,6 +500,27 @@ def test_terms_that_nothing_could_be_remembered_of_are_refused() -> None:
     check_terms(("approvals",), REMEMBER._replace(proof=Proof.CREDENTIAL), findings)
     with pytest.raises(PolicyFileError, match="remember"):
         findings.raise_if_any()
+
+
+def test_a_date_that_nobody_can_write_does_not_hide_what_else_is_approved_in_advance(bank: Bank) -> None:
+    bob, eve = bank.hire("bob"), bank.hire("eve")
+    bank.now = time.time()
+    claims = bank.stand(bob, call(AHEAD))
+    for number, forever in enumerate((10**12, 10**30)):
+        token = eve._signed(STANDING_TYPE, "a", claims.to_claims() | {"exp": forever})
+        bank.registry.add(Enrolled(str(number), "eve", STANDING, token, bank.now, claims.about))
+    assert f"{claims.id[:8]}" in run("approvals", "standing", "--store", bank.store.path)
+    assert run("approvals", "standing", "--json", "--store", bank.store.path).count('"id"') == 1
+
+
+def test_an_operator_is_told_of_groups_that_no_policy_means_and_of_credentials_that_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    SigningKey.generate().save(tmp_path / "signing.pem")
+    run(*ADD, "bob", "--group", "group:finance", code=2)
+    assert "1 more" not in run(*ADD, "bob", "--group", "finance")
+    assert "1 more" in run(*ADD, "bob", "--out", "second.approver")
 
 
 # -- whatever they do -------------------------------------------------------------------------------------------------

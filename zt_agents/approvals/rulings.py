@@ -101,7 +101,7 @@ def filed_as(request: ApprovalRequest, answer: Answer) -> str:
 
 def fold(name: str) -> str:
     """Return *name* in the form in which it is compared where looking alike must not pass for being different."""
-    folded = unicodedata.normalize("NFKC", name).strip().casefold()
+    folded = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
     return unicodedata.normalize("NFKC", folded)  # to fold some Greek letters is to take them apart
 
 

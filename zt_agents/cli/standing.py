@@ -87,7 +87,7 @@ def standing(
         say_json(
             [
                 {
-                    "id": claims.id,
+                    "id": each.id,
                     "approver": claims.approver,
                     "agent": claims.agent,
                     "user": claims.user,
@@ -156,7 +156,7 @@ def _claims(enrolled: Enrolled) -> StandingClaims | None:
 def _line(claims: StandingClaims) -> str:
     which = f"where {claims.when}" if claims.when else f"of {claims.resource}"
     session = " in one session" if claims.session else ""
-    return (
+    return visible(
         f"{claims.approver} lets {claims.agent} call {claims.tool} {which} for {claims.user}{session}, "
         f"{claims.uses} times until {rfc3339(claims.expires_at)}"
     )

@@ -12,6 +12,8 @@ from typing import Any
 from zt_agents.errors import TokenInvalidError
 from zt_agents.identity import jws
 
+_NEVER = 253_402_300_800
+"""The year 10000, which no calendar shows."""
 _WORDS = ("agent", "user", "session", "tool", "resource", "when")
 
 
@@ -44,7 +46,7 @@ class StandingClaims:
             raise ValueError("a standing approval is for one agent, one user and one tool")
         if not self.resource and not self.when:
             raise ValueError("a standing approval is for one resource, or for the calls of a condition")
-        if self.uses < 1 or self.expires_at <= self.issued_at:
+        if self.uses < 1 or not self.issued_at < self.expires_at < _NEVER:
             raise ValueError("a standing approval is for some calls, and for some time")
 
     @property
