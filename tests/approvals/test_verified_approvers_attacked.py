@@ -216,6 +216,13 @@ def test_nobody_remembers_but_the_guard(changes: dict[str, Any], bank: Bank) -> 
     assert not bank.runs(call(REMEMBER))
 
 
+def test_an_answer_does_not_say_for_itself_that_it_was_given_in_advance(bank: Bank) -> None:
+    what = call(GRACE._replace(remember=True))
+    claims = remembered(what, approver=NOBODY_OBJECTED, groups=(), now=NOW)
+    bank.desk.channel = Mute(lambda: dataclasses.replace(answer(what, NOBODY_OBJECTED), standing=claims))
+    assert not bank.runs(what)
+
+
 @pytest.mark.parametrize("tier", [Tier.MEDIUM, Tier.HIGH])
 def test_what_a_session_remembers_is_no_standing_approval_of_other_terms(tier: Tier, bank: Bank) -> None:
     wide = ApprovalTerms(("anyone",), standing_uses=1000, standing_within=3600)
