@@ -12,7 +12,8 @@ Rules:
 4. Who can write the store can take an approval away, and cannot make one. That an approval is used once, and when a
    call was first asked about, is the store's word: they can have a yes to this very call counted again. So is that
    somebody said no, and when somebody was told: they can take a no away, and have the silence counted of people who
-   were not told. Who waits for silence waits for all of it by the guard's own clock.
+   were not told. Who waits for silence waits for all of it by the guard's own clock. And so are an approver's comment and
+   the arguments that they want instead: a call with those is decided like any other that a model might make.
 5. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
 """
 
