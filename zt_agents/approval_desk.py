@@ -9,11 +9,13 @@ Rules:
 3. A grant is verified and consumed before the body, once, whoever else holds it; and its answers are ruled on again
    then, for the call as the guard knows it: the store is not asked who owns an agent, and a no that came just before
    the grant is still final.
-4. Who can write the store can take an approval away, and cannot make one. That an approval is used once, and when a
-   call was first asked about, is the store's word: they can have a yes to this very call counted again. So is that
-   somebody said no, and when somebody was told: they can take a no away, and have the silence counted of people who
-   were not told. Who waits for silence waits for all of it by the guard's own clock. And so are an approver's comment and
-   the arguments that they want instead: a call with those is decided like any other that a model might make.
+4. Who can write the store can take an approval away, and cannot make one. What is the store's word:
+
+   - that an approval is used once, and when a call was first asked about: a yes to this very call can be counted again;
+   - that nobody said no;
+   - when somebody was told: silence can be counted of people who were not. Whoever waits for it waits for all of it, by
+     the guard's own clock;
+   - comments, and the arguments that an approver wants instead: a call with those is decided like any that a model makes.
 5. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
 """
 
