@@ -15,7 +15,7 @@ Rules:
    - that nobody said no;
    - when somebody was told: silence can be counted of people who were not. Whoever waits for it waits for all of it, by
      the guard's own clock;
-   - comments, and the arguments that an approver wants instead: a call with those is decided like any that a model makes.
+   - comments, and the arguments that an approver wants instead: a call with those is decided like any of a model's.
 5. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
 """
 

@@ -5,7 +5,8 @@ Rules:
 1. An answer is attested with the guard's signing key, or signed with its approver's own. Either is bound to one call.
 2. An answer counts if it was given since the call was first asked about: one kept from before a store was lost, or
    given to another store, is none. Nor is a yes from after the request had expired.
-3. A yes counts while its credential is good and listed; a no counts whatever became of the credential.
+3. A yes counts while its credential is good and listed; a no counts whatever became of the credential. A yes that is
+   vouched for counts unless its approver was deprived of a credential since: through one they may have signed in.
 4. What an answer says of how it is known, which factor was shown, and whether it was given in advance, is never
    believed: all are worked out here.
 5. A standing approval stands in for an answer while it is listed, covers the call, and was used for it.
@@ -19,6 +20,7 @@ from typing import Protocol
 
 from zt_agents.approval_factors import SecondFactors
 from zt_agents.approvals import (
+    CREDENTIAL,
     NOBODY_OBJECTED,
     STANDING,
     Answer,
@@ -135,6 +137,8 @@ class AnswerProofs:
             if answer.approved and not self._good(answer.proof, claims.issued_at, now):
                 return None
             known = Proof.CREDENTIAL
+        elif answer.approved and self._deprived(claims.approver, claims.issued_at):
+            return None
         shown = self.factors.shown(request, answer) if self.factors is not None else SecondFactor.NONE
         if shown is SecondFactor.PASSKEY:  # it has signed the answer, too
             known = Proof.CREDENTIAL
@@ -214,6 +218,8 @@ class AnswerProofs:
             return None
         if known is Proof.CREDENTIAL and not self._good(proof, claims.issued_at, now):
             return None
+        if known is Proof.ATTESTED and self._deprived(claims.approver, claims.issued_at):
+            return None
         if not covers(claims, request.call, self._conditions.covers if self._conditions is not None else _nothing):
             return None
         by = (request.binding_hash, True, claims.approver)
@@ -225,6 +231,9 @@ class AnswerProofs:
         approver = self._authority.verify(proof.partition(SEPARATOR)[0])
         in_time = issued_at <= now + _SKEW and max(now, issued_at) < approver.expires_at
         return in_time and self._listed(approver)
+
+    def _deprived(self, approver: str, since: int) -> bool:
+        return self._registry is not None and self._registry.removed(approver, CREDENTIAL, since=since)
 
     def _listed(self, approver: Approver) -> bool:
         kept = self._registry.get(approver.credential_id) if self._registry is not None else None

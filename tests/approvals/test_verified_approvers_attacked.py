@@ -241,6 +241,14 @@ def test_one_call_takes_one_use_of_one_standing_approval(bank: Bank) -> None:
     assert sum(bank.registry.uses(each.id) for each in made) == 3
 
 
+def test_what_has_run_out_takes_no_use(bank: Bank) -> None:
+    claims, what = bank.stand(bank.hire("bob"), call(AHEAD)), call(AHEAD)
+    bank.store.put(dataclasses.replace(what, signer=bank.desk.signer.id))
+    bank.now += 61
+    assert not bank.runs(what)
+    assert bank.registry.uses(claims.id) == 0
+
+
 def test_each_terms_find_the_standing_approval_that_they_permit(bank: Bank) -> None:
     bob = bank.hire("bob")
     narrow, wide = AHEAD._replace(standing_uses=2), AHEAD._replace(standing_uses=100, proof=Proof.CREDENTIAL)
@@ -304,6 +312,29 @@ def test_resources_that_read_alike_are_not_one(bank: Bank) -> None:
     assert bank.runs(approved)
     bank.desk.channel = Mute()
     assert bank.runs(of("g", "h", 4))
+
+
+def test_who_is_removed_has_approved_nothing_that_was_not_used_however_they_said_it(bank: Bank) -> None:
+    """The console vouches for those who signed in with a credential."""
+    what = bank.asked(ApprovalTerms(("anyone",), quorum=2))
+    bank.hire("bob")
+    assert bank.desk.file(answer(what, "bob")) is None
+    bank.now += 1
+    bank.registry.remove("bob", now=bank.now)
+    assert bank.desk.file(answer(what, "carol")) is None
+    assert bank.desk.look(what.id) is ApprovalState.PENDING
+    assert bank.desk.file(answer(what, "bob", False)) is None
+    assert bank.desk.look(what.id) is ApprovalState.DENIED
+
+
+def test_nor_does_a_session_remember_it(bank: Bank) -> None:
+    bob, what = bank.hire("bob"), call(REMEMBER)
+    bank.desk.channel = Mute(lambda: said(bob, what))
+    assert bank.runs(what)
+    bank.desk.channel = Mute()
+    assert bank.runs(call(REMEMBER, call_id="2"))
+    bank.registry.remove("bob", now=bank.now + 1, enrolled_id=bob.credential_id)
+    assert not bank.runs(call(REMEMBER, call_id="3"))
 
 
 def test_who_is_removed_while_their_yes_is_remembered_is_removed(bank: Bank) -> None:

@@ -2,7 +2,7 @@
 
 from zt_agents.approvals.channels import Channel, Desk, DurableChannel, TerminalChannel, approval_panel
 from zt_agents.approvals.deferring import Deferred, DeferringChannel
-from zt_agents.approvals.registry import ApproverRegistry, Enrolled
+from zt_agents.approvals.registry import CREDENTIAL, ApproverRegistry, Enrolled
 from zt_agents.approvals.requests import (
     NOBODY_OBJECTED,
     RESERVED,
@@ -22,6 +22,7 @@ from zt_agents.approvals.waiting import StoreChannel
 from zt_agents.approvals.written import read_request, write_request
 
 __all__ = [
+    "CREDENTIAL",
     "NOBODY_OBJECTED",
     "RESERVED",
     "SESSION_USER",

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+CREDENTIAL = "credential"
+"""The kind of what approvers sign with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
@@ -51,6 +54,10 @@ class ApproverRegistry(Protocol):
 
     def remove(self, approver: str, *, now: float, enrolled_id: str | None = None) -> int:
         """Remove one thing, or all that *approver* has. Returns how many."""
+        ...
+
+    def removed(self, approver: str, kind: str, *, since: float) -> bool:
+        """Return whether something of one kind was removed from *approver* since then."""
         ...
 
     def use(self, enrolled_id: str, by: str, *, most: int) -> bool:

@@ -5,7 +5,8 @@ Rules:
 1. One no is final, whoever gives it: a call that does not run harms nobody.
 2. A yes counts from those whom every one of the request's terms lets answer, and once a person.
 3. The user on whose behalf the agent acts is never an approver, unless the terms name ``session-user``. Whom the terms
-   exclude is none either, whatever else they are.
+   exclude is none either, whatever else they are. Their groups are those that their credential says, or whoever
+   vouches for them: whom nobody puts in a group is not excluded with it.
 4. Nothing counts that comes after the request has expired, or that is about another call; nor a yes of whom the terms
    want to be known better, or want a second factor from.
 5. A condition that nobody here can evaluate holds for nobody.

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
-from zt_agents.approvals import RESERVED, Enrolled
+from zt_agents.approvals import CREDENTIAL, RESERVED, Enrolled
 from zt_agents.approvals.rulings import fold
 from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
 from zt_agents.cli.display import console, say, say_json, say_table
@@ -27,7 +27,6 @@ from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
 NOBODY = 1
 """Exit code where there is nobody of that name."""
-CREDENTIAL = "credential"
 _DAY = 86_400
 _LONGEST = 3_650
 _TRIES = 3

@@ -98,6 +98,13 @@ class SqliteApproverRegistry:
             )
             return removed.rowcount
 
+    def removed(self, approver: str, kind: str, *, since: float) -> bool:
+        if self._nobody():
+            return False
+        with self._file.reading() as connection:
+            sql = "SELECT 1 FROM enrolled WHERE approver = ? AND kind = ? AND removed_at >= ?"
+            return connection.execute(sql, (approver, kind, since)).fetchone() is not None
+
     def use(self, enrolled_id: str, by: str, *, most: int) -> bool:
         with self._file.writing() as connection:
             if _used(connection, enrolled_id, by):
