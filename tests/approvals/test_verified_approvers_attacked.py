@@ -241,6 +241,31 @@ def test_one_call_takes_one_use_of_one_standing_approval(bank: Bank) -> None:
     assert sum(bank.registry.uses(each.id) for each in made) == 3
 
 
+@pytest.mark.parametrize("lie", [{"approver": "carol"}, {"groups": ("finance",)}, {"approved": False}], ids=str)
+def test_an_answer_that_says_otherwise_than_its_standing_approval_is_none(lie: dict[str, Any], bank: Bank) -> None:
+    bob, what = bank.hire("bob"), bank.asked(AHEAD)
+    claims = bank.stand(bob, what)
+    assert bank.registry.use(claims.id, what.binding_hash, most=5)
+    (listed,) = bank.registry.list(kind=STANDING)
+    honest = Answer(what.binding_hash, True, "bob", proof=listed.token)
+    assert bank.desk.proofs.verified(what, honest, now=NOW) is not None
+    assert bank.desk.proofs.verified(what, dataclasses.replace(honest, **lie), now=NOW) is None
+
+
+def test_nothing_is_remembered_that_nobody_wants_remembered(bank: Bank) -> None:
+    for own in (call(REMEMBER, tier=Tier.HIGH), call(REMEMBER._replace(remember=False), call_id="2")):
+        bank.desk.channel = Mute(partial(answer, own, "bob"))
+        assert bank.runs(own)
+    assert bank.registry.list() == []
+
+
+def test_what_was_approved_in_advance_is_not_remembered_besides(bank: Bank) -> None:
+    both = AHEAD._replace(remember=True)
+    bank.stand(bank.hire("bob"), call(both), uses=1)
+    assert bank.runs(call(both))
+    assert not bank.runs(call(both, call_id="2"))
+
+
 def test_what_has_run_out_takes_no_use(bank: Bank) -> None:
     claims, what = bank.stand(bank.hire("bob"), call(AHEAD)), call(AHEAD)
     bank.store.put(dataclasses.replace(what, signer=bank.desk.signer.id))
