@@ -7,19 +7,23 @@ Rules:
 3. What is deleted is overwritten (``secure_delete``); :meth:`SharedFile.empty_wal` does so in the write-ahead log. What
    the disk, a snapshot or a backup still holds is beyond a file's reach.
 4. The file is readable by its owner alone. A new one gets its name when it is whole: nobody opens half of it.
-5. A file that was there and is gone is a failure: a new and empty one would have forgotten.
+5. A file that was there and is gone is a failure: a new and empty one would have forgotten. So is another layout.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from zt_agents.errors import ArgumentsError, StoreError
 from zt_agents.stores.file_access import whole_file
+
+_EARLIER = 0
+"""What a file says that was made before files said what is in them."""
 
 
 class SharedFile:
@@ -52,6 +56,7 @@ class SharedFile:
         self._name = name
         self._application_id = application_id
         self._schema = schema
+        self._layout = zlib.crc32("\n".join(schema).encode()) >> 1
         self._create = create
         self._busy_timeout = busy_timeout
         self._hint = hint
@@ -96,6 +101,9 @@ class SharedFile:
                 connection.execute("PRAGMA secure_delete = ON")
                 if connection.execute("PRAGMA application_id").fetchone()[0] != self._application_id:
                     raise StoreError(f"{self.path} is not a {self._name}.")
+                if connection.execute("PRAGMA user_version").fetchone()[0] not in (self._layout, _EARLIER):
+                    text = f"The {self._name} {self.path} was made by another version of zt_agents."
+                    raise StoreError(text, hint="Use that version, or move the file away when nothing in it is needed.")
                 yield connection
         except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, ArgumentsError) as error:
             # A message of SQLite or the system names files; one about a value could hold an argument.
@@ -113,6 +121,7 @@ class SharedFile:
             for sql in self._schema:
                 connection.execute(sql)
             connection.execute(f"PRAGMA application_id = {self._application_id}")
+            connection.execute(f"PRAGMA user_version = {self._layout}")
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
         self._create = False
 
