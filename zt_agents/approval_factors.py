@@ -22,6 +22,8 @@ from zt_agents.identity.factors import CHECK_TYPE, CheckClaims, FactorClaims, Fa
 from zt_agents.identity.one_time_codes import OneTimeSecret, matching_step
 from zt_agents.identity.passkeys import Passkey, approval_challenge, asserted_credential, verify_assertion
 
+_OFFERED = 600
+"""Seconds in which a secret can be confirmed."""
 _ATTEMPTS, _WINDOW = 5, 900.0
 """Wrong codes that are forgiven, and for how many seconds no more are after them."""
 
@@ -58,6 +60,32 @@ class SecondFactors:
             if (claims.id, claims.kind) == (enrolled.id, kind):
                 found.append(claims)
         return found
+
+    def offer(self, approver: str, *, now: float) -> tuple[OneTimeSecret, str]:
+        """Return a new secret for *approver*, and a token of it to :meth:`confirm`: nothing is kept until then."""
+        secret = OneTimeSecret.generate()
+        return secret, self._signer.factor(FactorClaims(uuid.uuid4().hex, approver, secret, int(now)))
+
+    def confirm(self, approver: str, offered: str, code: str, *, now: float) -> FactorClaims:
+        """Enrol the secret that was offered, if *code* shows that *approver* has it.
+
+        Raises:
+            TokenInvalidError: it does not; or it was offered too long ago, or to somebody else.
+            StoreError: the registry cannot be used.
+        """
+        claims = self._signer.verify_factor(offered, approver=approver)
+        if not isinstance(claims.factor, OneTimeSecret) or not 0 <= now - claims.issued_at < _OFFERED:
+            raise TokenInvalidError("It was not offered just now.")
+        if matching_step(claims.factor, code, now) is None:
+            raise TokenInvalidError("The code is not good.")
+        if self._registry.get(claims.id) is None:
+            self._registry.add(Enrolled(claims.id, approver, claims.kind, offered, now))
+        return claims
+
+    def remove_codes(self, approver: str, factor_id: str, *, now: float) -> bool:
+        """Remove one-time codes of *approver*. Returns whether there were any."""
+        mine = any(claims.id == factor_id for claims in self.of(approver, FactorKind.TOTP))
+        return mine and self._registry.remove(approver, now=now, enrolled_id=factor_id) == 1
 
     def owner(self, credential_id: bytes) -> FactorClaims | None:
         """Return the enrolled passkey with *credential_id*, whoever has it."""

@@ -92,8 +92,8 @@ class ApprovalStore(Protocol):
         """
         ...
 
-    def notice(self, request_id: str, *, now: float) -> None:
-        """Note that somebody was told of a request; the first time counts."""
+    def notice(self, *request_ids: str, now: float) -> None:
+        """Note that somebody was told of these requests; the first time counts."""
         ...
 
     def consume(self, request_id: str, *, now: float) -> bool:

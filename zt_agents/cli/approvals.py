@@ -48,13 +48,12 @@ def list_pending(
     """List the requests that wait for an answer, oldest first."""
     opened, now = open_store(store), system_clock()
     shown = opened.pending(limit=limit, now=now)
-    for stored in shown:
-        opened.notice(stored.id, now=now)
+    opened.notice(*(each.id for each in shown if not each.damaged and each.noticed_at is None), now=now)
     if as_json:
         say_json([_summary(stored) for stored in shown])
         return
-    for stored in shown:
-        say(_line(stored))
+    if shown:
+        say("\n".join(map(_line, shown)))
     hidden = opened.count_pending(now=now) - len(shown) if len(shown) == limit else 0
     more = f" {hidden} of them are not shown: see --limit." if hidden > 0 else ""
     say(f"{len(shown) + max(0, hidden)} waiting.{more}")

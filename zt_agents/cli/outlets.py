@@ -13,28 +13,23 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import http.client
-import ipaddress
 import os
 import re
 import socket
 import ssl
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from urllib.parse import SplitResult, urlsplit
 
 from zt_agents._internal.clock import rfc3339
+from zt_agents.cli.connections import TIMEOUT, HttpPoster, own_name, split_address, stays_here, tls_context
 from zt_agents.errors import ConfigurationError, StoreError
 
-_TIMEOUT = 10.0
 _LOG_AUDIT = 13
 """Syslog facility (RFC 5424, table 1)."""
 _WARNING, _INFORMATIONAL = 4, 6
 _SYSLOG_PORTS = {"tls": 6514, "tcp": 601}
-_MAX_ANSWER = 65_536
-_RETRIABLE = {408, 425, 429}
 
 
 class Line(NamedTuple):
@@ -131,56 +126,35 @@ class HttpOutlet:
         Raises:
             ConfigurationError: the URL cannot be used, or the credential would leave the machine unencrypted.
         """
-        parts = _split(url, {"http", "https"}, "--post")
+        parts = split_address(url, {"http", "https"}, "--post")
         if parts.username or parts.password:
             raise ConfigurationError(
                 "The URL of --post must not hold a credential.", hint="Set ZT_AGENTS_EXPORT_AUTHORIZATION."
             )
-        if authorization and parts.scheme == "http" and not _stays_here(parts.hostname or ""):
+        if authorization and parts.scheme == "http" and not stays_here(parts.hostname or ""):
             raise ConfigurationError("The credential would be sent unencrypted.", hint="Use https.")
         if re.search(r"[^\x20-\x7e]", authorization):
             raise ConfigurationError("ZT_AGENTS_EXPORT_AUTHORIZATION has characters that no header can hold.")
-        self._host, self._port = parts.hostname or "", parts.port
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._tls = _tls(ca) if parts.scheme == "https" else None
-        self._headers = {"Content-Type": "application/json", "User-Agent": "zt-agents"}
+        self._poster = HttpPoster(parts, ca=ca)
+        self._headers = {"Content-Type": "application/json"}
         if authorization:
             self._headers["Authorization"] = authorization
-        self._connection: http.client.HTTPConnection | None = None
 
     def deliver(self, lines: Sequence[Line]) -> None:
         body = b"[" + b",".join(line.body for line in lines) + b"]"
         try:
-            connection = self._connected()
-            connection.request("POST", self._target, body, self._headers)
-            answer = connection.getresponse()
-            answer.read(_MAX_ANSWER)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise OSError(f"{self._host} did not take the batch: {error or type(error).__name__}") from error
-        if answer.will_close or not answer.isclosed():
-            self.close()
-        if 200 <= answer.status < 300:
+            reply = self._poster.post(body, self._headers)
+        except OSError as error:
+            raise OSError(f"{self._poster.host} did not take the batch: {error}") from error
+        if reply.taken:
             return
-        said = f"{self._host} answered {answer.status}"
-        if answer.status >= 500 or answer.status in _RETRIABLE:
+        said = f"{self._poster.host} answered {reply.status}"
+        if reply.temporary:
             raise OSError(said)
         raise StoreError(f"{said} and will not take the batch.")
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _connected(self) -> http.client.HTTPConnection:
-        if self._connection is None:
-            if self._tls is not None:
-                self._connection = http.client.HTTPSConnection(
-                    self._host, self._port, timeout=_TIMEOUT, context=self._tls
-                )
-            else:
-                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT)
-        return self._connection
+        self._poster.close()
 
 
 class SyslogOutlet:
@@ -192,10 +166,10 @@ class SyslogOutlet:
         Raises:
             ConfigurationError: the address cannot be used.
         """
-        parts = _split(address if "://" in address else f"tls://{address}", _SYSLOG_PORTS.keys(), "--syslog")
+        parts = split_address(address if "://" in address else f"tls://{address}", _SYSLOG_PORTS.keys(), "--syslog")
         self._host, self._port = parts.hostname or "", parts.port or _SYSLOG_PORTS[parts.scheme]
-        self._tls = _tls(ca) if parts.scheme == "tls" else None
-        self._name = re.sub(r"[^\x21-\x7e]", "", socket.gethostname())[:255] or "-"
+        self._tls = tls_context(ca) if parts.scheme == "tls" else None
+        self._name = own_name() or "-"
         self._socket: socket.socket | None = None
 
     def deliver(self, lines: Sequence[Line]) -> None:
@@ -218,7 +192,7 @@ class SyslogOutlet:
             self._socket = None
 
     def _connect(self) -> socket.socket:
-        plain = socket.create_connection((self._host, self._port), timeout=_TIMEOUT)
+        plain = socket.create_connection((self._host, self._port), timeout=TIMEOUT)
         if self._tls is None:
             return plain
         try:
@@ -234,33 +208,6 @@ class SyslogOutlet:
         return b"%d " % len(message) + message
 
 
-def _split(address: str, schemes: Collection[str], option: str) -> SplitResult:
-    try:
-        parts = urlsplit(address)
-        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable or parts.scheme not in schemes:
-        raise ConfigurationError(f"{option} cannot use this address.", hint="Write scheme://host:port.")
-    return parts
-
-
-def _tls(ca: Path | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"The certificates in {ca} cannot be read.") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _stays_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _has_gone(connection: socket.socket) -> bool:
     """Return whether the other side has closed the connection. A syslog server sends nothing but TLS's own messages."""
     connection.settimeout(0)
@@ -269,4 +216,4 @@ def _has_gone(connection: socket.socket) -> bool:
     except (BlockingIOError, ssl.SSLWantReadError):
         return False
     finally:
-        connection.settimeout(_TIMEOUT)
+        connection.settimeout(TIMEOUT)

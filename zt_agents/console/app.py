@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp
 
-from zt_agents.console import answering, entrance, keys
+from zt_agents.console import answering, codes, entrance, keys
 from zt_agents.console.gate import Gate
 from zt_agents.console.parts import ONWARD, Console, the_console
 from zt_agents.errors import ZeroTrustError
@@ -24,6 +24,7 @@ def application(console: Console) -> ASGIApp:
     app.include_router(entrance.router)
     app.include_router(answering.router)
     app.include_router(keys.router)
+    app.include_router(codes.router)
     app.exception_handler(401)(_sign_in_first)
     app.exception_handler(RequestValidationError)(_misunderstood)
     app.exception_handler(ZeroTrustError)(_unavailable)

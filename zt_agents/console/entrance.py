@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse
 
 from zt_agents.console.gate import KEPT
 from zt_agents.console.parts import FRESH, ONWARD, SignedIn, TheConsole, client
-from zt_agents.console.ways import Way
 from zt_agents.errors import IdentityError
+from zt_agents.identity.factors import FactorKind
 
 router = APIRouter()
 _TOKEN = 16_384
@@ -64,14 +64,14 @@ def logout(
 @router.get("/account")
 def account(console: TheConsole, session: SignedIn) -> Response:
     """Show who is signed in."""
-    person = session.person
+    person, factors = session.person, console.desk.proofs.factors
     return console.page(
         "account.html",
         session=session,
         browsers=console.sessions.count(person.id),
         passkeys=console.passkeys.of(person.id) if console.passkeys else None,
         fresh=console.clock() - session.started < FRESH,
-        codes=Way.CODE in console.ways(person),
+        codes=factors.of(person.id, FactorKind.TOTP) if factors is not None else None,
     )
 
 

@@ -44,14 +44,14 @@ def login(request: Request, console: TheConsole, evidence: Evidence, challenge: 
 @router.post("/passkeys/enrol-options")
 def enrol_options(console: TheConsole, session: SignedIn, csrf: Csrf) -> Response:
     """Return what a browser needs to make a passkey."""
-    _require_fresh(console, session, csrf)
+    require_fresh(console, session, csrf)
     return JSONResponse(_passkeys(console).enrolment(session.person))
 
 
 @router.post("/passkeys/enrol")
 def enrol(console: TheConsole, session: SignedIn, csrf: Csrf, evidence: Evidence, challenge: Challenge) -> Response:
     """Keep a passkey."""
-    _require_fresh(console, session, csrf)
+    require_fresh(console, session, csrf)
     try:
         _passkeys(console).enrol(session.person, evidence, challenge)
     except IdentityError as error:
@@ -65,7 +65,7 @@ def remove(
     console: TheConsole, session: SignedIn, factor_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")], csrf: Csrf
 ) -> Response:
     """Remove a passkey of one's own."""
-    _require_fresh(console, session, csrf)
+    require_fresh(console, session, csrf)
     if not _passkeys(console).remove(session.person, factor_id):
         raise HTTPException(404, "There is no such passkey.")
     return RedirectResponse("/account", 303)
@@ -77,9 +77,9 @@ def _passkeys(console: Console) -> Passkeys:
     return console.passkeys
 
 
-def _require_fresh(console: Console, session: Session, csrf: str) -> None:
+def require_fresh(console: Console, session: Session, csrf: str) -> None:
     """Refuse what would outlive the session, unless it has just begun: a stolen one must not make itself at home."""
     if not session.vouches(csrf):
         raise HTTPException(403, "The form is not from this session.")
     if console.clock() - session.started >= FRESH:
-        raise HTTPException(403, "Sign in again: passkeys can be changed in the first minutes after that.")
+        raise HTTPException(403, "Sign in again: second factors can be changed in the first minutes after that.")

@@ -187,11 +187,13 @@ class SqliteApprovalStore:
             raise StoreError("The request for approval is not in the store.")
         return found
 
-    def notice(self, request_id: str, *, now: float) -> None:
+    def notice(self, *request_ids: str, now: float) -> None:
+        if not request_ids:
+            return
         with self._file.writing() as connection:
-            connection.execute(
+            connection.executemany(
                 "UPDATE request SET noticed_at = ? WHERE id = ? AND noticed_at IS NULL AND state = 'pending'",
-                (now, request_id),
+                [(now, request_id) for request_id in request_ids],
             )
 
     def consume(self, request_id: str, *, now: float) -> bool:

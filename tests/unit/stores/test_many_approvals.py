@@ -105,6 +105,19 @@ def test_the_command_shows_the_oldest_and_says_how_many_there_are(
     assert run("list", "--limit", "5").endswith("\n5 waiting.\n")
 
 
+def test_to_list_many_is_one_step_to_the_store_and_none_when_they_were_listed_before(
+    store: SqliteApprovalStore, run: Callable[..., str], statements: list[str]
+) -> None:
+    made = asked_at(store, *range(5))
+    for steps in (1, 0):
+        statements.clear()
+        assert "5 waiting." in run("list")
+        assert statements.count("BEGIN IMMEDIATE") == steps
+    assert {each.noticed_at for each in store.pending()} == {NOW}
+    store.notice(made[0].id, "nobody's", now=NOW + 1)
+    assert {each.noticed_at for each in store.pending()} == {NOW}
+
+
 def test_the_command_finds_a_request_by_how_its_id_begins(store: SqliteApprovalStore, run: Callable[..., str]) -> None:
     for number, name in enumerate(("aa1", "aa2", "ab")):
         store.put(dataclasses.replace(request(call_id=f"call-{number}"), id=name))
@@ -174,6 +187,8 @@ def test_nothing_scans(store: SqliteApprovalStore, statements: list[str]) -> Non
     store.pending_ids(now=NOW)
     store.count_pending()
     store.named(asked.id[:4], limit=2)
+    store.answered("bob")
+    store.notice(asked.id, now=NOW)
     store.file(asked.id, "bob", answer(asked, "bob"), now=NOW)
     store.settle(asked.id, ApprovalState.APPROVED, now=NOW, grant="g")
     store.consume(asked.id, now=NOW)
@@ -183,7 +198,8 @@ def test_nothing_scans(store: SqliteApprovalStore, statements: list[str]) -> Non
     store.purge(before=NOW + 1)
     asked_of = [sql for sql in statements if sql.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE"}]
     assert len(asked_of) > 25
-    allowed = {"SCAN request USING COVERING INDEX waiting", "SCAN CONSTANT ROW"}
+    indexes = [f"SCAN request USING COVERING INDEX {name}" for name in ("waiting", "running_out")]
+    allowed = {*indexes, "SCAN CONSTANT ROW"}
     with closing(sqlite3.connect(store.path)) as connection:
         for sql in asked_of:
             explained = connection.execute(f"EXPLAIN QUERY PLAN {sql.replace('-Inf', '-9e999')}")
