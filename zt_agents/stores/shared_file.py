@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class SharedFile:
             hint: what an error says besides.
         """
         self.path = Path(path).absolute()
+        self._wal = self.path.with_name(f"{self.path.name}-wal")
         self._name = name
         self._application_id = application_id
         self._schema = schema
@@ -69,6 +70,10 @@ class SharedFile:
         with self._connected() as connection:
             connection.execute("BEGIN")
             yield connection
+
+    def version(self) -> Hashable:
+        """Return what the file system says of the file and its write-ahead log: it differs after a write."""
+        return _written(self.path), _written(self._wal)
 
     def empty_wal(self) -> bool:
         """Bring what is in the write-ahead log into the file and empty it. Returns whether no reader kept it."""
@@ -110,3 +115,12 @@ class SharedFile:
             connection.execute(f"PRAGMA application_id = {self._application_id}")
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
         self._create = False
+
+
+def _written(path: Path) -> tuple[int, int, int] | None:
+    """Return which file is there, when it was written and its size; an empty one, as readers make them, is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if found.st_size else None
