@@ -153,6 +153,7 @@ def test_an_agent_waits_and_a_person_approves_with_the_keyboard(
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.get_by_text("Pay the rent").wait_for()
+    page.wait_for_load_state()
     assert page.locator(".risky").inner_text().split()[0] == "to"
     page.keyboard.press("a")
     assert page.locator("#approve").is_visible()
@@ -194,6 +195,7 @@ def test_no_denies_and_somebody_else_may_be_faster(page: Any, site: Site, compla
     assert "Not due yet" in page.locator(".said").inner_text()
     page.keyboard.press("n")
     page.wait_for_url(f"{site.url}/requests/{second.id}")
+    page.wait_for_load_state()
     page.keyboard.press("a")
     assert page.locator("#approve").is_visible()
     site.reception.say(second, "erin@acme.example")
