@@ -9,15 +9,20 @@ Rules:
 3. A grant is verified and consumed before the body, once, whoever else holds it; and its answers are ruled on again
    then, for the call as the guard knows it: the store is not asked who owns an agent, and a no that came just before
    the grant is still final.
-4. Who can write the store can take an approval away, and cannot make one. That an approval is used once, and when a
-   call was first asked about, is the store's word: they can have a yes to this very call counted again.
+4. Who can write the store can take an approval away, and cannot make one. What is the store's word:
+
+   - that an approval is used once, and when a call was first asked about: a yes to this very call can be counted again;
+   - that nobody said no;
+   - when somebody was told: silence can be counted of people who were not. Whoever waits for it waits for all of it, by
+     the guard's own clock;
+   - comments, and the arguments that an approver wants instead: a call with those is decided like any of a model's.
 5. A store that cannot be used is a refusal. A framework's way to pause is control flow: the request stays pending.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import bisect
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
@@ -69,7 +74,7 @@ class Ruling(NamedTuple):
     """Who said yes; or who said no."""
     state: ApprovalState = ApprovalState.FAILED
     answers: tuple[Answer, ...] = ()
-    """All that were proven."""
+    """All that count."""
 
     @property
     def approvals(self) -> tuple[Approval, ...]:
@@ -119,13 +124,26 @@ class ApprovalDesk:
         """
         if not isinstance(self.channel, DeferringChannel):
             return ""
-        for number in itertools.count():
-            stored = self.store.find(binding_hash(call, nonce=turn(number)))
-            if stored is None or (stored.request is not None and stored.consumed_at is None):
-                state = ApprovalState.PENDING if stored is None else self._settled(stored).state
-                if state not in (ApprovalState.EXPIRED, ApprovalState.FAILED):
-                    return turn(number)
-        raise AssertionError("there is no end of numbers")
+
+        def kept(number: int) -> StoredApproval | None:
+            return self.store.find(binding_hash(call, nonce=turn(number)))
+
+        beyond = 1
+        while kept(beyond - 1) is not None:
+            beyond *= 2
+        new = bisect.bisect_left(range(beyond), True, key=lambda number: kept(number) is None)
+        last = kept(new - 1) if new else None
+        return turn(new if last is None or self._used_up(self._settled(last)) else new - 1)
+
+    def _used_up(self, stored: StoredApproval) -> bool:
+        """Return whether nothing can come of *stored* any more. A no is never used up, nor is that it was withdrawn."""
+        if stored.state is not ApprovalState.APPROVED:
+            return stored.state in (ApprovalState.EXPIRED, ApprovalState.FAILED)
+        try:
+            self.signer.verify_grant(stored.grant, now=self._clock())
+        except IdentityError:
+            return True
+        return stored.consumed_at is not None
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -178,7 +196,7 @@ class ApprovalDesk:
         self.store.purge(before=now - self._retention)
         stored = self.store.put(replace(request, signer=self.signer.id))
         if stored.state is ApprovalState.PENDING and stored.request is not None:
-            stored = self._approved_in_advance(stored.request, stored)
+            stored = self._approved_in_advance(_as_made(stored.request, request), stored)
         stored = self._settled(stored)
         if stored.request is None:
             refusal = Reason(ReasonCode.REPLAY, "It was decided long ago; what was decided is no longer kept.")
@@ -187,6 +205,7 @@ class ApprovalDesk:
         if stored.state is not ApprovalState.PENDING and isinstance(self.channel, DurableChannel):
             self.channel.again(first)
         why = "Nobody answered the request for approval."
+        failure: Exception | None = None
         while stored.state is ApprovalState.PENDING:
             if not isinstance(self.channel, DurableChannel):
                 self.notice(first.id)
@@ -204,17 +223,21 @@ class ApprovalDesk:
                 objected = self.file(answer) if asked else "The answer was given for another call."
                 counted = objected is None
                 why = objected or why
-            stored = self._settled(self.store.get(first.id) or stored)
+            stored = self.store.get(first.id) or stored
+            stored = self._settled(stored if failure is None else _untold(stored))
             # A durable channel comes back when the request is settled, and any channel when nobody is left to ask.
             if stored.state is ApprovalState.PENDING and not counted:
                 stored = self.store.settle(first.id, ApprovalState.FAILED, now=self._clock())
-        return self._ruled(first, request, stored, why)
+        return self._ruled(first, request, stored if failure is None else _untold(stored), why)
 
     def _approved_in_advance(self, request: ApprovalRequest, stored: StoredApproval) -> StoredApproval:
         now = self._clock()
         for answer in self.proofs.stand_in(request, now=now):
             self.store.file(request.id, filed_as(request, answer), answer, now=now)
-        return self.store.get(request.id) or stored
+            stored = self._settled(self.store.get(request.id) or stored)
+            if stored.state is not ApprovalState.PENDING:
+                break
+        return stored
 
     def file(self, answer: Answer) -> str | None:
         """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
@@ -232,8 +255,10 @@ class ApprovalDesk:
         if why is not None:
             return why
         factors = self.proofs.factors
-        if verified.shown is SecondFactor.PASSKEY and factors is not None and not factors.advance(request, signed):
-            return "The passkey's counter did not advance: there may be a copy of it."
+        if verified.shown is SecondFactor.PASSKEY and factors is not None:
+            advanced = factors.advance(request, signed)
+            if verified.approved and not advanced:
+                return "The passkey's counter did not advance: there may be a copy of it."
         new = self.store.file(stored.id, filed_as(request, verified), signed, now=now)
         self._settled(self.store.get(stored.id) or stored)
         return None if new else f"{answer.approver} has answered already, or the request is settled."
@@ -284,8 +309,7 @@ class ApprovalDesk:
         return ruling(request, answers, now=now, holds=holds, noticed_at=stored.noticed_at)
 
     def _ruled(self, request: ApprovalRequest, own: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
-        # The call as the guard knows it, and when it was first asked about.
-        known = replace(request, call=own.call._replace(time=request.call.time), decision=own.decision)
+        known = _as_made(request, own)
         answers = count(known, self._answers(known, stored), now=self._clock(), holds=self.proofs.holds)
         denial = _denial(answers)
         no = denial.approver if denial is not None else None
@@ -391,6 +415,16 @@ def _advance(steps: Steps, said: Said | None) -> ApprovalRequest | Ruling:
     except StopIteration as done:
         ruled: Ruling = done.value
         return ruled
+
+
+def _as_made(first: ApprovalRequest, own: ApprovalRequest) -> ApprovalRequest:
+    """Return *first* for the call as the guard knows it; when it was first asked about, it does not know."""
+    return replace(first, call=own.call._replace(time=first.call.time), decision=own.decision)
+
+
+def _untold(stored: StoredApproval) -> StoredApproval:
+    """Return *stored* where its channel has failed: whom it did not reach has not kept silent."""
+    return replace(stored, noticed_at=None)
 
 
 def _names(answers: Iterable[Answer]) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ Rules:
 
 1. An answer is attested with the guard's signing key, or signed with its approver's own. Either is bound to one call.
 2. An answer counts if it was given since the call was first asked about: one kept from before a store was lost, or
-   given to another store, is none.
-3. A yes counts while its credential is good and listed; a no counts whatever became of the credential.
+   given to another store, is none. Nor is a yes from after the request had expired.
+3. A yes counts while its credential is good and listed; a no counts whatever became of the credential. A yes that is
+   vouched for counts unless its approver was deprived of a credential since: through one they may have signed in.
 4. What an answer says of how it is known, which factor was shown, and whether it was given in advance, is never
    believed: all are worked out here.
 5. A standing approval stands in for an answer while it is listed, covers the call, and was used for it.
@@ -19,18 +20,21 @@ from typing import Protocol
 
 from zt_agents.approval_factors import SecondFactors
 from zt_agents.approvals import (
+    CREDENTIAL,
     NOBODY_OBJECTED,
     STANDING,
     Answer,
     ApprovalRequest,
     ApproverRegistry,
     Enrolled,
+    counts_for,
     covers,
-    objection,
+    listing,
+    person,
     remembered,
 )
 from zt_agents.catalog.specs import Tier
-from zt_agents.decisions import Proof, SecondFactor, ToolCall
+from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor, ToolCall
 from zt_agents.errors import IdentityError
 from zt_agents.identity import (
     AnswerClaims,
@@ -44,6 +48,7 @@ from zt_agents.identity import (
     jws,
 )
 from zt_agents.identity.approvers import SEPARATOR
+from zt_agents.identity.standing import about
 
 STANDING_TYPES = {attestations.STANDING_TYPE, approvers.STANDING_TYPE}
 _SKEW = 60
@@ -125,11 +130,15 @@ class AnswerProofs:
         said = (answer.binding_hash, answer.approver, answer.groups, answer.approved)
         if claims is None or (claims.binding_hash, claims.approver, claims.groups, claims.approved) != said:
             return None
+        if answer.approved and claims.issued_at >= request.expires_at:
+            return None
         known = Proof.ATTESTED
         if SEPARATOR in answer.proof:
             if answer.approved and not self._good(answer.proof, claims.issued_at, now):
                 return None
             known = Proof.CREDENTIAL
+        elif answer.approved and self._deprived(claims.approver, claims.issued_at):
+            return None
         shown = self.factors.shown(request, answer) if self.factors is not None else SecondFactor.NONE
         if shown is SecondFactor.PASSKEY:  # it has signed the answer, too
             known = Proof.CREDENTIAL
@@ -138,16 +147,27 @@ class AnswerProofs:
     # -- standing approvals ---------------------------------------------------------------------------------------
 
     def stand_in(self, request: ApprovalRequest, *, now: float) -> Iterator[Answer]:
-        """Yield an answer for each standing approval that covers *request*; each has one use less then."""
+        """Yield an answer for each standing approval that *request* needs; each has one use less then.
+
+        Of one person, only those that count for terms for which none before them does.
+        """
         call, registry = request.call, self._registry
         permitted = any(terms.standing_uses or terms.remember for terms in request.terms)
-        if registry is None or call.agent is None or not permitted:
+        if registry is None or call.agent is None or call.user is None or not permitted or now >= request.expires_at:
             return
-        for enrolled in registry.list(kind=STANDING, about=f"{call.agent.id} {call.tool}"):
-            answer = self._stands(request, enrolled.token, now)
-            if answer is None or objection(request, answer, now=now, holds=self.holds) is not None:
-                continue
-            if registry.use(enrolled.id, request.binding_hash, most=_standing(answer).uses):
+        met: dict[str, frozenset[ApprovalTerms]] = {}
+        for session in (call.session_id, ""):
+            for enrolled in registry.list(kind=STANDING, about=about(call.agent.id, call.user.id, call.tool, session)):
+                answer = self._stands(request, enrolled.token, enrolled, now)
+                if answer is None:
+                    continue
+                who, counts = person(request, answer), counts_for(request, answer, now=now, holds=self.holds)
+                before = met.get(who, frozenset())
+                if counts <= before or not registry.use(
+                    enrolled.id, request.binding_hash, most=_standing(answer).uses
+                ):
+                    continue
+                met[who] = before | counts
                 yield answer
 
     def remember(self, request: ApprovalRequest, answers: Iterable[Answer], *, now: float) -> None:
@@ -157,25 +177,29 @@ class AnswerProofs:
             StoreError: the registry cannot be used.
         """
         wanted = request.decision.tier is not Tier.HIGH and any(terms.remember for terms in request.terms)
-        if self._registry is None or not wanted or not request.call.resource:
+        if self._registry is None or not wanted:
             return
         silence = Answer(request.binding_hash, True, NOBODY_OBJECTED)
         for answer in list(answers) or [silence]:
             if answer.standing is not None:
                 continue
-            claims = remembered(request, approver=answer.approver, groups=answer.groups, now=now)
-            token = self.signer.standing(claims)
-            self._registry.add(Enrolled(claims.id, claims.approver, STANDING, token, now, claims.about))
+            try:
+                claims = remembered(request, approver=answer.approver, groups=answer.groups, now=now)
+            except ValueError:
+                return
+            self._registry.add(listing(claims, self.signer.standing(claims), now=now))
+            if answer.proof and self.verified(request, answer, now=now) is None:  # they were removed meanwhile
+                self._registry.remove(claims.approver, now=now, enrolled_id=claims.id)
 
     def _in_advance(self, request: ApprovalRequest, answer: Answer, now: float) -> Answer | None:
-        made = self._stands(request, answer.proof, now)
+        made = self._stands(request, answer.proof, None, now)
         said = (answer.approver, answer.groups, answer.approved, answer.binding_hash)
         if made is None or said != (made.approver, made.groups, made.approved, made.binding_hash):
             return None
         assert self._registry is not None
         return made if self._registry.used(_standing(made).id, request.binding_hash) else None
 
-    def _stands(self, request: ApprovalRequest, proof: str, now: float) -> Answer | None:
+    def _stands(self, request: ApprovalRequest, proof: str, kept: Enrolled | None, now: float) -> Answer | None:
         """Return the answer that the standing approval *proof* makes to *request*, if it is good and covers it."""
         try:
             if SEPARATOR not in proof:
@@ -186,10 +210,15 @@ class AnswerProofs:
                 return None
         except IdentityError:
             return None
-        kept = self._registry.get(claims.id) if self._registry is not None else None
-        if kept is None or kept.token != proof or not claims.issued_at - _SKEW <= now < claims.expires_at:
+        if kept is None and self._registry is not None:
+            kept = self._registry.get(claims.id)
+        if kept is None or (kept.id, kept.approver, kept.token) != (claims.id, claims.approver, proof):
+            return None
+        if not claims.issued_at - _SKEW <= now < claims.expires_at:
             return None
         if known is Proof.CREDENTIAL and not self._good(proof, claims.issued_at, now):
+            return None
+        if known is Proof.ATTESTED and self._deprived(claims.approver, claims.issued_at):
             return None
         if not covers(claims, request.call, self._conditions.covers if self._conditions is not None else _nothing):
             return None
@@ -202,6 +231,9 @@ class AnswerProofs:
         approver = self._authority.verify(proof.partition(SEPARATOR)[0])
         in_time = issued_at <= now + _SKEW and max(now, issued_at) < approver.expires_at
         return in_time and self._listed(approver)
+
+    def _deprived(self, approver: str, since: int) -> bool:
+        return self._registry is not None and self._registry.removed(approver, CREDENTIAL, since=since)
 
     def _listed(self, approver: Approver) -> bool:
         kept = self._registry.get(approver.credential_id) if self._registry is not None else None

@@ -2,7 +2,7 @@
 
 from zt_agents.approvals.channels import Channel, Desk, DurableChannel, TerminalChannel, approval_panel
 from zt_agents.approvals.deferring import Deferred, DeferringChannel
-from zt_agents.approvals.registry import ApproverRegistry, Enrolled
+from zt_agents.approvals.registry import CREDENTIAL, ApproverRegistry, Enrolled
 from zt_agents.approvals.requests import (
     NOBODY_OBJECTED,
     RESERVED,
@@ -15,13 +15,14 @@ from zt_agents.approvals.requests import (
     request_approval,
     turn,
 )
-from zt_agents.approvals.rulings import Holds, count, filed_as, objection, person, ruling
-from zt_agents.approvals.standing import STANDING, covers, in_advance, remembered
+from zt_agents.approvals.rulings import Holds, count, counts_for, filed_as, objection, person, ruling
+from zt_agents.approvals.standing import STANDING, covers, in_advance, listing, remembered
 from zt_agents.approvals.store import ApprovalStore, StoredApproval
 from zt_agents.approvals.waiting import StoreChannel
 from zt_agents.approvals.written import read_request, write_request
 
 __all__ = [
+    "CREDENTIAL",
     "NOBODY_OBJECTED",
     "RESERVED",
     "SESSION_USER",
@@ -45,9 +46,11 @@ __all__ = [
     "approval_panel",
     "binding_hash",
     "count",
+    "counts_for",
     "covers",
     "filed_as",
     "in_advance",
+    "listing",
     "objection",
     "person",
     "read_request",

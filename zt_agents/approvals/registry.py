@@ -2,7 +2,9 @@
 
 Rules for an implementation:
 
-1. What it keeps are signed tokens: whoever can write it can take approvers away, and cannot make one.
+1. What it keeps are signed tokens: whoever can write it can take approvers away, and cannot make one. They can put back
+   what was removed, and undo what was counted: that something was removed, how often it was used, and which code or
+   counter came last, is the registry's word. So is a registry restored from a backup.
 2. ``use``, ``advance``, ``spend`` and ``attempt`` are each one atomic step, durable when they return.
 3. What cannot be read or written is a ``StoreError``; a yes that needs it does not count.
 """
@@ -12,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+CREDENTIAL = "credential"
+"""The kind of what approvers sign with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +33,16 @@ class Enrolled:
     about: str = ""
     """What a standing approval is looked up by. The token has the say."""
     removed_at: float | None = None
+    until: float | None = None
+    """When a standing approval ends by itself: after that it may be forgotten. The token has the say."""
 
 
 class ApproverRegistry(Protocol):
     """Keeps approvers."""
 
-    def add(self, enrolled: Enrolled) -> None: ...
+    def add(self, enrolled: Enrolled) -> None:
+        """Keep *enrolled*, and forget what has ended by itself."""
+        ...
 
     def get(self, enrolled_id: str) -> Enrolled | None:
         """Return what is kept under an id, if it was not removed."""
@@ -45,6 +54,10 @@ class ApproverRegistry(Protocol):
 
     def remove(self, approver: str, *, now: float, enrolled_id: str | None = None) -> int:
         """Remove one thing, or all that *approver* has. Returns how many."""
+        ...
+
+    def removed(self, approver: str, kind: str, *, since: float) -> bool:
+        """Return whether something of one kind was removed from *approver* since then."""
         ...
 
     def use(self, enrolled_id: str, by: str, *, most: int) -> bool:

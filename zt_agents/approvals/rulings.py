@@ -5,12 +5,14 @@ Rules:
 1. One no is final, whoever gives it: a call that does not run harms nobody.
 2. A yes counts from those whom every one of the request's terms lets answer, and once a person.
 3. The user on whose behalf the agent acts is never an approver, unless the terms name ``session-user``. Whom the terms
-   exclude is none either, whatever else they are.
+   exclude is none either, whatever else they are. Their groups are those that their credential says, or whoever
+   vouches for them: whom nobody puts in a group is not excluded with it.
 4. Nothing counts that comes after the request has expired, or that is about another call; nor a yes of whom the terms
    want to be known better, or want a second factor from.
 5. A condition that nobody here can evaluate holds for nobody.
 6. Silence is a yes only where the terms say so, after somebody was told, and never for a call of the high tier. A yes
-   given in advance counts only as far as the terms permit that.
+   given in advance counts only as far as the terms permit that. What a session remembers is the guard's word, and no
+   such yes.
 """
 
 from __future__ import annotations
@@ -18,10 +20,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 
-from zt_agents.approvals.requests import NOBODY_OBJECTED, SESSION_USER, Answer, ApprovalRequest, ApprovalState
+from zt_agents.approvals.requests import (
+    NOBODY_OBJECTED,
+    RESERVED,
+    SESSION_USER,
+    Answer,
+    ApprovalRequest,
+    ApprovalState,
+)
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
-from zt_agents.identity.standing import StandingClaims
 
 Holds = Callable[[str, ApprovalRequest, Answer], bool]
 """Whether a condition of the terms holds for a request and whoever gave an answer."""
@@ -69,10 +77,15 @@ def count(
 ) -> tuple[Answer, ...]:
     """Return those of *answers* that count for one of the request's terms at least: yeses of who may, and every no."""
     return tuple(
-        answer
-        for answer in answers
-        if not answer.approved or any(_against(request, terms, answer, now, holds) is None for terms in request.terms)
+        answer for answer in answers if not answer.approved or counts_for(request, answer, now=now, holds=holds)
     )
+
+
+def counts_for(
+    request: ApprovalRequest, answer: Answer, *, now: float, holds: Holds = untold
+) -> frozenset[ApprovalTerms]:
+    """Return the terms of *request* for which the yes *answer* counts."""
+    return frozenset(terms for terms in request.terms if _against(request, terms, answer, now, holds) is None)
 
 
 def person(request: ApprovalRequest, answer: Answer) -> str:
@@ -89,7 +102,8 @@ def filed_as(request: ApprovalRequest, answer: Answer) -> str:
 
 def fold(name: str) -> str:
     """Return *name* in the form in which it is compared where looking alike must not pass for being different."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    folded = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+    return unicodedata.normalize("NFKC", folded)  # to fold some Greek letters is to take them apart
 
 
 def _met(
@@ -127,6 +141,8 @@ def _against(
     elif who == NOBODY_OBJECTED:
         if not (terms.grace and answer.standing is not None and answer.standing.session):
             return "Silence is not an answer that somebody gives."
+    elif fold(who) in RESERVED:
+        return f"{who} is a word of the policy, and nobody's name."
     else:
         escalated = 0 < terms.escalate_after <= now - request.call.time
         words = terms.approvers + terms.escalate_to if escalated else terms.approvers
@@ -136,7 +152,7 @@ def _against(
             return f"{who} is not one of its approvers."
     if any(_is(request, word, answer, alike=True) for word in terms.exclude):
         return f"{who} may not approve it: the policy excludes them."
-    if answer.standing is not None and not _permitted(request, terms, answer.standing):
+    if answer.standing is not None and not _permitted(request, terms, answer):
         return "The policy does not let such calls be approved in advance, or not for so many, or for so long."
     if terms.proof is Proof.CREDENTIAL and answer.known is not Proof.CREDENTIAL:
         return f"The policy wants {who} to answer with a credential of their own."
@@ -147,9 +163,12 @@ def _against(
     return None
 
 
-def _permitted(request: ApprovalRequest, terms: ApprovalTerms, standing: StandingClaims) -> bool:
-    if standing.session and terms.remember and request.decision.tier is not Tier.HIGH:
-        return bool(standing.resource) and not standing.when
+def _permitted(request: ApprovalRequest, terms: ApprovalTerms, answer: Answer) -> bool:
+    standing = answer.standing
+    assert standing is not None
+    if standing.session:
+        remembered = answer.known is Proof.ATTESTED and bool(standing.resource) and not standing.when
+        return remembered and terms.remember and request.decision.tier is not Tier.HIGH
     return (
         standing.uses <= terms.standing_uses and standing.expires_at - standing.issued_at <= terms.standing_within
     )

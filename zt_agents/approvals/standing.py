@@ -11,6 +11,8 @@ Rules:
    has made yet. Whether they may say yes to a call is asked anew at each call.
 3. Each use is counted before it counts. Removing it, or its approver, ends it at once.
 4. What a session remembers is the same thing, for one resource, made by the guard when somebody has said yes.
+5. Calls are of one resource if its name has one meaning: where a name is put together from several arguments that could
+   be cut elsewhere, none is like it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
+from zt_agents.approvals.registry import Enrolled
 from zt_agents.approvals.requests import ApprovalRequest
+from zt_agents.catalog.resources import names_one
 from zt_agents.decisions import ToolCall
 from zt_agents.identity.standing import StandingClaims
 
@@ -39,9 +43,19 @@ def covers(standing: StandingClaims, call: ToolCall, holds: Covers) -> bool:
         and call.user is not None
         and (standing.agent, standing.user, standing.tool) == (call.agent.id, call.user.id, call.tool)
         and standing.session in ("", call.session_id)
-        and (standing.resource == call.resource if standing.resource else bool(standing.when))
+        and (_is_of(standing.resource, call) if standing.resource else bool(standing.when))
         and (not standing.when or holds(standing.when, call))
     )
+
+
+def _is_of(resource: str, call: ToolCall) -> bool:
+    return call.resource == resource and call.spec is not None and names_one(call.spec.resource, call.arguments)
+
+
+def listing(standing: StandingClaims, token: str, *, now: float) -> Enrolled:
+    """Return *standing*, which was signed as *token*, as the registry has it."""
+    by = (standing.id, standing.approver, STANDING, token, now)
+    return Enrolled(*by, about=standing.about, until=standing.expires_at)
 
 
 def in_advance(
@@ -50,9 +64,11 @@ def in_advance(
     """Return a standing approval of calls like that of *request*: of its resource, or those for which *when* holds.
 
     Raises:
-        ValueError: it would be for no calls, or for all of them.
+        ValueError: it would be for no calls, or for all of them; or nobody can tell which calls are of its resource.
     """
     call = request.call
+    if not when and not _is_of(call.resource, call):
+        raise ValueError("its resource does not say which other calls are like it")
     return StandingClaims(
         id=uuid.uuid4().hex,
         approver=approver,
@@ -73,10 +89,10 @@ def remembered(request: ApprovalRequest, *, approver: str, groups: tuple[str, ..
     """Return what is remembered of a yes to *request* for the rest of its session.
 
     Raises:
-        ValueError: the call has no resource, so that nobody can tell which other calls are like it.
+        ValueError: the call has no resource by which anybody could tell which other calls are like it.
     """
     call = request.call
-    if not call.session_id or not call.resource:
+    if not call.session_id or not call.resource or not _is_of(call.resource, call):
         raise ValueError("what is remembered is about one session and one resource")
     return StandingClaims(
         id=uuid.uuid4().hex,

@@ -27,6 +27,21 @@ def fill_resource(template: str, arguments: Mapping[str, Any]) -> str:
     return "".join([_text(part, arguments) if odd else part for odd, part in _parts(template)])
 
 
+def names_one(template: str, arguments: Mapping[str, Any]) -> bool:
+    """Return whether the name that *template* gives can be read in one way only.
+
+    ``{args.from}/{args.to}`` gives one name to ``a/b`` and ``c``, and to ``a`` and ``b/c``: what stands between two
+    arguments must not be in the first.
+    """
+    parts = _parts(template)
+    for place, (odd, part) in enumerate(parts[:-2]):
+        if odd:
+            value, between = _text(part, arguments), parts[place + 1][1]
+            if f"{value}{between}".find(between) != len(value):
+                return False
+    return True
+
+
 @lru_cache(maxsize=4096)
 def _parts(template: str) -> tuple[tuple[int, str], ...]:
     """Return literal text (0) and paths of arguments (1), in order."""

@@ -6,6 +6,7 @@ Adding one needs the guard's signing key, which makes the credential; the file t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
-from zt_agents.approvals import RESERVED, Enrolled
+from zt_agents.approvals import CREDENTIAL, RESERVED, Enrolled
 from zt_agents.approvals.rulings import fold
 from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
 from zt_agents.cli.display import console, say, say_json, say_table
@@ -26,7 +27,6 @@ from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
 NOBODY = 1
 """Exit code where there is nobody of that name."""
-CREDENTIAL = "credential"
 _DAY = 86_400
 _LONGEST = 3_650
 _TRIES = 3
@@ -59,7 +59,7 @@ def add(
     now = system_clock()
     own = SigningKey.generate()
     try:
-        _check(name, registry)
+        _check(name, group or (), registry)
         credential = approver_authority(trust_domain, SigningKey.from_file(key)).issue(
             name, groups=group or (), key=own, now=now, valid=_seconds(valid)
         )
@@ -68,8 +68,11 @@ def add(
     made = ApproverKey(credential, own)
     path = out or Path(f"{name}.approver")
     made.save(path)
+    others = len(registry.list(approver=name, kind=CREDENTIAL))
     registry.add(Enrolled(made.credential_id, name, CREDENTIAL, credential, now))
     say(f"{path} is the credential of {name}, good until {rfc3339(made.expires_at)}. Hand it over, and keep no copy.")
+    if others:
+        say(f"{name} has {others} more, good as before: take away what is not to count (list, remove --id).")
 
 
 @approvers_app.command()
@@ -126,8 +129,10 @@ def remove(
         raise typer.Exit(NOBODY)
 
 
-def _check(name: str, registry: SqliteApproverRegistry) -> None:
+def _check(name: str, groups: Iterable[str], registry: SqliteApproverRegistry) -> None:
     """Refuse a name that is a word of the policy, or could be taken for somebody else's."""
+    if any(fold(group).startswith("group:") for group in groups):
+        raise ValueError("a group goes without the word that a policy puts before it")
     checked_name(name)
     if fold(name) in RESERVED or fold(name).startswith(_PREFIXES):
         raise ValueError("a policy means somebody else by it")

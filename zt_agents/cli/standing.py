@@ -12,7 +12,7 @@ import typer
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
-from zt_agents.approvals import STANDING, Enrolled, StoredApproval, in_advance
+from zt_agents.approvals import STANDING, Enrolled, StoredApproval, in_advance, listing
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.answers import REFUSED, Who, who
 from zt_agents.cli.approvals import (
@@ -70,7 +70,7 @@ def ahead(
         raise ConfigurationError(f"It cannot be approved in advance: {error}.", hint="Give --when.") from error
     token = by.credential.standing(claims) if by.credential else _vouched(claims, by)
     registry = SqliteApproverRegistry.beside(store, create=True)
-    registry.add(Enrolled(claims.id, by.name, STANDING, token, now, claims.about))
+    registry.add(listing(claims, token, now=now))
     say(f"{claims.id[:8]}: {_line(claims)}. It counts where the policy permits that.")
 
 
@@ -87,7 +87,7 @@ def standing(
         say_json(
             [
                 {
-                    "id": claims.id,
+                    "id": each.id,
                     "approver": claims.approver,
                     "agent": claims.agent,
                     "user": claims.user,
@@ -156,7 +156,7 @@ def _claims(enrolled: Enrolled) -> StandingClaims | None:
 def _line(claims: StandingClaims) -> str:
     which = f"where {claims.when}" if claims.when else f"of {claims.resource}"
     session = " in one session" if claims.session else ""
-    return (
+    return visible(
         f"{claims.approver} lets {claims.agent} call {claims.tool} {which} for {claims.user}{session}, "
         f"{claims.uses} times until {rfc3339(claims.expires_at)}"
     )

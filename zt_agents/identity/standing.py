@@ -12,6 +12,8 @@ from typing import Any
 from zt_agents.errors import TokenInvalidError
 from zt_agents.identity import jws
 
+_NEVER = 253_402_300_800
+"""The year 10000, which no calendar shows."""
 _WORDS = ("agent", "user", "session", "tool", "resource", "when")
 
 
@@ -44,13 +46,13 @@ class StandingClaims:
             raise ValueError("a standing approval is for one agent, one user and one tool")
         if not self.resource and not self.when:
             raise ValueError("a standing approval is for one resource, or for the calls of a condition")
-        if self.uses < 1 or self.expires_at <= self.issued_at:
+        if self.uses < 1 or not self.issued_at < self.expires_at < _NEVER:
             raise ValueError("a standing approval is for some calls, and for some time")
 
     @property
     def about(self) -> str:
         """What to look it up by."""
-        return f"{self.agent} {self.tool}"
+        return about(self.agent, self.user, self.tool, self.session)
 
     def to_claims(self) -> dict[str, Any]:
         """Return what its token says besides who has signed it."""
@@ -61,6 +63,11 @@ class StandingClaims:
             "iat": self.issued_at,
             "exp": self.expires_at,
         }
+
+
+def about(agent: str, user: str, tool: str, session: str) -> str:
+    """Return what to look up standing approvals by; those for any session, if *session* is an empty text."""
+    return " ".join((agent, user, tool, session))
 
 
 STANDING_CLAIMS = ("jti", *_WORDS, "uses", "iat", "exp")

@@ -93,6 +93,8 @@ def check_terms(trail: Trail, terms: ApprovalTerms, findings: Findings) -> None:
     shows = terms.second_factor is not SecondFactor.NONE
     if shows and (terms.standing_uses or terms.remember):
         findings.add(trail, "a second factor is for one call: it goes neither with 'standing' nor with 'remember'.")
+    if terms.remember and terms.proof is Proof.CREDENTIAL:
+        findings.add(trail, "what a session remembers is the guard's word: 'remember' does not go with a credential.")
     if terms.grace and (shows or terms.proof is Proof.CREDENTIAL):
         findings.add(trail, "silence is proof of nobody: 'grace' goes with neither a second factor nor a credential.")
     if terms.grace >= terms.timeout:
@@ -110,6 +112,7 @@ class Eligibility:
     write themselves, for the calls that they approve in advance."""
 
     def __init__(self, parameters: Mapping[str, Mapping[str, object]]) -> None:
+        self._parameters = parameters
         self._compiler = ConditionCompiler(parameters, approver=True)
         self._conditions: dict[tuple[str, str], Condition] = {}
         self._calls = ConditionCompiler(parameters)
@@ -148,5 +151,6 @@ class Eligibility:
             if (compiled := self._written.get((when, tool))) is None:
                 if len(self._written) >= _WRITTEN:
                     self._written.clear()
+                    self._calls = ConditionCompiler(self._parameters)
                 compiled = self._written[when, tool] = self._calls.compile(when, tool)
             return compiled

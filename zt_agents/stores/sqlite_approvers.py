@@ -17,16 +17,22 @@ from zt_agents.stores.shared_file import SharedFile
 _APPLICATION_ID = 0x7A744156  # "ztAV"
 _SCHEMA = (
     "CREATE TABLE enrolled (id TEXT PRIMARY KEY, approver TEXT NOT NULL, kind TEXT NOT NULL, token TEXT NOT NULL, "
-    "added_at REAL NOT NULL, about TEXT NOT NULL, removed_at REAL) WITHOUT ROWID",
+    "added_at REAL NOT NULL, about TEXT NOT NULL, removed_at REAL, until REAL) WITHOUT ROWID",
     "CREATE INDEX enrolled_approver ON enrolled (approver)",
     "CREATE INDEX enrolled_about ON enrolled (about)",
+    "CREATE INDEX enrolled_until ON enrolled (until) WHERE until IS NOT NULL",
     "CREATE TABLE used (enrolled TEXT NOT NULL, by TEXT NOT NULL, PRIMARY KEY (enrolled, by)) WITHOUT ROWID",
     "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE spent (id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE attempt (name TEXT NOT NULL, at REAL NOT NULL)",
     "CREATE INDEX attempt_name ON attempt (name, at)",
 )
-_SELECT = "SELECT id, approver, kind, token, added_at, about, removed_at FROM enrolled WHERE removed_at IS NULL"
+_SELECT = "SELECT id, approver, kind, token, added_at, about, removed_at, until FROM enrolled WHERE removed_at IS NULL"
+
+_FORGET = (
+    "DELETE FROM used WHERE enrolled IN (SELECT id FROM enrolled WHERE until <= ?)",
+    "DELETE FROM enrolled WHERE until <= ?",
+)
 
 
 class SqliteApproverRegistry:
@@ -62,7 +68,9 @@ class SqliteApproverRegistry:
 
     def add(self, enrolled: Enrolled) -> None:
         with self._file.writing() as connection:
-            connection.execute("INSERT INTO enrolled VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(enrolled))
+            for sql in _FORGET:
+                connection.execute(sql, (enrolled.added_at,))
+            connection.execute("INSERT INTO enrolled VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(enrolled))
         self._there = True
 
     def get(self, enrolled_id: str) -> Enrolled | None:
@@ -89,6 +97,13 @@ class SqliteApproverRegistry:
                 (now, approver, enrolled_id, enrolled_id),
             )
             return removed.rowcount
+
+    def removed(self, approver: str, kind: str, *, since: float) -> bool:
+        if self._nobody():
+            return False
+        with self._file.reading() as connection:
+            sql = "SELECT 1 FROM enrolled WHERE approver = ? AND kind = ? AND removed_at >= ?"
+            return connection.execute(sql, (approver, kind, since)).fetchone() is not None
 
     def use(self, enrolled_id: str, by: str, *, most: int) -> bool:
         with self._file.writing() as connection:
@@ -125,7 +140,7 @@ class SqliteApproverRegistry:
 
     def spend(self, token_id: str, *, until: float, now: float) -> bool:
         with self._file.writing() as connection:
-            connection.execute("DELETE FROM spent WHERE until < ?", (now,))
+            connection.execute("DELETE FROM spent WHERE until <= ?", (now,))
             spent = connection.execute("INSERT OR IGNORE INTO spent VALUES (?, ?)", (token_id, until))
             return spent.rowcount == 1
 
