@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from world import HEAD, World
 
@@ -13,6 +15,11 @@ from zt_agents import Channel
 from zt_agents.errors import AuditError
 
 MakeWorld = Callable[..., World]
+
+# How long an example takes is the machine's business: a property that holds slowly holds.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
+os.environ.pop("COLUMNS", None)  # who runs tests side by side sets it; what is printed here is as wide as without
 
 
 @pytest.fixture

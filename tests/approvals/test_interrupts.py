@@ -21,7 +21,9 @@ from software_authenticator import ORIGIN, RP_ID, SoftwareAuthenticator
 from world import HEAD, World
 
 from zt_agents import AccessDeniedError, Answer, ConfigurationError, StoreChannel, User
-from zt_agents.identity import AnswerClaims
+from zt_agents.approvals import binding_hash
+from zt_agents.config import approver_authority
+from zt_agents.identity import AnswerClaims, ApproverKey, SigningKey
 from zt_agents.identity.passkeys import (
     approval_challenge,
     assertion_options,
@@ -502,6 +504,32 @@ def test_an_edit_by_somebody_who_may_not_approve_is_asked_about(paying: Make) ->
         assert asked.value["action_requests"][0]["args"] == {"amount": 5}
         app.invoke(say(world, asked), CONFIG)
     assert ran == [5]
+
+
+def test_an_edit_by_an_approver_who_was_removed_is_asked_about(paying: Make) -> None:
+    ran: Ran = []
+    pay, key, own = payer(ran), SigningKey.generate(), SigningKey.generate()
+    world = paying(pay, signing_key=key)
+    now = time.time()
+    credential = approver_authority("acme.example", key).issue("bob", groups=(), key=own, now=now - 5, valid=600)
+    bob = ApproverKey(credential, own)  # who is not in the registry, or no longer
+    app = agent(pay, world)
+    with world.session():
+        app.invoke(USER, CONFIG)
+        (asked,) = questions(app)
+        stored = world.guard.desk.store.get(asked.value["zt_approval"]["id"])
+        assert stored is not None
+        assert stored.request is not None
+        other = binding_hash(stored.request.call._replace(arguments={"amount": 5}))
+        said = {
+            "zt_answer": bob.answer(stored.binding_hash, approved=False, now=now),
+            "zt_edit": bob.answer(other, approved=True, now=now),
+        }
+        app.invoke(Command(resume={asked.id: {**edit(5), **said}}), CONFIG)
+        assert ran == []
+        (asked,) = questions(app)
+        assert asked.value["action_requests"][0]["args"] == {"amount": 5}
+    assert ran == []
 
 
 def test_an_edit_changed_on_its_way_is_asked_about(paying: Make) -> None:

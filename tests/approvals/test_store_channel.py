@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from world import HEAD, World
 
 from zt_agents import AccessDeniedError
-from zt_agents.approvals import StoreChannel
+from zt_agents.approvals import Answer, ApprovalState, StoreChannel
 from zt_agents.cli import app
 from zt_agents.identity import SigningKey
 
@@ -125,6 +125,36 @@ def pending_id(waiting: Waiting) -> str:
             return found[0].id
         time.sleep(0.01)
     raise AssertionError("nobody asked")
+
+
+def test_who_waits_looks_when_somebody_has_written_and_leaves_the_store_alone_meanwhile(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, looks = waiting.world.guard.desk, 0
+    look = desk.look
+
+    def counted(request_id: str) -> ApprovalState:
+        nonlocal looks
+        looks += 1
+        return look(request_id)
+
+    monkeypatch.setattr(desk, "look", counted)
+    monkeypatch.setattr("zt_agents.approvals.waiting._LOOK", 60.0)
+    thread, out = in_background(waiting)
+    request_id = pending_id(waiting)
+    time.sleep(0.3)
+    before = looks
+    time.sleep(0.7)
+    assert looks == before
+    for number in range(5):  # a write at any moment is seen, also when it comes close behind another one
+        desk.store.notice(request_id, now=time.time())
+        desk.store.surface(f"slot-{number}", "x")
+    stored = desk.store.get(request_id)
+    assert stored is not None
+    desk.file(Answer(stored.binding_hash, True, "bob"))
+    thread.join(5)
+    assert out == ["paid"]
+    assert looks < before + 30
 
 
 @pytest.mark.parametrize("approve", [True, False])

@@ -19,7 +19,7 @@ async def offered(browser: Browser) -> tuple[pyotp.TOTP, str]:
     page = await browser.post("/codes", csrf=browser.csrf)
     assert page.status_code == 200
     assert "<svg" in page.text
-    secret = re.search(r'class="written">([A-Z2-7]{32})<', page.text)
+    secret = re.search(r'class="key">([A-Z2-7]{32})<', page.text)
     token = re.search(r'name="offered" value="([^"]+)"', page.text)
     assert secret is not None
     assert token is not None

@@ -10,10 +10,20 @@ from pathlib import Path
 
 import httpx
 import pytest
+from langchain_core.tools import tool
 from typer.testing import CliRunner
+from world import HEAD
 
 from zt_agents.cli import app
 from zt_agents.identity import SigningKey
+from zt_agents.stores.sqlite_audit import SqliteAuditSink
+from zt_agents.testing import write_policy
+
+
+@tool
+def pay(amount: int) -> str:
+    """Pay somebody."""
+    return f"paid {amount}"
 
 
 def free_port() -> int:
@@ -37,6 +47,12 @@ def test_a_console_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     approver = tmp_path / "dana.approver"
     run("approvers", "add", "dana@acme.example", *common, "--out", str(approver))
     origin = f"http://localhost:{port}"
+    tools = "tools:\n  pay: {tier: high, effects: [money]}\n"
+    rules = "rules:\n  - {id: pay, agents: [helpdesk], tools: [pay], outcome: allow}\n"
+    policy = write_policy(tmp_path, f"{HEAD}{tools}{rules}", [pay])
+    log = tmp_path / "audit.db"
+    SqliteAuditSink(log).close()
+    common += ["--policy", str(policy), "--log", str(log)]
     command = [sys.executable, "-c", "from zt_agents.cli import main; main()", "console", *common, "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -153,6 +153,7 @@ def test_an_agent_waits_and_a_person_approves_with_the_keyboard(
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.get_by_text("Pay the rent").wait_for()
+    page.wait_for_load_state()
     assert page.locator(".risky").inner_text().split()[0] == "to"
     page.keyboard.press("a")
     assert page.locator("#approve").is_visible()
@@ -174,6 +175,14 @@ def test_an_agent_waits_and_a_person_approves_with_the_keyboard(
     assert complaints == []
 
 
+def test_a_link_from_elsewhere_leads_to_the_request(page: Any, site: Site, complaints: list[str]) -> None:
+    asked = site.reception.ask()
+    page.goto(f"data:text/html,<a href='{site.url}/requests/{asked.id}'>Somebody waits</a>")
+    page.get_by_text("Somebody waits").click()
+    page.locator("#open-approve").wait_for()
+    assert complaints == []
+
+
 def test_no_denies_and_somebody_else_may_be_faster(page: Any, site: Site, complaints: list[str]) -> None:
     first, second = site.reception.ask(), site.reception.ask(user=User("bob@acme.example"))
     page.goto(f"{site.url}/requests/{first.id}")
@@ -186,6 +195,7 @@ def test_no_denies_and_somebody_else_may_be_faster(page: Any, site: Site, compla
     assert "Not due yet" in page.locator(".said").inner_text()
     page.keyboard.press("n")
     page.wait_for_url(f"{site.url}/requests/{second.id}")
+    page.wait_for_load_state()
     page.keyboard.press("a")
     assert page.locator("#approve").is_visible()
     site.reception.say(second, "erin@acme.example")
@@ -313,6 +323,11 @@ def test_a_passkey_of_a_real_browser_is_added_signs_an_answer_and_signs_in(
     page.goto(f"{site.url}/requests/{signed.id}")
     page.keyboard.press("a")
     page.keyboard.press("Enter")
+    page.locator(".end.approved").wait_for()
+    plain = site.reception.ask()
+    page.goto(f"{site.url}/requests/{plain.id}")
+    page.keyboard.press("a")
+    page.get_by_role("button", name="Without the passkey").click()
     page.locator(".end.approved").wait_for()
     asked = site.reception.ask()
     page.goto(f"{site.url}/account")

@@ -51,6 +51,23 @@ async def test_a_passkey_signs_the_answer(terms: ApprovalTerms, reception: Recep
     assert (answer.known, answer.shown) == (Proof.CREDENTIAL, SecondFactor.PASSKEY)
 
 
+@pytest.mark.parametrize("signs", [True, False])
+async def test_whoever_has_a_passkey_signs_with_it_or_says_not(signs: bool, reception: Reception) -> None:
+    key = enrolled(reception)
+    asked = reception.ask()
+    async with reception.browser() as browser:
+        await browser.sign_in(reception.approver(DANA))
+        page = (await browser.get(f"/requests/{asked.id}")).text
+        assert "Your passkey signs the answer." in page
+        assert "Without the passkey" in page
+        fields = {"factor": await assertion(browser, key, asked)} if signs else {"without": "yes"}
+        assert (await browser.answer(asked, **fields)).status_code == 303
+    (answer,) = reception.desk.counted(reception.store.get(asked.id))  # type: ignore[arg-type]
+    assert (answer.known, answer.shown) == (
+        (Proof.CREDENTIAL, SecondFactor.PASSKEY) if signs else (Proof.ATTESTED, SecondFactor.NONE)
+    )
+
+
 async def test_an_assertion_of_a_no_approves_nothing(reception: Reception) -> None:
     key = enrolled(reception)
     asked = reception.ask(WITH_PASSKEY[0])

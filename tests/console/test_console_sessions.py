@@ -149,6 +149,10 @@ async def test_a_link_from_elsewhere_finds_its_session(reception: Reception) -> 
         assert again.headers["location"] == f"/login?next=/requests/{asked.id}"
         shown = (await browser.get(again.headers["location"])).text
         assert f'data-next="/requests/{asked.id}"' in shown
+        assert 'content="0; url=/"' in (await browser.get("/", headers=followed)).text
+        for path in ("/account", "/list", f"/requests/{asked.id}/standing"):
+            elsewhere = await browser.get(path, headers=followed)
+            assert (elsewhere.status_code, elsewhere.headers["location"]) == (303, "/login")
         for other in ("//evil.example", "https://evil.example", "/account", "/requests/x", f"/requests/{asked.id}/x"):
             assert 'data-next="/"' in (await browser.get("/login", params={"next": other})).text
 

@@ -70,6 +70,8 @@ def test_a_password_reset_waits_is_approved_with_a_passkey_and_the_agent_goes_on
         for tool in ("reset_password", "send_mail"):
             page.goto(f"{origin}/")
             page.locator("a.request", has_text=tool).click()
+            page.wait_for_url(f"{origin}/requests/*")
+            page.wait_for_load_state()
             page.keyboard.press("a")
             page.get_by_text("Your passkey signs the answer.").wait_for()
             page.keyboard.press("Enter")

@@ -72,13 +72,13 @@ def _decision(response: object) -> Mapping[str, Any]:
 def describe(request: ApprovalRequest) -> str:
     """Return what a human needs to decide besides the arguments, one fact a line."""
     call, decision = request.call, request.decision
-    facts = [f"tool: {call.tool} ({decision.tier} tier)"]
+    facts = [f"tool: {visible(call.tool)} ({decision.tier} tier)"]
     if call.spec is not None:
         facts.append(f"effect: {', '.join(sorted(call.spec.effects))}")
     if call.resource:
         facts.append(f"resource: {visible(call.resource)}")
     if call.agent is not None:
-        facts.append(f"agent: {call.agent.name} {call.agent.version}, owner {call.agent.owner}")
+        facts.append(f"agent: {visible(f'{call.agent.name} {call.agent.version}, owner {call.agent.owner}')}")
     facts.append(f"for: {visible(call.user.id) if call.user else 'unknown'}")
     facts.append(f"asked for: {visible(call.intent) or '(no words recorded)'}")
     facts.append(f"has seen: {call.label.integrity} / {call.label.data_class}")

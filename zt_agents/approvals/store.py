@@ -11,7 +11,7 @@ Rules for an implementation:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,10 @@ class ApprovalStore(Protocol):
 
     def put(self, request: ApprovalRequest) -> StoredApproval:
         """Keep *request*, or return what is kept under its binding hash already."""
+        ...
+
+    def version(self) -> Hashable:
+        """Return what differs as soon as anybody has written. It is cheap, and no promise: look now and then."""
         ...
 
     def get(self, request_id: str) -> StoredApproval | None: ...

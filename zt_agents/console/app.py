@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from zt_agents.console import answering, codes, entrance, keys
 from zt_agents.console.gate import Gate
-from zt_agents.console.parts import REQUEST_PATH, Console, the_console
+from zt_agents.console.parts import ONWARD, Console, the_console
 from zt_agents.errors import ZeroTrustError
 
 _HEADINGS = {404: "Not here", 429: "Too many tries"}
@@ -54,14 +54,14 @@ def _unavailable(request: Request, error: ZeroTrustError) -> Response:
 
 def _sign_in_first(request: Request, _: HTTPException) -> Response:
     path = request.url.path
-    onward = REQUEST_PATH.fullmatch(path) is not None and request.method == "GET"
+    onward = ONWARD.fullmatch(path) is not None and request.method == "GET"
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"HX-Redirect": "/login"})
     # A browser withholds a SameSite cookie where a person follows a link from elsewhere. One step further, on a page of
     # the console's own, it sends it.
     if onward and request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
         return the_console(request).page("onward.html", session=None, path=path)
-    return RedirectResponse(f"/login?next={path}" if onward else "/login", 303)
+    return RedirectResponse(f"/login?next={path}" if onward and path != "/" else "/login", 303)
 
 
 def _sentence(request: Request, status: int, heading: str, sentence: str) -> Response:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from zt_agents.console.gate import KEPT
-from zt_agents.console.parts import FRESH, REQUEST_PATH, SignedIn, TheConsole, client
+from zt_agents.console.parts import FRESH, ONWARD, SignedIn, TheConsole, client
 from zt_agents.errors import IdentityError
 from zt_agents.identity.factors import FactorKind
 
@@ -21,7 +21,7 @@ _TOKEN = 16_384
 @router.get("/login")
 def login_page(console: TheConsole, next: str = "") -> Response:
     """Say how to sign in."""
-    onward = next if REQUEST_PATH.fullmatch(next) else "/"
+    onward = next if ONWARD.fullmatch(next) else "/"
     usable = console.passkeys is not None
     return console.page("login.html", session=None, next=onward, origin=console.origin.text, passkeys=usable)
 

@@ -1,6 +1,7 @@
 """Templates and static files, read once at start-up.
 
-Every text is escaped by Jinja; none is marked as safe. What strangers wrote goes through ``show`` as well.
+Every text is escaped by Jinja, and nothing is marked as safe but the picture of a QR code. What strangers wrote goes
+through ``show`` as well.
 """
 
 from __future__ import annotations

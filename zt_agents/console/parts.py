@@ -21,8 +21,8 @@ from zt_agents.console.sessions import Person, Session, Sessions
 from zt_agents.console.ways import Way
 from zt_agents.identity.factors import FactorKind
 
-REQUEST_PATH = re.compile(r"/requests/[0-9a-f]{32}")
-"""Where somebody may be sent on to after signing in."""
+ONWARD = re.compile(r"/(requests/[0-9a-f]{32})?")
+"""Where links lead that people follow, and where they may be sent on to."""
 FRESH = 900.0
 """Seconds after signing in within which passkeys can be changed."""
 _LOGINS, _ANSWERS, _ANSWERS_OF_A_NETWORK = 10, 60, 300

@@ -7,19 +7,23 @@ Rules:
 3. What is deleted is overwritten (``secure_delete``); :meth:`SharedFile.empty_wal` does so in the write-ahead log. What
    the disk, a snapshot or a backup still holds is beyond a file's reach.
 4. The file is readable by its owner alone. A new one gets its name when it is whole: nobody opens half of it.
-5. A file that was there and is gone is a failure: a new and empty one would have forgotten.
+5. A file that was there and is gone is a failure: a new and empty one would have forgotten. So is another layout.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from zt_agents.errors import ArgumentsError, StoreError
 from zt_agents.stores.file_access import whole_file
+
+_EARLIER = 0
+"""What a file says that was made before files said what is in them."""
 
 
 class SharedFile:
@@ -48,9 +52,11 @@ class SharedFile:
             hint: what an error says besides.
         """
         self.path = Path(path).absolute()
+        self._wal = self.path.with_name(f"{self.path.name}-wal")
         self._name = name
         self._application_id = application_id
         self._schema = schema
+        self._layout = zlib.crc32("\n".join(schema).encode()) >> 1
         self._create = create
         self._busy_timeout = busy_timeout
         self._hint = hint
@@ -69,6 +75,10 @@ class SharedFile:
         with self._connected() as connection:
             connection.execute("BEGIN")
             yield connection
+
+    def version(self) -> Hashable:
+        """Return what the file system says of the file and its write-ahead log: it differs after a write."""
+        return _written(self.path), _written(self._wal)
 
     def empty_wal(self) -> bool:
         """Bring what is in the write-ahead log into the file and empty it. Returns whether no reader kept it."""
@@ -91,6 +101,9 @@ class SharedFile:
                 connection.execute("PRAGMA secure_delete = ON")
                 if connection.execute("PRAGMA application_id").fetchone()[0] != self._application_id:
                     raise StoreError(f"{self.path} is not a {self._name}.")
+                if connection.execute("PRAGMA user_version").fetchone()[0] not in (self._layout, _EARLIER):
+                    text = f"The {self._name} {self.path} was made by another version of zt_agents."
+                    raise StoreError(text, hint="Use that version, or move the file away when nothing in it is needed.")
                 yield connection
         except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, ArgumentsError) as error:
             # A message of SQLite or the system names files; one about a value could hold an argument.
@@ -108,5 +121,15 @@ class SharedFile:
             for sql in self._schema:
                 connection.execute(sql)
             connection.execute(f"PRAGMA application_id = {self._application_id}")
+            connection.execute(f"PRAGMA user_version = {self._layout}")
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
         self._create = False
+
+
+def _written(path: Path) -> tuple[int, int, int] | None:
+    """Return which file is there, when it was written and its size; an empty one, as readers make them, is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if found.st_size else None

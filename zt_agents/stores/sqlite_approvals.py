@@ -13,7 +13,7 @@ import math
 import os
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,9 @@ class SqliteApprovalStore:
                 ),
             )
             return StoredApproval(request.id, request.binding_hash, ApprovalState.PENDING, request)
+
+    def version(self) -> Hashable:
+        return self._file.version()
 
     def get(self, request_id: str) -> StoredApproval | None:
         with self._file.reading() as connection:

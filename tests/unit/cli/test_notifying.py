@@ -114,6 +114,9 @@ def test_a_request_that_is_none_ends_nothing(store, notices, damage) -> None:
     damaged = replace(asked_now(request(call_id="other")), **damage)
 
     class Requests:
+        def notice(self, *request_ids: str, now: float) -> None:
+            """Nothing is kept here."""
+
         def pending_ids(self, *, now: float | None = None) -> list[str]:
             return [damaged.id, whole.id]
 

@@ -169,3 +169,13 @@ def test_a_damaged_request_is_a_store_error(store: SqliteApprovalStore) -> None:
     connection.close()
     with pytest.raises(StoreError):
         store.get(asked.id)
+
+
+def test_a_file_of_another_layout_is_refused_by_name(tmp_path: Path) -> None:
+    store = SqliteApprovalStore(tmp_path / "approvals.db")
+    store.put(request())
+    connection = sqlite3.connect(store.path)
+    connection.execute("PRAGMA user_version = 5")
+    connection.close()
+    with pytest.raises(StoreError, match="made by another version"):
+        store.pending()

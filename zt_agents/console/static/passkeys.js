@@ -81,8 +81,6 @@ for (const form of document.querySelectorAll("form[data-passkey]")) {
     if (event.submitter?.name === "without") return;
     event.preventDefault();
     if (form.dataset.sent) return;
-    event.preventDefault();
-    if (form.dataset.sent) return;
     const problem = form.querySelector(".problem");
     problem.textContent = "";
     try {

@@ -38,6 +38,7 @@ from zt_agents._internal.optional import require
 from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, Channel, Desk, Edit
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, FACTOR_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.errors import ConfigurationError, StoreError
+from zt_agents.identity.approvers import SEPARATOR
 from zt_agents.integrations.langchain.carriers import edits
 
 if TYPE_CHECKING:
@@ -182,8 +183,9 @@ class InterruptChannel:
         if claims is None:
             return
         if claims.binding_hash == request.binding_hash and claims.approved:
-            # Signed anew: it was given before this call was asked about.
-            desk.file(Answer(claims.binding_hash, True, claims.approver, groups=claims.groups))
+            # Attested anew: it was given before this call was asked about. What somebody has signed themselves is not.
+            own = proof if SEPARATOR in proof else ""
+            desk.file(Answer(claims.binding_hash, True, claims.approver, groups=claims.groups, proof=own))
 
     def _slot(self, name: str, scratchpad: Any) -> str:
         run, passed = self._places.get(name, (None, 0))
