@@ -266,6 +266,15 @@ def test_a_standing_approval_that_was_not_used_for_a_call_does_not_count_for_it(
     assert bank.desk.look(what.id) is ApprovalState.PENDING
 
 
+def test_a_standing_approval_is_the_one_that_is_listed_and_no_wider_one_of_its_name(bank: Bank) -> None:
+    bob, what = bank.hire("bob"), bank.asked(AHEAD)
+    claims = bank.stand(bob, what, resource="account/another")
+    assert bank.registry.use(claims.id, what.binding_hash, most=5)
+    wider = bob.standing(dataclasses.replace(claims, resource=what.call.resource))
+    assert bank.store.file(what.id, "bob", Answer(what.binding_hash, True, "bob", proof=wider), now=NOW)
+    assert bank.desk.look(what.id) is ApprovalState.PENDING
+
+
 def test_nothing_is_remembered_that_nobody_wants_remembered(bank: Bank) -> None:
     for own in (call(REMEMBER, tier=Tier.HIGH), call(REMEMBER._replace(remember=False), call_id="2")):
         bank.desk.channel = Mute(partial(answer, own, "bob"))
