@@ -275,6 +275,18 @@ def test_a_standing_approval_is_the_one_that_is_listed_and_no_wider_one_of_its_n
     assert bank.desk.look(what.id) is ApprovalState.PENDING
 
 
+def test_a_standing_approval_ends_with_its_credential(bank: Bank) -> None:
+    bob, carol = bank.hire("bob"), bank.hire("carol")
+    bank.stand(bob, call(AHEAD))
+    bank.registry.remove("bob", now=NOW, enrolled_id=bob.credential_id)
+    assert not bank.runs(call(AHEAD))
+    bank.now = carol.expires_at - 1
+    bank.stand(carol, call(AHEAD))
+    assert bank.runs(call(AHEAD, call_id="2", time=bank.now))
+    bank.now += 1
+    assert not bank.runs(call(AHEAD, call_id="3", time=bank.now))
+
+
 def test_nothing_is_remembered_that_nobody_wants_remembered(bank: Bank) -> None:
     for own in (call(REMEMBER, tier=Tier.HIGH), call(REMEMBER._replace(remember=False), call_id="2")):
         bank.desk.channel = Mute(partial(answer, own, "bob"))
