@@ -18,7 +18,7 @@ from approval_requests import NOW, answer, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_second_factors import PASSKEY, TOTP, Bureau, shown, with_factor
-from test_verified_approvers import ADD, OWN, run, said
+from test_verified_approvers import ADD, AUTHORITY, OWN, run, said
 
 from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import (
@@ -163,7 +163,16 @@ def test_an_answer_from_after_the_end_is_none_wherever_it_was_filed(bank: Bank) 
     assert bank.desk.look(what.id) is ApprovalState.EXPIRED
 
 
-def test_and_a_no_by_a_clock_that_is_fast_is_a_no(bank: Bank) -> None:
+def test_a_credential_does_not_sign_for_a_time_when_it_has_expired(bank: Bank) -> None:
+    key = SigningKey.generate()
+    bob = ApproverKey(AUTHORITY.issue("bob", groups=(), key=key, now=NOW - 10, valid=20), key)
+    bank.registry.add(Enrolled(bob.credential_id, "bob", "credential", bob.credential, NOW))
+    what = bank.asked(OWN)
+    assert bank.desk.file(said(bob, what, now=NOW + 15)) is not None
+    assert bank.desk.file(said(bob, what, now=NOW + 5)) is None
+
+
+def test_a_no_by_a_clock_that_is_fast_is_a_no(bank: Bank) -> None:
     bob, what = bank.hire("bob"), bank.asked(OWN)
     bank.now = NOW + 59
     assert bank.desk.file(said(bob, what, False, now=NOW + 61)) is None
@@ -201,6 +210,21 @@ def test_a_standing_approval_that_is_listed_as_somebody_elses_does_not_count(ban
     claims = in_advance(call(AHEAD), approver="bob", groups=(), when="", uses=5, now=NOW, until=NOW + 3600)
     bank.listed(claims, bank.desk.signer.standing(claims), "x")
     assert not bank.runs(call(AHEAD))
+
+
+def test_nor_does_a_credential(bank: Bank) -> None:
+    key = SigningKey.generate()
+    bob = ApproverKey(AUTHORITY.issue("bob", groups=(), key=key, now=NOW, valid=60), key)
+    bank.registry.add(Enrolled(bob.credential_id, "x", "credential", bob.credential, NOW))
+    assert bank.desk.file(said(bob, bank.asked(OWN))) is not None
+
+
+def test_a_second_factor_that_is_listed_twice_is_taken_away_at_once(bank: Bank) -> None:
+    key, what = bank.give_passkey("bob"), bank.asked(PASSKEY)
+    (listed,) = bank.registry.list(approver="bob")
+    bank.registry.add(dataclasses.replace(listed, id="copy"))
+    bank.registry.remove("bob", now=NOW, enrolled_id=listed.id)
+    assert bank.desk.file(with_factor(what, "bob", shown(key, what))) is not None
 
 
 # -- an approver ------------------------------------------------------------------------------------------------------
