@@ -37,6 +37,7 @@ from zt_agents.approvals import (
     remembered,
 )
 from zt_agents.approvals.rulings import fold
+from zt_agents.catalog.resources import fill_resource, names_one
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof
 from zt_agents.errors import PolicyFileError, StoreError
@@ -252,6 +253,40 @@ def test_an_answer_that_says_otherwise_than_its_standing_approval_is_none(lie: d
     assert bank.desk.proofs.verified(what, dataclasses.replace(honest, **lie), now=NOW) is None
 
 
+def test_a_standing_approval_that_was_not_used_for_a_call_does_not_count_for_it(bank: Bank) -> None:
+    """Filed once more, it would be good for any number of calls."""
+    bank.stand(bank.hire("bob"), call(AHEAD), uses=1)
+    assert bank.runs(call(AHEAD))
+    what = dataclasses.replace(call(AHEAD, call_id="2"), signer=bank.desk.signer.id)
+    bank.store.put(what)
+    (listed,) = bank.registry.list(kind=STANDING)
+    once_more = Answer(what.binding_hash, True, "bob", proof=listed.token)
+    assert bank.desk.file(once_more) is not None
+    assert bank.store.file(what.id, "bob", once_more, now=NOW)
+    assert bank.desk.look(what.id) is ApprovalState.PENDING
+
+
+def test_a_standing_approval_is_the_one_that_is_listed_and_no_wider_one_of_its_name(bank: Bank) -> None:
+    bob, what = bank.hire("bob"), bank.asked(AHEAD)
+    claims = bank.stand(bob, what, resource="account/another")
+    assert bank.registry.use(claims.id, what.binding_hash, most=5)
+    wider = bob.standing(dataclasses.replace(claims, resource=what.call.resource))
+    assert bank.store.file(what.id, "bob", Answer(what.binding_hash, True, "bob", proof=wider), now=NOW)
+    assert bank.desk.look(what.id) is ApprovalState.PENDING
+
+
+def test_a_standing_approval_ends_with_its_credential(bank: Bank) -> None:
+    bob, carol = bank.hire("bob"), bank.hire("carol")
+    bank.stand(bob, call(AHEAD))
+    bank.registry.remove("bob", now=NOW, enrolled_id=bob.credential_id)
+    assert not bank.runs(call(AHEAD))
+    bank.now = carol.expires_at - 1
+    bank.stand(carol, call(AHEAD))
+    assert bank.runs(call(AHEAD, call_id="2", time=bank.now))
+    bank.now += 1
+    assert not bank.runs(call(AHEAD, call_id="3", time=bank.now))
+
+
 def test_nothing_is_remembered_that_nobody_wants_remembered(bank: Bank) -> None:
     for own in (call(REMEMBER, tier=Tier.HIGH), call(REMEMBER._replace(remember=False), call_id="2")):
         bank.desk.channel = Mute(partial(answer, own, "bob"))
@@ -374,6 +409,19 @@ def test_who_is_removed_while_their_yes_is_remembered_is_removed(bank: Bank) -> 
     bank.desk.channel = Mute(lambda: said(bob, what))
     assert bank.runs(what), "it was approved before"
     assert bank.registry.list(kind=STANDING) == []
+
+
+PART = st.text("ab/-", min_size=1, max_size=4)
+PARTS = st.fixed_dictionaries({"a": PART, "b": PART})
+TEMPLATES = ["{args.a}/{args.b}", "{args.a}{args.b}", "x{args.a}--{args.b}/", "{args.a}aa{args.b}"]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@settings(max_examples=60, deadline=None)
+@given(one=PARTS, other=PARTS)
+def test_a_name_that_names_one_names_no_other(template: str, one: dict[str, str], other: dict[str, str]) -> None:
+    if names_one(template, one) and names_one(template, other):
+        assert (fill_resource(template, one) == fill_resource(template, other)) == (one == other)
 
 
 @pytest.mark.parametrize("name", ["Session-User", "NOBODY-objected", "Anyone", "owner", "ａnyone"])

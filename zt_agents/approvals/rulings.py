@@ -167,8 +167,7 @@ def _permitted(request: ApprovalRequest, terms: ApprovalTerms, answer: Answer) -
     standing = answer.standing
     assert standing is not None
     if standing.session:
-        remembered = answer.known is Proof.ATTESTED and bool(standing.resource) and not standing.when
-        return remembered and terms.remember and request.decision.tier is not Tier.HIGH
+        return answer.known is Proof.ATTESTED and terms.remember and request.decision.tier is not Tier.HIGH
     return (
         standing.uses <= terms.standing_uses and standing.expires_at - standing.issued_at <= terms.standing_within
     )
