@@ -43,6 +43,7 @@ from zt_agents.decisions import ApprovalTerms, Proof
 from zt_agents.errors import PolicyFileError, StoreError
 from zt_agents.identity import ApproverAuthority, ApproverKey, SigningKey, StandingClaims
 from zt_agents.identity.approvers import STANDING_TYPE
+from zt_agents.identity.factors import FactorKind
 from zt_agents.identity.one_time_codes import OneTimeSecret
 from zt_agents.policy.approvers import Eligibility, check_terms
 from zt_agents.policy.document import read_text
@@ -225,6 +226,27 @@ def test_a_second_factor_that_is_listed_twice_is_taken_away_at_once(bank: Bank) 
     bank.registry.add(dataclasses.replace(listed, id="copy"))
     bank.registry.remove("bob", now=NOW, enrolled_id=listed.id)
     assert bank.desk.file(with_factor(what, "bob", shown(key, what))) is not None
+
+
+def test_a_factor_is_of_the_kind_that_was_signed(bank: Bank) -> None:
+    bank.give_passkey("bob")
+    (listed,) = bank.registry.list(approver="bob")
+    bank.registry.add(dataclasses.replace(listed, id="copy", kind=FactorKind.TOTP))
+    bank.registry.add(dataclasses.replace(listed, id="other", kind=FactorKind.PASSKEY))
+    assert bank.factors.of("bob", FactorKind.TOTP) == []
+    assert [each.id for each in bank.factors.of("bob", FactorKind.PASSKEY)] == [listed.id]
+    with bank.registry._file.writing() as connection:
+        connection.execute("UPDATE enrolled SET kind = 'totp' WHERE id = ?", (listed.id,))
+    assert bank.factors.of("bob", FactorKind.TOTP) == []
+
+
+def test_a_condition_in_advance_that_nobody_can_evaluate_does_not_hold(bank: Bank) -> None:
+    bank.stand(bank.hire("bob"), call(AHEAD), resource="", when="args.to == 'bob'")
+    able = bank.desk.proofs
+    bank.desk.proofs = AnswerProofs(able.signer, able._authority, bank.registry, None, bank.factors)
+    assert not bank.runs(call(AHEAD))
+    bank.desk.proofs = able
+    assert bank.runs(call(AHEAD, call_id="2"))
 
 
 # -- an approver ------------------------------------------------------------------------------------------------------
