@@ -36,7 +36,7 @@ from zt_agents.approvals import (
     listing,
     remembered,
 )
-from zt_agents.approvals.rulings import fold
+from zt_agents.approvals.rulings import fold, ruling
 from zt_agents.catalog.resources import fill_resource, names_one
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof
@@ -475,6 +475,11 @@ def test_a_word_of_the_policy_is_nobodys_name_however_it_is_written(name: str, b
     what = bank.asked(ApprovalTerms(("anyone",)))
     assert bank.desk.file(answer(what, name)) is not None
     assert bank.desk.look(what.id) is ApprovalState.PENDING
+
+
+def test_a_request_without_terms_is_nobodys_to_approve() -> None:
+    what = dataclasses.replace(request(), terms=())
+    assert ruling(what, [answer(what, "bob")], now=NOW, noticed_at=NOW) is ApprovalState.PENDING
 
 
 def test_names_that_differ_only_in_case_are_one_person() -> None:
