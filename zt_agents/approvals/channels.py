@@ -2,7 +2,7 @@
 
 Rules of the terminal:
 
-1. Only a terminal answers: input from a file or a pipe is not a human.
+1. Only a terminal answers: input from a file or a pipe is not a human, and nobody is asked there.
 2. One question at a time, whichever thread asks, and what was typed before a question stood there is no answer to it.
 3. What a panel does not show, it says it does not show.
 """
@@ -26,6 +26,7 @@ from zt_agents._internal.login import login
 from zt_agents.approvals.requests import Answer, ApprovalRequest, ApprovalState
 from zt_agents.approvals.rulings import silent_yes_after
 from zt_agents.approvals.store import ApprovalStore
+from zt_agents.errors import ConfigurationError
 from zt_agents.identity.attestations import AnswerClaims
 
 _HEAD, _TAIL = 1500, 500
@@ -97,7 +98,7 @@ class TerminalChannel:
 
     def ask(self, request: ApprovalRequest) -> Answer | None:
         if sys.stdin is None or not sys.stdin.isatty():
-            return None
+            raise ConfigurationError("There is no terminal to ask at: use StoreChannel(), and answer elsewhere.")
         with _terminal:
             self._console.print(approval_panel(request))
             _forget_what_was_typed()

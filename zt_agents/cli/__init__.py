@@ -28,6 +28,7 @@ from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
 from zt_agents.cli.export import export
 from zt_agents.cli.init import init
+from zt_agents.cli.keys import keys_app
 from zt_agents.cli.timeline import timeline
 from zt_agents.errors import ZeroTrustError
 
@@ -87,6 +88,7 @@ audit_app.command()(export)
 app.add_typer(audit_app, name="audit")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(approvers_app, name="approvers")
+app.add_typer(keys_app, name="keys")
 
 
 def main() -> None:

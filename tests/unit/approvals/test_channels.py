@@ -20,6 +20,7 @@ from zt_agents import Answer, TerminalChannel
 from zt_agents.approvals import ApprovalRequest, approval_panel, channels, request_approval
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall
+from zt_agents.errors import ConfigurationError
 from zt_agents.identity import Agent, User
 
 SPEC = ToolSpec("pay", Tier.HIGH, frozenset({Effect.MONEY}), destinations=("to",))
@@ -171,7 +172,8 @@ def test_a_pipe_is_not_a_human(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(writing)
     with os.fdopen(reading) as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
-        assert silent().ask(question({"to": "bob"})) is None
+        with pytest.raises(ConfigurationError, match="no terminal"):
+            silent().ask(question({"to": "bob"}))
     monkeypatch.setattr("sys.stdin", None)
     assert silent().ask(question({"to": "bob"})) is None
 
