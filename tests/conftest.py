@@ -19,7 +19,8 @@ MakeWorld = Callable[..., World]
 # How long an example takes is the machine's business: a property that holds slowly holds.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
-os.environ.pop("COLUMNS", None)  # who runs tests side by side sets it; what is printed here is as wide as without
+for size in ("COLUMNS", "LINES"):  # set where tests run side by side; what is printed here is as wide as without
+    os.environ.pop(size, None)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ from zt_agents.approvals import (
     DurableChannel,
     Edit,
     StoredApproval,
+    already,
     binding_hash,
     count,
     filed_as,
@@ -52,7 +53,16 @@ from zt_agents.approvals import (
     ruling,
     turn,
 )
-from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, FACTOR_KEY, REQUEST_KEY, approves, edited, question
+from zt_agents.approvals.questions import (
+    ANSWER_KEY,
+    EDIT_KEY,
+    FACTOR_KEY,
+    REQUEST_KEY,
+    approves,
+    edited,
+    question,
+    understood,
+)
 from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor, ToolCall
@@ -260,8 +270,8 @@ class ApprovalDesk:
             if verified.approved and not advanced:
                 return "The passkey's counter did not advance: there may be a copy of it."
         new = self.store.file(stored.id, filed_as(request, verified), signed, now=now)
-        self._settled(self.store.get(stored.id) or stored)
-        return None if new else f"{answer.approver} has answered already, or the request is settled."
+        stands = self._settled(self.store.get(stored.id) or stored)
+        return None if new else already(stands, answer)
 
     def read(self, proof: str) -> AnswerClaims | None:
         """Return what the signed answer *proof* says, if its signature holds."""
@@ -361,6 +371,8 @@ class ApprovalDesk:
             raise ValueError("the question is not as it was asked: somebody has changed what the approver saw")
         if fold(approver.id) in RESERVED:
             raise ValueError(f"{approver.id!r} is a word of the policy and nobody's id")
+        if not understood(response):
+            raise ValueError("the response is none that is known: its one decision is approve, reject or edit")
         now = self._clock()
         said = Answer(binding, approves(response), approver.id, groups=approver.groups)
         signed = {**response, ANSWER_KEY: self.proofs.attested(stored.request, said, now=now).proof}

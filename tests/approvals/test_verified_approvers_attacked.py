@@ -18,7 +18,7 @@ from approval_requests import NOW, answer, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_second_factors import PASSKEY, TOTP, Bureau, shown, with_factor
-from test_verified_approvers import ADD, OWN, run, said
+from test_verified_approvers import ADD, AUTHORITY, OWN, run, said
 
 from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import (
@@ -36,12 +36,14 @@ from zt_agents.approvals import (
     listing,
     remembered,
 )
-from zt_agents.approvals.rulings import fold
+from zt_agents.approvals.rulings import fold, ruling
+from zt_agents.catalog.resources import fill_resource, names_one
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof
 from zt_agents.errors import PolicyFileError, StoreError
 from zt_agents.identity import ApproverAuthority, ApproverKey, SigningKey, StandingClaims
 from zt_agents.identity.approvers import STANDING_TYPE
+from zt_agents.identity.factors import FactorKind
 from zt_agents.identity.one_time_codes import OneTimeSecret
 from zt_agents.policy.approvers import Eligibility, check_terms
 from zt_agents.policy.document import read_text
@@ -162,7 +164,16 @@ def test_an_answer_from_after_the_end_is_none_wherever_it_was_filed(bank: Bank) 
     assert bank.desk.look(what.id) is ApprovalState.EXPIRED
 
 
-def test_and_a_no_by_a_clock_that_is_fast_is_a_no(bank: Bank) -> None:
+def test_a_credential_does_not_sign_for_a_time_when_it_has_expired(bank: Bank) -> None:
+    key = SigningKey.generate()
+    bob = ApproverKey(AUTHORITY.issue("bob", groups=(), key=key, now=NOW - 10, valid=20), key)
+    bank.registry.add(Enrolled(bob.credential_id, "bob", "credential", bob.credential, NOW))
+    what = bank.asked(OWN)
+    assert bank.desk.file(said(bob, what, now=NOW + 15)) is not None
+    assert bank.desk.file(said(bob, what, now=NOW + 5)) is None
+
+
+def test_a_no_by_a_clock_that_is_fast_is_a_no(bank: Bank) -> None:
     bob, what = bank.hire("bob"), bank.asked(OWN)
     bank.now = NOW + 59
     assert bank.desk.file(said(bob, what, False, now=NOW + 61)) is None
@@ -200,6 +211,42 @@ def test_a_standing_approval_that_is_listed_as_somebody_elses_does_not_count(ban
     claims = in_advance(call(AHEAD), approver="bob", groups=(), when="", uses=5, now=NOW, until=NOW + 3600)
     bank.listed(claims, bank.desk.signer.standing(claims), "x")
     assert not bank.runs(call(AHEAD))
+
+
+def test_nor_does_a_credential(bank: Bank) -> None:
+    key = SigningKey.generate()
+    bob = ApproverKey(AUTHORITY.issue("bob", groups=(), key=key, now=NOW, valid=60), key)
+    bank.registry.add(Enrolled(bob.credential_id, "x", "credential", bob.credential, NOW))
+    assert bank.desk.file(said(bob, bank.asked(OWN))) is not None
+
+
+def test_a_second_factor_that_is_listed_twice_is_taken_away_at_once(bank: Bank) -> None:
+    key, what = bank.give_passkey("bob"), bank.asked(PASSKEY)
+    (listed,) = bank.registry.list(approver="bob")
+    bank.registry.add(dataclasses.replace(listed, id="copy"))
+    bank.registry.remove("bob", now=NOW, enrolled_id=listed.id)
+    assert bank.desk.file(with_factor(what, "bob", shown(key, what))) is not None
+
+
+def test_a_factor_is_of_the_kind_that_was_signed(bank: Bank) -> None:
+    bank.give_passkey("bob")
+    (listed,) = bank.registry.list(approver="bob")
+    bank.registry.add(dataclasses.replace(listed, id="copy", kind=FactorKind.TOTP))
+    bank.registry.add(dataclasses.replace(listed, id="other", kind=FactorKind.PASSKEY))
+    assert bank.factors.of("bob", FactorKind.TOTP) == []
+    assert [each.id for each in bank.factors.of("bob", FactorKind.PASSKEY)] == [listed.id]
+    with bank.registry._file.writing() as connection:
+        connection.execute("UPDATE enrolled SET kind = 'totp' WHERE id = ?", (listed.id,))
+    assert bank.factors.of("bob", FactorKind.TOTP) == []
+
+
+def test_a_condition_in_advance_that_nobody_can_evaluate_does_not_hold(bank: Bank) -> None:
+    bank.stand(bank.hire("bob"), call(AHEAD), resource="", when="args.to == 'bob'")
+    able = bank.desk.proofs
+    bank.desk.proofs = AnswerProofs(able.signer, able._authority, bank.registry, None, bank.factors)
+    assert not bank.runs(call(AHEAD))
+    bank.desk.proofs = able
+    assert bank.runs(call(AHEAD, call_id="2"))
 
 
 # -- an approver ------------------------------------------------------------------------------------------------------
@@ -250,6 +297,40 @@ def test_an_answer_that_says_otherwise_than_its_standing_approval_is_none(lie: d
     honest = Answer(what.binding_hash, True, "bob", proof=listed.token)
     assert bank.desk.proofs.verified(what, honest, now=NOW) is not None
     assert bank.desk.proofs.verified(what, dataclasses.replace(honest, **lie), now=NOW) is None
+
+
+def test_a_standing_approval_that_was_not_used_for_a_call_does_not_count_for_it(bank: Bank) -> None:
+    """Filed once more, it would be good for any number of calls."""
+    bank.stand(bank.hire("bob"), call(AHEAD), uses=1)
+    assert bank.runs(call(AHEAD))
+    what = dataclasses.replace(call(AHEAD, call_id="2"), signer=bank.desk.signer.id)
+    bank.store.put(what)
+    (listed,) = bank.registry.list(kind=STANDING)
+    once_more = Answer(what.binding_hash, True, "bob", proof=listed.token)
+    assert bank.desk.file(once_more) is not None
+    assert bank.store.file(what.id, "bob", once_more, now=NOW)
+    assert bank.desk.look(what.id) is ApprovalState.PENDING
+
+
+def test_a_standing_approval_is_the_one_that_is_listed_and_no_wider_one_of_its_name(bank: Bank) -> None:
+    bob, what = bank.hire("bob"), bank.asked(AHEAD)
+    claims = bank.stand(bob, what, resource="account/another")
+    assert bank.registry.use(claims.id, what.binding_hash, most=5)
+    wider = bob.standing(dataclasses.replace(claims, resource=what.call.resource))
+    assert bank.store.file(what.id, "bob", Answer(what.binding_hash, True, "bob", proof=wider), now=NOW)
+    assert bank.desk.look(what.id) is ApprovalState.PENDING
+
+
+def test_a_standing_approval_ends_with_its_credential(bank: Bank) -> None:
+    bob, carol = bank.hire("bob"), bank.hire("carol")
+    bank.stand(bob, call(AHEAD))
+    bank.registry.remove("bob", now=NOW, enrolled_id=bob.credential_id)
+    assert not bank.runs(call(AHEAD))
+    bank.now = carol.expires_at - 1
+    bank.stand(carol, call(AHEAD))
+    assert bank.runs(call(AHEAD, call_id="2", time=bank.now))
+    bank.now += 1
+    assert not bank.runs(call(AHEAD, call_id="3", time=bank.now))
 
 
 def test_nothing_is_remembered_that_nobody_wants_remembered(bank: Bank) -> None:
@@ -376,11 +457,29 @@ def test_who_is_removed_while_their_yes_is_remembered_is_removed(bank: Bank) -> 
     assert bank.registry.list(kind=STANDING) == []
 
 
+PART = st.text("ab/-", min_size=1, max_size=4)
+PARTS = st.fixed_dictionaries({"a": PART, "b": PART})
+TEMPLATES = ["{args.a}/{args.b}", "{args.a}{args.b}", "x{args.a}--{args.b}/", "{args.a}aa{args.b}"]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@settings(max_examples=60, deadline=None)
+@given(one=PARTS, other=PARTS)
+def test_a_name_that_names_one_names_no_other(template: str, one: dict[str, str], other: dict[str, str]) -> None:
+    if names_one(template, one) and names_one(template, other):
+        assert (fill_resource(template, one) == fill_resource(template, other)) == (one == other)
+
+
 @pytest.mark.parametrize("name", ["Session-User", "NOBODY-objected", "Anyone", "owner", "ａnyone"])
 def test_a_word_of_the_policy_is_nobodys_name_however_it_is_written(name: str, bank: Bank) -> None:
     what = bank.asked(ApprovalTerms(("anyone",)))
     assert bank.desk.file(answer(what, name)) is not None
     assert bank.desk.look(what.id) is ApprovalState.PENDING
+
+
+def test_a_request_without_terms_is_nobodys_to_approve() -> None:
+    what = dataclasses.replace(request(), terms=())
+    assert ruling(what, [answer(what, "bob")], now=NOW, noticed_at=NOW) is ApprovalState.PENDING
 
 
 def test_names_that_differ_only_in_case_are_one_person() -> None:

@@ -15,7 +15,7 @@ from zt_agents.approvals.requests import (
     request_approval,
     turn,
 )
-from zt_agents.approvals.rulings import Holds, count, counts_for, filed_as, objection, person, ruling
+from zt_agents.approvals.rulings import Holds, already, count, counts_for, filed_as, objection, person, ruling
 from zt_agents.approvals.standing import STANDING, covers, in_advance, listing, remembered
 from zt_agents.approvals.store import ApprovalStore, StoredApproval
 from zt_agents.approvals.waiting import StoreChannel
@@ -43,6 +43,7 @@ __all__ = [
     "StoreChannel",
     "StoredApproval",
     "TerminalChannel",
+    "already",
     "approval_panel",
     "binding_hash",
     "count",

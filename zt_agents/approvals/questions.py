@@ -37,7 +37,7 @@ def question(request: ApprovalRequest, *, editable: bool = False, objection: str
             "binding_hash": request.binding_hash,
             "expires_at": request.expires_at,
             "needs": [
-                {"quorum": terms.quorum, "proof": terms.proof, "second_factor": terms.second_factor}
+                {"quorum": terms.quorum, "proof": terms.proof.value, "second_factor": terms.second_factor.value}
                 for terms in request.terms
             ],
             **({"not_counted": objection} if objection else {}),
@@ -48,6 +48,11 @@ def question(request: ApprovalRequest, *, editable: bool = False, objection: str
 def approves(response: object) -> bool:
     """Return whether *response* is LangChain's way to approve one call, and nothing else."""
     return _decision(response).get("type") == "approve"
+
+
+def understood(response: object) -> bool:
+    """Return whether *response* is one of LangChain's to one call."""
+    return _decision(response).get("type") in {"approve", "reject", "edit", "respond"}
 
 
 def edited(response: object, tool: str) -> Mapping[str, Any] | None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable
 
+from zt_agents._internal.canonical import digest
 from zt_agents.approvals.requests import (
     NOBODY_OBJECTED,
     RESERVED,
@@ -28,8 +29,10 @@ from zt_agents.approvals.requests import (
     ApprovalRequest,
     ApprovalState,
 )
+from zt_agents.approvals.store import StoredApproval
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
+from zt_agents.identity.approvers import SEPARATOR
 
 Holds = Callable[[str, ApprovalRequest, Answer], bool]
 """Whether a condition of the terms holds for a request and whoever gave an answer."""
@@ -97,7 +100,24 @@ def person(request: ApprovalRequest, answer: Answer) -> str:
 def filed_as(request: ApprovalRequest, answer: Answer) -> str:
     """Return the name under which *answer* is kept: of each person one, and another one that is known better."""
     standing = f"#{answer.standing.id}" if answer.standing is not None else ""
-    return f"{person(request, answer)}#{answer.known}#{answer.shown}{standing}"
+    credential, separator, _ = answer.proof.partition(SEPARATOR)
+    by = f"#{digest(credential.encode()).hex()[:16]}" if separator else ""  # another one may be good where this is not
+    return f"{person(request, answer)}#{answer.known}#{answer.shown}{by}{standing}"
+
+
+def already(stored: StoredApproval, answer: Answer) -> str:
+    """Return why *answer* came too late to *stored*, in one sentence."""
+    no = next((each.approver for each in stored.answers if not each.approved), "Somebody")
+    used = "It was approved, and that approval has been used." if stored.consumed_at else "It is approved already."
+    sentences = {
+        ApprovalState.PENDING: f"{answer.approver} has answered it already.",
+        ApprovalState.APPROVED: used,
+        ApprovalState.DENIED: f"{no} said no to it, and one no is final.",
+        ApprovalState.EXPIRED: "It expired before it was answered.",
+        ApprovalState.CANCELLED: "It was withdrawn.",
+        ApprovalState.FAILED: "Nobody who may answer did so in time.",
+    }
+    return sentences[stored.state]
 
 
 def fold(name: str) -> str:
@@ -167,8 +187,7 @@ def _permitted(request: ApprovalRequest, terms: ApprovalTerms, answer: Answer) -
     standing = answer.standing
     assert standing is not None
     if standing.session:
-        remembered = answer.known is Proof.ATTESTED and bool(standing.resource) and not standing.when
-        return remembered and terms.remember and request.decision.tier is not Tier.HIGH
+        return answer.known is Proof.ATTESTED and terms.remember and request.decision.tier is not Tier.HIGH
     return (
         standing.uses <= terms.standing_uses and standing.expires_at - standing.issued_at <= terms.standing_within
     )

@@ -12,7 +12,7 @@ import typer
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.login import login
 from zt_agents.approval_desk import ApprovalDesk
-from zt_agents.approvals import Answer, ApprovalState, StoredApproval, filed_as, objection
+from zt_agents.approvals import Answer, ApprovalState, StoredApproval, already, filed_as, objection
 from zt_agents.cli.display import say
 from zt_agents.decisions import Proof, SecondFactor
 from zt_agents.errors import ConfigurationError, IdentityError
@@ -47,24 +47,33 @@ def who(as_file: Path | None, key: Path | None, trust_domain: str | None) -> Who
     Raises:
         ConfigurationError: there is neither a credential nor a signing key; or a key, and no trust domain.
     """
-    if (as_file is None and key is None) or (key is not None and trust_domain is None):
+    if as_file is None and (key is None or trust_domain is None):
         hint = "Give your credential (--as), the guard's --signing-key and --trust-domain, or all for a one-time code."
         raise ConfigurationError("Who answers?", hint=hint)
     credential = ApproverKey.from_file(as_file) if as_file is not None else None
-    return Who(credential, SigningKey.from_file(key) if key is not None else None, trust_domain or "")
+    # A key without its trust domain may be one of the environment, for other commands.
+    return Who(credential, SigningKey.from_file(key) if key and trust_domain else None, trust_domain or "")
 
 
 def give(by: Who, path: Path, store: SqliteApprovalStore, stored: StoredApproval, approved: bool) -> None:
     """File an answer and say what came of it; exit with :data:`REFUSED` if it does not count."""
     answer = _answer(by, stored, approved)
-    why = _filed_by_key(by, path, store, stored, answer) if by.signing is not None else _filed(store, stored, answer)
+    if by.signing is not None:
+        why = _filed_by_key(by, path, store, stored, answer)
+    else:
+        why = _filed(by, path, store, stored, answer)
     if why is not None:
-        say(why)
+        say(f"Not counted: {why}", stderr=True)
+        if "second factor" in why and by.signing is None:
+            hint = "hint: Give --signing-key and --trust-domain for a one-time code, or answer in the console."
+            say(hint, stderr=True)
         raise typer.Exit(REFUSED)
     state = _settled_soon(store, stored.id) if by.signing is None else _state(store, stored.id)
-    waits = " It counts when the guard that asked has verified it." if by.signing is None else ""
-    waits = waits or " More people have to say yes, or the guard has to look."
-    say(f"{stored.id[:SHOWN_ID]} is {state}.{waits if state is ApprovalState.PENDING else ''}")
+    if state is ApprovalState.PENDING:
+        waits = "the guard that asked looks at it" if by.signing is None else "more people answer, or the guard looks"
+        say(f"{stored.id[:SHOWN_ID]}: your {'yes' if approved else 'no'} is noted; it is pending until {waits}.")
+    else:
+        say(f"{stored.id[:SHOWN_ID]} is {state}.")
 
 
 def _answer(by: Who, stored: StoredApproval, approved: bool) -> Answer:
@@ -76,15 +85,21 @@ def _answer(by: Who, stored: StoredApproval, approved: bool) -> Answer:
     return Answer(stored.binding_hash, approved, by.name, groups=by.credential.groups, proof=proof)
 
 
-def _filed(store: SqliteApprovalStore, stored: StoredApproval, answer: Answer) -> str | None:
+def _filed(
+    by: Who, path: Path, store: SqliteApprovalStore, stored: StoredApproval, answer: Answer
+) -> str | None:
     """File what the guard that asked will verify: here is no key to do it with. Returns why it will not count."""
     assert stored.request is not None
+    assert by.credential is not None
+    registry = SqliteApproverRegistry.beside(path)
+    if answer.approved and registry.get(by.credential.credential_id) is None:
+        return f"The credential is not listed in {registry.path}: it was removed, or is of another registry."
     known, now = replace(answer, known=Proof.CREDENTIAL), system_clock()
     why = objection(stored.request, known, now=now, holds=lambda *_: True)  # a condition is the guard's to evaluate
     if why is not None:
         return why
     new = store.file(stored.id, filed_as(stored.request, known), answer, now=now)
-    return None if new else f"{answer.approver} has answered already, or the request is settled."
+    return None if new else already(store.get(stored.id) or stored, answer)
 
 
 def _filed_by_key(

@@ -8,6 +8,7 @@ answer. Values in a request were chosen by models and by strangers: they are sho
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from zt_agents._internal.display import visible
 from zt_agents.approvals import ApprovalState, StoredApproval, approval_panel, write_request
 from zt_agents.cli.answers import REFUSED, SHOWN_ID, give, who
 from zt_agents.cli.display import console, say, say_json
+from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApproverKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -33,9 +35,12 @@ AsOption = Annotated[Path | None, typer.Option("--as", metavar="FILE", help="You
 KeyOption = Annotated[
     Path | None, typer.Option("--signing-key", envvar="ZT_AGENTS_SIGNING_KEY", help="The guard's, as PEM.")
 ]
-DomainOption = Annotated[str | None, typer.Option("--trust-domain", help="The policy's trust domain.")]
+DomainOption = Annotated[
+    str | None, typer.Option("--trust-domain", envvar="ZT_AGENTS_TRUST_DOMAIN", help="The policy's trust domain.")
+]
 Reference = Annotated[str, typer.Argument(metavar="ID", help="The request's id, or how it begins.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+_SAFE_ORIGIN = re.compile(r"https://[A-Za-z0-9.:-]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?")
 DEFAULT_STORE = Path("zt-agents-approvals.db")
 
 
@@ -69,7 +74,8 @@ def show(reference: Reference, store: StoreOption = DEFAULT_STORE, as_json: Json
         return
     assert stored.request is not None
     opened.notice(stored.id, now=system_clock())
-    say_json({**_summary(stored), **json.loads(write_request(stored.request))})
+    terms = [each._asdict() for each in stored.request.terms]
+    say_json({**json.loads(write_request(stored.request)), **_summary(stored), "terms": terms})
 
 
 @approvals_app.command()
@@ -139,6 +145,10 @@ def login(
 ) -> None:
     """Print a link that signs its reader in at the console: once, within a minute."""
     origin = console_url.rstrip("/")
+    if not _SAFE_ORIGIN.fullmatch(origin):
+        raise ConfigurationError(
+            f"{visible(console_url, limit=80)!r} is no place to sign in at.", hint="It begins with https://, or http://localhost."
+        )
     say(f"{origin}/login#{ApproverKey.from_file(as_file).login(origin, now=system_clock())}")
 
 
@@ -175,6 +185,17 @@ def _line(stored: StoredApproval) -> str:
     )
 
 
+def _needs(terms: ApprovalTerms) -> str:
+    """Return who has to say yes, in a line."""
+    parts = [f"needs {terms.quorum} of: {', '.join(terms.approvers)}"]
+    parts += [f"not {', '.join(terms.exclude)}"] if terms.exclude else []
+    parts += [f"where {terms.when}"] if terms.when else []
+    parts += ["with a credential of their own"] if terms.proof is Proof.CREDENTIAL else []
+    parts += [f"second factor: {terms.second_factor}"] if terms.second_factor is not SecondFactor.NONE else []
+    parts += [f"after {terms.escalate_after} s also {', '.join(terms.escalate_to)}"] if terms.escalate_to else []
+    return "; ".join(parts)
+
+
 def _summary(stored: StoredApproval) -> dict[str, Any]:
     request = stored.request
     if request is None:
@@ -189,6 +210,7 @@ def _summary(stored: StoredApproval) -> dict[str, Any]:
         "user": call.user.id if call.user else None,
         "resource": call.resource,
         "expires_at": rfc3339(request.expires_at),
+        "used": stored.consumed_at is not None,
         "answers": [{"approver": answer.approver, "approved": answer.approved} for answer in stored.answers],
     }
 
@@ -202,4 +224,8 @@ def _show(store: SqliteApprovalStore, stored: StoredApproval) -> None:
     out.print(approval_panel(stored.request))
     for answer in stored.answers:
         say(f"{answer.approver} said {'yes' if answer.approved else 'no'}")
-    say(f"{stored.id}  {stored.state}")
+    for terms in stored.request.terms:
+        say(_needs(terms))
+    left = int(stored.request.expires_at - system_clock())
+    time_left = f", {left // 60}:{left % 60:02} left" if stored.state is ApprovalState.PENDING and left > 0 else ""
+    say(f"{stored.id}  {stored.state}{time_left}")

@@ -39,7 +39,9 @@ approvers_app = typer.Typer(
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As in the policy, such as dana@acme.example.")]
 KeyOption = Annotated[Path, typer.Option("--signing-key", envvar="ZT_AGENTS_SIGNING_KEY", help="The guard's, as PEM.")]
-DomainOption = Annotated[str, typer.Option("--trust-domain", help="The policy's trust domain.")]
+DomainOption = Annotated[
+    str, typer.Option("--trust-domain", envvar="ZT_AGENTS_TRUST_DOMAIN", help="The policy's trust domain.")
+]
 
 
 @approvers_app.command()
@@ -124,7 +126,7 @@ def remove(
 ) -> None:
     """Take from one approver what they prove themselves with: what they approved and was not used yet is void."""
     removed = SqliteApproverRegistry.beside(store).remove(name, now=system_clock(), enrolled_id=identifier)
-    say(f"{removed} removed.")
+    say(f"{removed} removed: credentials, second factors and what they approved in advance count alike.")
     if not removed:
         raise typer.Exit(NOBODY)
 

@@ -5,6 +5,7 @@ What a policy does not permit in advance does not become permitted here: the gua
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import typer
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
-from zt_agents.approvals import STANDING, Enrolled, StoredApproval, in_advance, listing
+from zt_agents.approvals import STANDING, Answer, Enrolled, StoredApproval, in_advance, listing, objection
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.answers import REFUSED, Who, who
 from zt_agents.cli.approvals import (
@@ -28,6 +29,7 @@ from zt_agents.cli.approvals import (
 )
 from zt_agents.cli.display import say, say_json, say_table
 from zt_agents.cli.moments import until_option
+from zt_agents.decisions import Proof
 from zt_agents.errors import ConfigurationError, TokenInvalidError
 from zt_agents.identity import StandingClaims, jws
 from zt_agents.identity.approvers import SEPARATOR
@@ -68,6 +70,13 @@ def ahead(
         )
     except ValueError as error:
         raise ConfigurationError(f"It cannot be approved in advance: {error}.", hint="Give --when.") from error
+    known = Proof.CREDENTIAL if by.credential else Proof.ATTESTED
+    yes = Answer(stored.binding_hash, True, by.name, groups=claims.groups, known=known, standing=claims)
+    asked = replace(stored.request, expires_at=max(stored.request.expires_at, now + 1))  # it is about other calls
+    why = objection(asked, yes, now=now, holds=lambda *_: True)  # a condition is the guard's to evaluate
+    if why is not None:
+        say(f"Not counted: {why}", stderr=True)
+        raise typer.Exit(REFUSED)
     token = by.credential.standing(claims) if by.credential else _vouched(claims, by)
     registry = SqliteApproverRegistry.beside(store, create=True)
     registry.add(listing(claims, token, now=now))

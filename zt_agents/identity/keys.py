@@ -39,14 +39,14 @@ class SigningKey:
         return cls(ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
-    def from_file(cls, path: Path) -> SigningKey:
+    def from_file(cls, path: str | os.PathLike[str]) -> SigningKey:
         """Load an unencrypted PEM (PKCS#8) key.
 
         Raises:
             ConfigurationError: the file is unreadable, readable by others, or not a P-256 private key.
         """
         try:
-            return cls.from_pem(read_private_file(path))
+            return cls.from_pem(read_private_file(Path(path)))
         except ValueError as error:
             raise ConfigurationError(f"The key file {path} could not be read as a PEM private key.") from error
 
@@ -66,7 +66,7 @@ class SigningKey:
             raise ConfigurationError("The key is not an elliptic-curve key.")
         return cls(key)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the key as PEM, readable by its owner alone; an existing file is never overwritten."""
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(self.pem)

@@ -89,16 +89,16 @@ def check_terms(trail: Trail, terms: ApprovalTerms, findings: Findings) -> None:
     if _SESSION_USER in terms.escalate_to:
         findings.add(trail, "session-user is asked at once or not at all: it is nobody to escalate to.")
     if terms.escalate_after >= terms.timeout:
-        findings.add(trail, "the time is over before it escalates: 'after' is less than 'timeout'.")
+        findings.add(trail, "the time is over before it escalates: 'after' has to be less than 'timeout'.")
     shows = terms.second_factor is not SecondFactor.NONE
     if shows and (terms.standing_uses or terms.remember):
-        findings.add(trail, "a second factor is for one call: it goes neither with 'standing' nor with 'remember'.")
+        findings.add(trail, "a second factor is for one call: with 'standing' or 'remember' say second_factor: none.")
     if terms.remember and terms.proof is Proof.CREDENTIAL:
         findings.add(trail, "what a session remembers is the guard's word: 'remember' does not go with a credential.")
     if terms.grace and (shows or terms.proof is Proof.CREDENTIAL):
-        findings.add(trail, "silence is proof of nobody: 'grace' goes with neither a second factor nor a credential.")
+        findings.add(trail, "silence is proof of nobody: with 'grace' say second_factor: none and proof: attested.")
     if terms.grace >= terms.timeout:
-        findings.add(trail, "the time is over before silence is a yes: 'grace' is less than 'timeout'.")
+        findings.add(trail, "the time is over before silence is a yes: 'grace' has to be less than 'timeout'.")
     if any(word == "anyone" or word.startswith("group:") for word in possible):
         return
     people = len(dict.fromkeys(possible))

@@ -98,6 +98,8 @@ class InterruptChannel:
             while desk.look(request.id) is ApprovalState.PENDING:
                 answer = self._answer(desk, *task, request, why)
                 why = desk.file(answer) if isinstance(answer, Answer) else answer
+                if why and isinstance(answer, Answer) and answer.binding_hash != request.binding_hash:
+                    why = "The answer was given for another call."
         return None
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
