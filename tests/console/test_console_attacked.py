@@ -244,6 +244,8 @@ def test_no_client_says_who_it_is(tmp_path: Path, proxy: str) -> None:
     SigningKey.generate().save(tmp_path / "key")
     store = SqliteApprovalStore(tmp_path / "approvals.db")
     options = ["--signing-key", str(tmp_path / "key"), "--trust-domain", "acme.example", "--store", str(store.path)]
-    result = CliRunner().invoke(app, ["console", *options, "--port", "1", "--proxy", proxy])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    result = CliRunner().invoke(app, ["console", *options, "--port", port, "--proxy", proxy])
     assert result.exit_code != 0
     assert "--proxy" in result.output
