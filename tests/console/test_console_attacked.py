@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sqlite3
@@ -170,6 +171,7 @@ def test_answers_at_two_consoles_at_once_are_one_answer(reception: Reception) ->
 def served(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The port of a server that has little patience."""
     monkeypatch.setattr(serving, "_IDLE", 0.3)
+    monkeypatch.setattr(serving, "_UNREAD", 0.3)
     monkeypatch.setattr(gate, "_BODY_TIME", 0.3)
     with serving.listening("127.0.0.1", 0) as place:
         server = serving.server(reception.console)
@@ -210,6 +212,20 @@ def test_who_says_nothing_or_too_slowly_does_not_keep_a_connection(served: int, 
             except ConnectionError:
                 break
         assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("times", [1, 200])
+def test_who_does_not_read_does_not_keep_a_connection(served: int, times: int) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        client.connect(("127.0.0.1", served))
+        client.sendall(LOGIN.replace(b"/login", b"/static/htmx-2.0.11.min.js") * times)
+        time.sleep(1)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20):
+                client.sendall(b"x")
+                time.sleep(0.02)
+            pytest.fail("the connection is still there")
 
 
 def test_headers_have_an_end(served: int) -> None:
