@@ -17,7 +17,7 @@ import typer
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
-from zt_agents.approvals import ApprovalState, StoredApproval, approval_panel, write_request
+from zt_agents.approvals import ApprovalState, StoredApproval, approval_panel, person, write_request
 from zt_agents.cli.answers import REFUSED, SHOWN_ID, give, who
 from zt_agents.cli.display import console, say, say_json
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
@@ -177,7 +177,7 @@ def _line(stored: StoredApproval) -> str:
     call = request.call
     agent, user = visible(call.agent.name) if call.agent else "?", visible(call.user.id) if call.user else "?"
     left = max(0, int(request.expires_at - system_clock()))
-    yes = sum(answer.approved for answer in stored.answers)
+    yes = len({person(request, answer) for answer in stored.answers if answer.approved})
     quorum = max(terms.quorum for terms in request.terms)
     return (
         f"{visible(stored.id[:SHOWN_ID])}  {visible(call.tool)} ({request.decision.tier})  {agent} for {user}  "
