@@ -76,9 +76,12 @@ class SecondFactors:
         claims = self._signer.verify_factor(offered, approver=approver)
         if not isinstance(claims.factor, OneTimeSecret) or not 0 <= now - claims.issued_at < _OFFERED:
             raise TokenInvalidError("It was not offered just now.")
-        if matching_step(claims.factor, code, now) is None:
+        step = matching_step(claims.factor, code, now)
+        if step is None:
             raise TokenInvalidError("The code is not good.")
         if self._registry.get(claims.id) is None:
+            if not self._registry.advance(f"totp:{claims.id}", step):
+                raise TokenInvalidError("This code was used already: wait for the next one.")
             self._registry.add(Enrolled(claims.id, approver, claims.kind, offered, now))
         return claims
 

@@ -33,7 +33,7 @@ async def test_the_cookie_is_out_of_reach(origin: str, make_reception: MakeRecep
     number, *flags = [part.strip() for part in rest.split(";")]
     assert len(number) >= 43
     secure = origin.startswith("https")
-    assert name == ("__Host-zt_console" if secure else "zt_console")
+    assert name == ("__Host-zt_console" if secure else "zt_console_8765")
     assert {flag.lower() for flag in flags} == {"httponly", "path=/", "samesite=strict"} | (
         {"secure"} if secure else set()
     )

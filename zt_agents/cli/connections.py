@@ -138,6 +138,14 @@ def split_address(address: str, schemes: Collection[str], option: str) -> SplitR
     return parts
 
 
+class _PromptSocket(ssl.SSLSocket):
+    """TLS whose handshake ends: otherwise it goes on for as long as some byte comes in time."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        with no_longer_than(LONGEST, self):
+            super().do_handshake(block)
+
+
 def tls_context(ca: Path | None) -> ssl.SSLContext:
     """Return what a client of TLS trusts: the certificates in *ca*, or the system's.
 
@@ -149,6 +157,7 @@ def tls_context(ca: Path | None) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"The certificates in {ca} cannot be read.") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _PromptSocket
     return context
 
 

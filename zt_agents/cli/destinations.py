@@ -149,6 +149,23 @@ class Webhook:
         return Delivery(False, not reply.temporary, why, _wait(reply.retry_after, now) if reply.temporary else 0.0)
 
 
+class _Smtp(smtplib.SMTP):
+    """No reply in it takes for ever: that of :mod:`smtplib` goes on for as long as lines come."""
+
+    def getreply(self) -> tuple[int, bytes]:
+        assert self.sock is not None
+        try:
+            with no_longer_than(LONGEST, self.sock):
+                return super().getreply()
+        except OSError:
+            self.close()
+            raise
+
+
+class _SmtpOverTls(_Smtp, smtplib.SMTP_SSL):
+    """The same where TLS comes first."""
+
+
 class MailServer(NamedTuple):
     """Which server takes mail, and how it is spoken to."""
 
@@ -165,9 +182,9 @@ class MailServer(NamedTuple):
         """Connect and log in. What goes wrong is an OSError, as all of :mod:`smtplib` is."""
         name = own_name() or "[127.0.0.1]"
         if self.tls is not None and not self.starttls:
-            server: smtplib.SMTP = smtplib.SMTP_SSL(self.host, self.port, name, timeout=TIMEOUT, context=self.tls)
+            server: _Smtp = _SmtpOverTls(self.host, self.port, name, timeout=TIMEOUT, context=self.tls)
         else:
-            server = smtplib.SMTP(self.host, self.port, name, timeout=TIMEOUT)
+            server = _Smtp(self.host, self.port, name, timeout=TIMEOUT)
         try:
             if self.starttls:
                 server.starttls(context=self.tls)
@@ -210,6 +227,8 @@ class Mailbox:
             return _refused(error.smtp_code)
         except OSError as error:
             return Delivery(False, False, f"{self._server.host} cannot be reached: {error or type(error).__name__}")
+        except ValueError:  # of smtplib: where a challenge is no base64
+            return Delivery(False, False, f"{self._server.host} has answered what cannot be read")
         return DELIVERED
 
     def message(self, told: Notice, *, now: float) -> EmailMessage:

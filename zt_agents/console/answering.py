@@ -172,7 +172,7 @@ def _request_page(
     shown = _facts(console, session, request_id)
     if shown.open and shown.silence is not None:
         console.desk.notice(request_id)
-    changed = console.policy_version not in {"", shown.request.decision.policy_version}
+    changed = bool(console.policy_version) and console.policy_version != shown.request.decision.policy_version
     return console.page(
         "request.html",
         session=session,

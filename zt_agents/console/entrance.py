@@ -36,6 +36,10 @@ def login(request: Request, console: TheConsole, token: Annotated[str, Form(max_
         print(f"zt-agents console: a login was refused: {error.message}", file=sys.stderr)  # noqa: T201
         return Response("The link is not good, or no longer. Make another.", 403, media_type="text/plain")
     console.count_login(person.id)
+    before = console.session(request, acted=False)
+    if before is not None and before.person.id != person.id:
+        sentence = f"You are signed in as {before.person.id}, and the link is of {person.id}. Sign out first."
+        return Response(sentence, 403, media_type="text/plain")
     response = Response(status_code=204)
     console.sign_in(request, response, person, "with the approver’s file")
     return response

@@ -117,7 +117,6 @@ class Facts:
     intent: Shown
     seen: str
     data_class: DataClass
-    arguments: tuple[Argument, ...]
     more: int
     """Arguments that are not shown."""
     demands: tuple[Demand, ...]
@@ -140,6 +139,11 @@ class Facts:
     """What this person has answered."""
     good_for: int
     """Seconds for which an approval is good."""
+
+    @property
+    def arguments(self) -> list[Argument]:
+        """What the call is made with: made on demand, for it may be long, and who waits asks every second."""
+        return _arguments(self.request)
 
     @property
     def wants_factor(self) -> bool:
@@ -185,7 +189,6 @@ def facts(stored: StoredApproval, answers: Sequence[Answer], state: ApprovalStat
         intent=show(call.intent, lines=True),
         seen=_SEEN[call.label.integrity],
         data_class=call.label.data_class,
-        arguments=tuple(_arguments(request)),
         more=max(0, len(call.arguments) - MOST_ARGUMENTS),
         demands=tuple(_demand(request, terms, answers, view) for terms in request.terms),
         said=tuple(

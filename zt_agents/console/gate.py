@@ -5,9 +5,10 @@ Rules:
 1. The ``Host`` is the console's own, so that a name which somebody points at this address reaches nothing.
 2. A request that another site makes gets nothing, unless a person followed a link. One that changes something comes
    from the console's own pages: the browser says so (``Origin``, ``Sec-Fetch-Site``), or it is refused.
-3. A body is a small form, read whole before the console sees any of it.
-4. No response is kept, framed, guessed about or let load anything from elsewhere, and none runs an inline script.
-5. A fault becomes a page with one sentence. What failed is written to standard error by type and place; a message
+3. A page that a browser fetches before anybody wants it is not given: whoever gets one has been shown it.
+4. A body is a small form, read whole before the console sees any of it.
+5. No response is kept, framed, guessed about or let load anything from elsewhere, and none runs an inline script.
+6. A fault becomes a page with one sentence. What failed is written to standard error by type and place; a message
    could hold an argument.
 """
 
@@ -102,6 +103,8 @@ class Gate:
             return 421, f"This console is at {self._origin.text}."
         if scope["method"] not in _METHODS:
             return 405, "This console knows no such method."
+        if any("prefetch" in purpose for purpose in _headers(scope, b"sec-purpose")):
+            return 503, "Open the page to see it."
         sites, posts = _headers(scope, b"sec-fetch-site"), scope["method"] == "POST"
         if sites not in ([], ["same-origin"], ["none"]):
             followed = _headers(scope, b"sec-fetch-mode") == ["navigate"]

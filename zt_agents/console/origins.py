@@ -23,6 +23,7 @@ class Origin:
     """What a browser sends as ``Host``."""
     name: str
     """The host's name alone; WebAuthn's RP ID."""
+    port: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -48,9 +49,10 @@ class Origin:
                 hint="Put a TLS proxy in front of it, and give its address as --origin.",
             )
         host = f"[{name}]" if ":" in name else name
-        if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        usual = _DEFAULT_PORTS[parts.scheme]
+        if port not in (None, usual):
             host = f"{host}:{port}"
-        return cls(f"{parts.scheme}://{host}", secure, host, name)
+        return cls(f"{parts.scheme}://{host}", secure, host, name, usual if port is None else port)
 
 
 def is_loopback(name: str) -> bool:

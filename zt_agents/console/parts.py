@@ -67,8 +67,8 @@ class Console:
         self.login_rates = Rates(burst=_LOGINS, period=60, clock=clock)
         self.answer_rates = Rates(burst=_ANSWERS, period=60, clock=clock)
         self._network_rates = Rates(burst=_ANSWERS_OF_A_NETWORK, period=60, clock=clock)
-        self.cookie = "__Host-zt_console" if origin.secure else "zt_console"
-        """Browsers hold a name with ``__Host-`` to this very host, over https."""
+        self.cookie = "__Host-zt_console" if origin.secure else f"zt_console_{origin.port}"
+        """Browsers hold a name with ``__Host-`` to this very host, over https. To ports they hold none."""
 
     def ways(self, person: Person) -> frozenset[Way]:
         """Return in which ways *person* can say yes."""

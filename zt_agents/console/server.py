@@ -1,18 +1,68 @@
-"""Serving a console: uvicorn, told to say and to believe as little as it can."""
+"""Serving a console: uvicorn, told to say, to believe and to wait as little as it can."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zt_agents.console.app import application
+from zt_agents.console.origins import is_address
 from zt_agents.console.parts import Console
 from zt_agents.errors import ConfigurationError
 
 _MOST_CONNECTIONS = 500
 _IDLE = 10
-"""Seconds for which a connection without a request stays open."""
+"""Seconds for which a connection without a request, or with one that is not whole, stays open."""
+_UNREAD = 60
+"""Seconds that a client has to read what it asked for."""
+
+
+class _Prompt(H11Protocol):
+    """HTTP whose clients say what they want, and take it: uvicorn waits for a first request, and a reader, for ever."""
+
+    _late: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._late = self.loop.call_later(_IDLE, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._in_time()
+        elif self._late is None:
+            self._late = self.loop.call_later(_IDLE, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(_UNREAD, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._read()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self.transport.abort()  # closing waits for whoever does not read
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._in_time()
+        self._read()
+        super().connection_lost(exc)
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -34,9 +84,15 @@ def server(console: Console, *, proxy: str = "") -> uvicorn.Server:
     Args:
         console: what is served.
         proxy: the address whose word about clients is believed; an empty text is none.
+
+    Raises:
+        ConfigurationError: *proxy* is more than one address, or none.
     """
+    if proxy and not is_address(proxy):
+        raise ConfigurationError("--proxy is the IP address of one proxy: any other client could say who it is.")
     config = uvicorn.Config(
         application(console),
+        http=_Prompt,  # and no other that happens to be installed, which may take headers without end
         proxy_headers=bool(proxy),
         forwarded_allow_ips=proxy or None,
         server_header=False,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zt_agents.approvals.notices import NoticeEvent
+from zt_agents.errors import StoreError
 from zt_agents.stores.shared_file import SharedFile
 
 _APPLICATION_ID = 0x7A744E4F  # "ztNO"
@@ -108,10 +109,12 @@ class SqliteNoticeStore:
     def open(self) -> Sequence[tuple[str, str, float]]:
         """Return request, destination and end of each question that is not noted as settled."""
         with self._file.reading() as connection:
-            return connection.execute(
+            rows = connection.execute(
                 "SELECT request, destination, expires FROM notice n WHERE event = 'requested' AND NOT EXISTS (SELECT 1 "
                 "FROM notice s WHERE s.request = n.request AND s.event = 'settled' AND s.destination = n.destination)"
             ).fetchall()
+        _require_numbers(*(expires for _, _, expires in rows))
+        return rows
 
     def settled(self, questions: Iterable[tuple[str, str]]) -> None:
         """Note that the question of each request and destination has been settled.
@@ -140,7 +143,12 @@ class SqliteNoticeStore:
                 "ORDER BY not_before, expires, request LIMIT 1",
                 (destination,),
             ).fetchone()
-        return None if row is None else WaitingNotice(row[0], NoticeEvent(row[1]), row[2], row[3])
+        if row is None:
+            return None
+        _require_numbers(*row[2:])
+        if row[1] not in set(NoticeEvent):
+            raise _damaged()
+        return WaitingNotice(row[0], NoticeEvent(row[1]), row[2], row[3])
 
     def is_late(self, destination: str, *, now: float) -> bool:
         """Return whether a notice waits that might have been sent by *now*."""
@@ -156,7 +164,8 @@ class SqliteNoticeStore:
             row = connection.execute(
                 "SELECT failures, not_before FROM destination WHERE name = ?", (destination,)
             ).fetchone()
-        return Pause() if row is None else Pause(*row)
+        _require_numbers(*row or ())
+        return Pause(*row or ())
 
     def begin(self, destination: str, notice: WaitingNotice) -> None:
         """Note that *notice* is about to be sent."""
@@ -186,6 +195,16 @@ class SqliteNoticeStore:
                 "DELETE FROM notice WHERE expires < ? RETURNING destination, state", (before,)
             ).fetchall()
         return [destination for destination, state in rows if state == NoticeState.WAITING]
+
+
+def _require_numbers(*values: object) -> None:
+    """Refuse what somebody else than this class has written: SQLite keeps texts where it was told of numbers."""
+    if not all(isinstance(value, int | float) for value in values):
+        raise _damaged()
+
+
+def _damaged() -> StoreError:
+    return StoreError("The store of notices is damaged.")
 
 
 def _update(
