@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.key_files import write_once
-from zt_agents.approval_factors import SecondFactors
-from zt_agents.approval_proofs import AnswerProofs, Conditions
 from zt_agents.approvals import ApproverRegistry
 from zt_agents.audit import AuditLog
 from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
+from zt_agents.desk.factors import SecondFactors
+from zt_agents.desk.proofs import AnswerProofs, Conditions
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApprovalSigner, ApproverAuthority, BaggageSigner, SigningKey, TokenIssuer
 from zt_agents.identity.factors import FactorSigner

@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode, encode_result
-from zt_agents.approval_desk import Ruling
 from zt_agents.approvals import ApprovalRequest, request_approval
 from zt_agents.audit.content import ContentKeeper
 from zt_agents.audit.records import AuditRecord, BodyStatus
@@ -28,6 +27,7 @@ from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
+from zt_agents.desk import Ruling
 from zt_agents.errors import (
     AccessDeniedError,
     ApprovalPendingError,

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Self
 from zt_agents._internal.adapters import adapter_for, adapter_module
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.clock import Clock, system_clock
-from zt_agents.approval_desk import ApprovalDesk
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import ApprovalState, ApprovalStore, Channel
 from zt_agents.audit import AuditLog
 from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
+from zt_agents.desk import AnswerProofs, ApprovalDesk
+from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
@@ -383,7 +383,8 @@ class Guard:
                 word of the policy.
             StoreError: the store cannot be used.
         """
-        return self.desk.signed(asked, response, approver if isinstance(approver, User) else User(approver), factor)
+        named = approver if isinstance(approver, User) else User(approver)
+        return signed_response(self.desk, asked, response, named, factor=factor, now=self.clock())
 
     def approval(self, ticket: str) -> ApprovalState:
         """Return where a request for approval stands, by its id: see :attr:`ApprovalPendingError.ticket`.

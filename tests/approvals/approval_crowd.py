@@ -19,10 +19,10 @@ from pathlib import Path
 
 from approval_requests import answer, request
 
-from zt_agents.approval_desk import ApprovalDesk
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import ApprovalRequest, StoreChannel
 from zt_agents.decisions import ApprovalTerms
+from zt_agents.desk import ApprovalDesk
+from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.identity import ApprovalSigner, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 

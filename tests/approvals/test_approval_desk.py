@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from approval_requests import NOW, answer, request
 
-from zt_agents.approval_desk import ApprovalDesk, Ruling
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, Channel
 from zt_agents.decisions import ApprovalTerms, ReasonCode
+from zt_agents.desk import ApprovalDesk, Ruling
+from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import StoreError
 from zt_agents.identity import AnswerClaims, ApprovalSigner, GrantClaims, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore

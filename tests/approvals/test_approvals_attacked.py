@@ -20,10 +20,10 @@ from langgraph.types import Command, interrupt
 from world import HEAD, World
 
 from zt_agents import AccessDeniedError, Answer, User
-from zt_agents.approval_desk import ApprovalDesk, Ruling
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import ApprovalRequest, ApprovalState, write_request
 from zt_agents.decisions import ApprovalTerms, ToolCall
+from zt_agents.desk import ApprovalDesk, Ruling
+from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.identity import AnswerClaims, ApprovalSigner, SigningKey
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware

@@ -21,10 +21,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from zt_agents.approval_desk import ApprovalDesk, Ruling
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState
 from zt_agents.decisions import ApprovalTerms
+from zt_agents.desk import ApprovalDesk, Ruling
+from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import IdentityError
 from zt_agents.identity import AnswerClaims, ApprovalSigner, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore

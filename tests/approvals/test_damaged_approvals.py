@@ -16,13 +16,13 @@ from approval_requests import NOW, answer, request
 from rich.console import Console
 from typer.testing import CliRunner
 
-from zt_agents.approval_desk import ApprovalDesk
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import ApprovalRequest, approval_panel, binding_hash, read_request, write_request
 from zt_agents.approvals.questions import question
 from zt_agents.cli import app
 from zt_agents.cli import approvals as command
 from zt_agents.decisions import ApprovalTerms, ToolCall
+from zt_agents.desk import ApprovalDesk
+from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import ArgumentsError, StoreError
 from zt_agents.identity import ApprovalSigner, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore

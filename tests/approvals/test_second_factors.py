@@ -13,10 +13,10 @@ from approval_requests import NOW, answer
 from software_authenticator import ORIGIN, RP_ID, SoftwareAuthenticator
 from test_verified_approvers import KEY, Office, run, said
 
-from zt_agents.approval_factors import SecondFactors
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, Enrolled, binding_hash
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
+from zt_agents.desk.factors import SecondFactors
+from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import IdentityError
 from zt_agents.identity import SigningKey
 from zt_agents.identity.factors import FactorKind, FactorSigner

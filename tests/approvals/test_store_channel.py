@@ -25,7 +25,7 @@ from zt_agents.identity import SigningKey
 ANSWERER = """
 import sys, time
 from pathlib import Path
-from zt_agents.approval_desk import ApprovalDesk
+from zt_agents.desk import ApprovalDesk
 from zt_agents.approvals import Answer
 from zt_agents.config import answer_proofs
 from zt_agents.identity import SigningKey

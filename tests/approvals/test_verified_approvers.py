@@ -14,11 +14,11 @@ import pytest
 from approval_requests import NOW, answer, request
 from typer.testing import CliRunner
 
-from zt_agents.approval_desk import ApprovalDesk
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import Answer, ApprovalRequest, ApprovalState, Enrolled, StoredApproval
 from zt_agents.cli import app
 from zt_agents.decisions import ApprovalTerms, Proof
+from zt_agents.desk import ApprovalDesk
+from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import ConfigurationError, IdentityError, StoreError, TokenExpiredError
 from zt_agents.identity import ApprovalSigner, ApproverAuthority, ApproverKey, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore

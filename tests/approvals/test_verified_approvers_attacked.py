@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from test_second_factors import PASSKEY, TOTP, Bureau, shown, with_factor
 from test_verified_approvers import ADD, AUTHORITY, OWN, run, said
 
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import (
     NOBODY_OBJECTED,
     SESSION_USER,
@@ -40,6 +39,7 @@ from zt_agents.approvals.rulings import fold, ruling
 from zt_agents.catalog.resources import fill_resource, names_one
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof
+from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import PolicyFileError, StoreError
 from zt_agents.identity import ApproverAuthority, ApproverKey, SigningKey, StandingClaims
 from zt_agents.identity.approvers import STANDING_TYPE

@@ -164,8 +164,8 @@ def _ask(folder: Path, count: int) -> list[float]:
 
 def _answer(folder: Path, count: int) -> list[float]:
     """Approve each call as soon as it is in the store, after a moment; return when each answer was given."""
-    from zt_agents.approval_desk import ApprovalDesk
     from zt_agents.config import answer_proofs
+    from zt_agents.desk import ApprovalDesk
     from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
     path = folder / "zt-agents-approvals.db"

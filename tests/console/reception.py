@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 
-from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approvals import Answer, ApprovalRequest, Enrolled, request_approval
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.config import answer_proofs, approver_authority
@@ -21,6 +20,7 @@ from zt_agents.console.origins import Origin
 from zt_agents.console.parts import Console
 from zt_agents.console.passkeys import Passkeys
 from zt_agents.decisions import ApprovalTerms, Decision, Outcome, Reason, ReasonCode, ToolCall
+from zt_agents.desk import ApprovalDesk
 from zt_agents.identity import Agent, ApproverKey, SigningKey, User
 from zt_agents.provenance.labels import DataClass, Integrity, Label
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore

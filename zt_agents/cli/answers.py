@@ -11,10 +11,10 @@ import typer
 
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.login import login
-from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.approvals import Answer, ApprovalState, StoredApproval, already, filed_as, objection
 from zt_agents.cli.display import say
 from zt_agents.decisions import Proof, SecondFactor
+from zt_agents.desk import ApprovalDesk
 from zt_agents.errors import ConfigurationError, IdentityError
 from zt_agents.identity import ApproverKey, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore

@@ -40,13 +40,13 @@ def console(
     """Serve the inbox of approvals to browsers, until interrupted."""
     for module in ("fastapi", "uvicorn", "jinja2", "python_multipart", "webauthn"):
         require(module, extra=_EXTRA, purpose=_PURPOSE)
-    from zt_agents.approval_desk import ApprovalDesk
     from zt_agents.config import answer_proofs, approver_authority
     from zt_agents.console.logins import Logins
     from zt_agents.console.origins import Origin, is_loopback
     from zt_agents.console.parts import Console
     from zt_agents.console.passkeys import Passkeys
     from zt_agents.console.server import listening, server
+    from zt_agents.desk import ApprovalDesk
     from zt_agents.identity import SigningKey
     from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
     from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry

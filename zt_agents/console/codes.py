@@ -8,10 +8,10 @@ from fastapi import APIRouter, Form, HTTPException, Path, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
-from zt_agents.approval_factors import SecondFactors
 from zt_agents.console.keys import Csrf, require_fresh
 from zt_agents.console.parts import Console, SignedIn, TheConsole
 from zt_agents.console.sessions import Session
+from zt_agents.desk.factors import SecondFactors
 from zt_agents.errors import IdentityError
 from zt_agents.identity.one_time_codes import qr_svg
 

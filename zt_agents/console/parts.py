@@ -9,7 +9,6 @@ from fastapi import Depends, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 
 from zt_agents._internal.clock import Clock
-from zt_agents.approval_desk import ApprovalDesk
 from zt_agents.audit.sink import AuditSource
 from zt_agents.console.inbox import Inbox
 from zt_agents.console.logins import Logins
@@ -19,6 +18,7 @@ from zt_agents.console.passkeys import Passkeys
 from zt_agents.console.rates import Rates, network
 from zt_agents.console.sessions import Person, Session, Sessions
 from zt_agents.console.ways import Way
+from zt_agents.desk import ApprovalDesk
 from zt_agents.identity.factors import FactorKind
 
 ONWARD = re.compile(r"/(requests/[0-9a-f]{32})?")

@@ -18,10 +18,10 @@ import threading
 from typing import Any
 
 from zt_agents._internal.clock import Clock
-from zt_agents.approval_factors import SecondFactors
 from zt_agents.approvals import ApprovalRequest, ApproverRegistry
 from zt_agents.console.origins import Origin, is_address
 from zt_agents.console.sessions import Person
+from zt_agents.desk.factors import SecondFactors
 from zt_agents.errors import IdentityError, TokenInvalidError, TokenRevokedError
 from zt_agents.identity import ApproverAuthority
 from zt_agents.identity.factors import FactorClaims, FactorKind

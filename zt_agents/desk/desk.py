@@ -4,7 +4,7 @@ Rules:
 
 1. A request is kept in the store before anybody is asked, and under its binding hash: the same call made again, by a
    resumed graph, another worker or a replayed checkpoint, finds what was said about it.
-2. Every answer is filed signed, and only answers that are proven (:mod:`zt_agents.approval_proofs`) are ruled on: when
+2. Every answer is filed signed, and only answers that are proven (:mod:`zt_agents.desk.proofs`) are ruled on: when
    they are filed, each time the request is looked at, and when its grant is used.
 3. A grant is verified and consumed before the body, once, whoever else holds it; and its answers are ruled on again
    then, for the call as the guard knows it: the store is not asked who owns an agent, and a no that came just before
@@ -24,17 +24,15 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from zt_agents._internal.canonical import canonical, digest, encode
+from zt_agents._internal.canonical import digest, encode
 from zt_agents._internal.clock import Clock
-from zt_agents.approval_proofs import AnswerProofs
 from zt_agents.approvals import (
     NOBODY_OBJECTED,
-    RESERVED,
     Answer,
     ApprovalRequest,
     ApprovalState,
@@ -53,21 +51,10 @@ from zt_agents.approvals import (
     ruling,
     turn,
 )
-from zt_agents.approvals.questions import (
-    ANSWER_KEY,
-    EDIT_KEY,
-    FACTOR_KEY,
-    REQUEST_KEY,
-    approves,
-    edited,
-    question,
-    understood,
-)
-from zt_agents.approvals.rulings import fold
-from zt_agents.catalog.resources import fill_resource
 from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor, ToolCall
-from zt_agents.errors import ArgumentsError, ConfigurationError, IdentityError, StoreError
-from zt_agents.identity import AnswerClaims, GrantClaims, User
+from zt_agents.desk.proofs import AnswerProofs
+from zt_agents.errors import ConfigurationError, IdentityError, StoreError
+from zt_agents.identity import AnswerClaims, GrantClaims
 
 Said = tuple[Answer | None, Exception | None]
 """What a channel answered, or how it failed."""
@@ -356,38 +343,6 @@ class ApprovalDesk:
         }
         return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)), state=stored.state)
 
-    def signed(
-        self, asked: Mapping[str, Any], response: Mapping[str, Any], approver: User, factor: str = ""
-    ) -> dict[str, Any]:
-        """Return *response* with a signed answer to the question *asked*; see :meth:`Guard.answer`."""
-        named = asked.get(REQUEST_KEY)
-        binding = named.get("binding_hash") if isinstance(named, Mapping) else None
-        if not isinstance(binding, str) or not binding:
-            raise ValueError("this is no question of zt_agents: pass the value of the interrupt")
-        stored = self.store.find(binding)
-        if stored is None or stored.request is None:
-            raise ValueError("no such question was asked here, or it was decided long ago")
-        if not _same(asked.get("action_requests"), question(stored.request)["action_requests"]):
-            raise ValueError("the question is not as it was asked: somebody has changed what the approver saw")
-        if fold(approver.id) in RESERVED:
-            raise ValueError(f"{approver.id!r} is a word of the policy and nobody's id")
-        if not understood(response):
-            raise ValueError("the response is none that is known: its one decision is approve, reject or edit")
-        now = self._clock()
-        said = Answer(binding, approves(response), approver.id, groups=approver.groups)
-        signed = {**response, ANSWER_KEY: self.proofs.attested(stored.request, said, now=now).proof}
-        if factor:
-            signed[FACTOR_KEY] = factor
-        call = stored.request.call
-        arguments = edited(response, call.tool)
-        if arguments is not None:
-            wanted = canonical(arguments)
-            resource = fill_resource(call.spec.resource, wanted) if call.spec and call.spec.resource else ""
-            other = binding_hash(call._replace(arguments=wanted, resource=resource))
-            yes = replace(said, binding_hash=other, approved=True)
-            signed[EDIT_KEY] = self.proofs.attested(stored.request, yes, now=now).proof
-        return signed
-
     def edit(self, request_id: str, *, call_id: str | None) -> Edit | None:
         """Return what an approver wants to be called instead of *call_id*, if its *request_id* was denied."""
         stored = self.store.get(request_id)
@@ -446,14 +401,6 @@ def _names(answers: Iterable[Answer]) -> tuple[str, ...]:
 
 def _denial(answers: Iterable[Answer]) -> Answer | None:
     return next((each for each in answers if not each.approved), None)
-
-
-def _same(one: object, other: object) -> bool:
-    """Return whether two values are the same JSON: to Python, true is 1."""
-    try:
-        return encode(canonical({"": one})) == encode(canonical({"": other}))
-    except ArgumentsError:
-        return False
 
 
 def _no_channel(request: ApprovalRequest) -> Ruling:

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from zt_agents.approval_factors import SecondFactors
 from zt_agents.approvals import (
     CREDENTIAL,
     NOBODY_OBJECTED,
@@ -35,6 +34,7 @@ from zt_agents.approvals import (
 )
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor, ToolCall
+from zt_agents.desk.factors import SecondFactors
 from zt_agents.errors import IdentityError
 from zt_agents.identity import (
     AnswerClaims,
