@@ -119,6 +119,17 @@ async def test_whoever_has_no_second_factor_reads_why(reception: Reception) -> N
         assert "Nothing waits for you." in (await browser.get("/")).text
 
 
+async def test_the_list_says_what_waits_for_who_has_no_passkey_yet(reception: Reception) -> None:
+    reception.ask(ApprovalTerms(second_factor=SecondFactor.PASSKEY, timeout=600))
+    reception.ask(ApprovalTerms(("user:somebody",), second_factor=SecondFactor.PASSKEY, timeout=600))
+    async with reception.browser() as browser, reception.browser() as other:
+        await browser.sign_in(reception.approver(DANA))
+        assert "1 more waits for you, and wants a passkey" in (await browser.get("/")).text
+        enrolled(reception, "erin@acme.example")
+        await other.sign_in(reception.approver("erin@acme.example"))
+        assert "wants a passkey" not in (await other.get("/")).text
+
+
 async def test_silence_is_said_and_begins_when_somebody_was_told(reception: Reception) -> None:
     from dataclasses import replace
 

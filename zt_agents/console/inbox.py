@@ -56,12 +56,14 @@ class Page:
     """How many wait."""
     unreadable: int
     """How many more wait and cannot be read."""
+    wanting: int
+    """How many more would wait for this person if they had a passkey."""
 
     @property
     def mark(self) -> str:
         """Differs when the page does."""
         shown = "|".join(f"{each.id}{each.mine:d}{each.answered:d}" for each in self.entries)
-        facts = f"{self.number} {self.pages} {self.mine} {self.all} {self.unreadable} {shown}"
+        facts = f"{self.number} {self.pages} {self.mine} {self.all} {self.unreadable} {self.wanting} {shown}"
         return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 
@@ -116,6 +118,8 @@ class Inbox:
             may = self._answerable(person, ways)
             readable = [request_id for request_id in self._ids if self._known.get(request_id) is not None]
             own = [request_id for request_id in readable if may[request_id] and request_id not in answered]
+            with_passkey = may if Way.PASSKEY in ways else self._answerable(person, ways | {Way.PASSKEY})
+            wanting = sum(with_passkey[each] and not may[each] and each not in answered for each in readable)
             listed = own if mine else readable
             pages = max(1, -(-len(listed) // ON_A_PAGE))
             number = min(max(1, number), pages)
@@ -125,7 +129,7 @@ class Inbox:
                 for request in map(self._known.__getitem__, chosen)
                 if request is not None
             ]
-            return Page(entries, number, pages, len(own), len(readable), len(self._ids) - len(readable))
+            return Page(entries, number, pages, len(own), len(readable), len(self._ids) - len(readable), wanting)
 
     def next_for(self, person: Person, *, after: str, ways: frozenset[Way] = frozenset()) -> str | None:
         """Return the id of what waits for *person* longest, but for *after*."""
