@@ -205,3 +205,11 @@ def test_nobody_answers(tmp_path: Path) -> None:
         asyncio.run(made.pay.ainvoke({"amount": 1}))
     made.world.guard.close()
     assert made.ran == []
+
+
+def test_a_store_that_is_not_there_is_said(tmp_path: Path) -> None:
+    for command_name in (["list"], ["show", "x"], ["watch"], ["withdraw", "x"]):
+        done = CliRunner().invoke(app, ["approvals", *command_name, "--store", str(tmp_path / "none.db")])
+        assert done.exit_code == 2
+        assert "There is no store of approvals" in done.output
+    assert not list(tmp_path.iterdir())

@@ -154,6 +154,9 @@ def login(
 
 def open_store(path: Path) -> SqliteApprovalStore:
     """Return the store at *path*, which must exist."""
+    if not path.exists():
+        hint = "It is made when a guard first asks. Name it with --store, or ZT_AGENTS_APPROVALS."
+        raise ConfigurationError(f"There is no store of approvals {path}.", hint=hint)
     return SqliteApprovalStore(path, create=False)
 
 
