@@ -160,7 +160,7 @@ def test_answers_at_two_consoles_at_once_are_one_answer(reception: Reception) ->
     stored = reception.store.get(asked.id)
     assert stored is not None
     assert len(came) == 6
-    assert [each.approver for each in reception.desk.counted(stored)] == ["dana@acme.example"]
+    assert [each.approver for each in reception.desk.proven(stored)] == ["dana@acme.example"]
     assert reception.desk.look(asked.id) == "pending"
 
 

@@ -47,7 +47,7 @@ async def test_a_passkey_signs_the_answer(terms: ApprovalTerms, reception: Recep
         assert (await browser.answer(asked, factor=evidence)).status_code == 303
     assert reception.desk.look(asked.id) is ApprovalState.APPROVED
     assert reception.desk.look(other.id) is ApprovalState.PENDING
-    (answer,) = reception.desk.counted(reception.store.get(asked.id))  # type: ignore[arg-type]
+    (answer,) = reception.desk.proven(reception.store.get(asked.id))  # type: ignore[arg-type]
     assert (answer.known, answer.shown) == (Proof.CREDENTIAL, SecondFactor.PASSKEY)
 
 
@@ -62,7 +62,7 @@ async def test_whoever_has_a_passkey_signs_with_it_or_says_not(signs: bool, rece
         assert "Without the passkey" in page
         fields = {"factor": await assertion(browser, key, asked)} if signs else {"without": "yes"}
         assert (await browser.answer(asked, **fields)).status_code == 303
-    (answer,) = reception.desk.counted(reception.store.get(asked.id))  # type: ignore[arg-type]
+    (answer,) = reception.desk.proven(reception.store.get(asked.id))  # type: ignore[arg-type]
     assert (answer.known, answer.shown) == (
         (Proof.CREDENTIAL, SecondFactor.PASSKEY) if signs else (Proof.ATTESTED, SecondFactor.NONE)
     )

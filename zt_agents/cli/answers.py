@@ -90,16 +90,22 @@ def _filed(
 ) -> str | None:
     """File what the guard that asked will verify: here is no key to do it with. Returns why it will not count."""
     assert stored.request is not None
-    assert by.credential is not None
-    registry = SqliteApproverRegistry.beside(path)
-    if answer.approved and registry.get(by.credential.credential_id) is None:
-        return f"The credential is not listed in {registry.path}: it was removed, or is of another registry."
+    if answer.approved and (why := unlisted(by, path)) is not None:
+        return why
     known, now = replace(answer, known=Proof.CREDENTIAL), system_clock()
     why = objection(stored.request, known, now=now, holds=lambda *_: True)  # a condition is the guard's to evaluate
     if why is not None:
         return why
     new = store.file(stored.id, filed_as(stored.request, known), answer, now=now)
     return None if new else already(store.get(stored.id) or stored, answer)
+
+
+def unlisted(by: Who, path: Path) -> str | None:
+    """Return why no yes of the credential counts at the store *path*, if it is not listed there."""
+    registry = SqliteApproverRegistry.beside(path)
+    if by.credential is None or registry.get(by.credential.credential_id) is not None:
+        return None
+    return f"The credential is not listed in {registry.path}: it was removed, or is of another registry."
 
 
 def _filed_by_key(

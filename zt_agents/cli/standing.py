@@ -15,7 +15,7 @@ from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
 from zt_agents.approvals import STANDING, Answer, Enrolled, StoredApproval, in_advance, listing, objection
 from zt_agents.catalog.lock import ToolLock, lock_path
-from zt_agents.cli.answers import REFUSED, Who, who
+from zt_agents.cli.answers import REFUSED, Who, unlisted, who
 from zt_agents.cli.approvals import (
     DEFAULT_STORE,
     AsOption,
@@ -73,7 +73,8 @@ def ahead(
     known = Proof.CREDENTIAL if by.credential else Proof.ATTESTED
     yes = Answer(stored.binding_hash, True, by.name, groups=claims.groups, known=known, standing=claims)
     asked = replace(stored.request, expires_at=max(stored.request.expires_at, now + 1))  # it is about other calls
-    why = objection(asked, yes, now=now, holds=lambda *_: True)  # a condition is the guard's to evaluate
+    # A condition on approvers is the guard's to evaluate.
+    why = unlisted(by, store) or objection(asked, yes, now=now, holds=lambda *_: True)
     if why is not None:
         say(f"Not counted: {why}", stderr=True)
         raise typer.Exit(REFUSED)

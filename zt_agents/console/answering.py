@@ -192,7 +192,7 @@ def _facts(console: Console, session: Session, request_id: str) -> Facts:
     view = View(
         session.person, console.desk.signer.id, console.ways(session.person), console.clock(), console.desk.proofs.holds
     )
-    return facts(stored, console.desk.counted(stored), state, view)
+    return facts(stored, console.desk.proven(stored), state, view)
 
 
 def _stored(console: Console, request_id: str) -> StoredApproval:

@@ -273,7 +273,7 @@ class ApprovalDesk:
         stored = self.store.get(request_id)
         return ApprovalState.FAILED if stored is None else self._settled(stored).state
 
-    def counted(self, stored: StoredApproval) -> list[Answer]:
+    def proven(self, stored: StoredApproval) -> list[Answer]:
         """Return the answers to *stored* whose proof holds, oldest first."""
         return self._answers(stored.request, stored) if stored.request is not None else []
 
