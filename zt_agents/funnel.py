@@ -34,9 +34,9 @@ from zt_agents.errors import (
     ArgumentsError,
     AuditError,
     EnforcementUnavailableError,
-    IdentityError,
 )
 from zt_agents.evidence import call_attributes, decision_attributes, decision_record, outcome_record
+from zt_agents.identification import identify
 from zt_agents.identity.principals import Agent
 from zt_agents.invocation import Invocation, checked_id
 from zt_agents.provenance.labels import Label
@@ -182,7 +182,7 @@ class Permit:
         """Build the question. Returns what already speaks against it."""
         guard, invocation, tool = self._guard, self._invocation, self.tool
         now = guard.clock()
-        agent, refusal = self._identify(now)
+        agent, refusal = identify(guard, self.session, now=now)
         if self._call_id is not invocation.call_id:
             refusal = refusal or Reason(ReasonCode.ARGUMENTS, "The call's id is not a short, printable text.")
         arguments: dict[str, Any] = {}
@@ -214,21 +214,8 @@ class Permit:
         )
         return refusal
 
-    def _identify(self, now: float) -> tuple[Agent | None, Reason | None]:
-        session = self.session
-        if session is None:
-            return None, Reason(
-                ReasonCode.NO_SESSION, "No session: open one with guard.session(...) around the agent's run."
-            )
-        if session.guard is not self._guard:
-            return None, Reason(ReasonCode.WRONG_GUARD, "The session belongs to another guard than the tool.")
-        try:
-            claims = self._guard.issuer.verify(session.token, now=now)
-            if claims.user_id != session.user.id or claims.session_id != session.id:
-                return None, Reason(ReasonCode.IDENTITY, "The session's token is not its own.")
-            return self._guard.registry.active(claims.agent_id), None
-        except IdentityError as error:
-            return None, Reason(ReasonCode.IDENTITY, error.message)
+    def _identify(self) -> tuple[Agent | None, Reason | None]:
+        return identify(self._guard, self.session, now=self._guard.clock())
 
     def _classify(self) -> Reason | None:
         standing = self.tool.standing
@@ -340,7 +327,7 @@ class Permit:
             if self._span is not None and asked_in != (self._span.trace_id, self._span.span_id):
                 self._span.link(*asked_in)
             if refusal is None:
-                identity = self._identify(self._guard.clock())[1]
+                identity = self._identify()[1]
                 seen = self.session.label if self.session is not None else self.call.label
                 again = self._answer(self.call._replace(time=self._guard.clock(), label=seen))
                 self._waited = True
@@ -415,7 +402,7 @@ class Permit:
 
     def _overtaken(self) -> Reason | None:
         """Return what happened during a wait that speaks against the body: its session ended, its arguments changed."""
-        refusal = self._identify(self._guard.clock())[1]
+        refusal = self._identify()[1]
         if refusal is None and encode(canonical(self._invocation.arguments)) != self._encoded:
             refusal = Reason(ReasonCode.TAMPERED, "The arguments changed between the decision and the call.")
         return refusal
@@ -446,7 +433,7 @@ class Permit:
         Raises:
             AccessDeniedError: it is not.
         """
-        refusal = self._identify(self._guard.clock())[1]
+        refusal = self._identify()[1]
         if refusal is not None:
             self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
             self._open_span()

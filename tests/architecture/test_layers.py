@@ -25,7 +25,9 @@ FLOORS = {
     "zt_agents.approvals": 6,
     "zt_agents.audit": 6,
     "zt_agents.telemetry": 6,
+    "zt_agents.credentials": 6,
     "zt_agents.session": 7,
+    "zt_agents.identification": 7,
     "zt_agents.desk": 7,
     "zt_agents.funnel": 7,
     "zt_agents.evidence": 7,
@@ -38,6 +40,7 @@ FLOORS = {
     "zt_agents.config": 8,
     "zt_agents.testing": 8,
     "zt_agents.console": 9,
+    "zt_agents.issuer": 9,
     "zt_agents.cli": 9,
     "zt_agents.demo": 9,
     "zt_agents.__main__": 9,
@@ -45,20 +48,23 @@ FLOORS = {
 MECHANISMS = {name for name, floor in FLOORS.items() if floor == 6}
 
 CONTAINED = {
-    "jwt": ("zt_agents.identity",),
-    "cryptography": ("zt_agents.identity",),
+    "jwt": ("zt_agents.identity", "zt_agents.credentials"),
+    "cryptography": ("zt_agents.identity", "zt_agents.credentials"),
+    "authlib": ("zt_agents.identity", "zt_agents.credentials"),
+    "pkcs11": ("zt_agents.identity",),
+    "spiffe": ("zt_agents.identity",),
     "opentelemetry": ("zt_agents.telemetry", "zt_agents.demo"),
     "cel_expr_python": ("zt_agents.policy.conditions",),
-    "sqlalchemy": ("zt_agents.stores", "zt_agents.demo"),
+    "sqlalchemy": ("zt_agents.stores", "zt_agents.integrations", "zt_agents.demo"),
     "sqlite3": ("zt_agents.stores", "zt_agents.demo"),
     "langchain_core": ("zt_agents.integrations.langchain", "zt_agents.demo"),
     "langchain": ("zt_agents.integrations.langchain", "zt_agents.demo"),
     "langgraph": ("zt_agents.integrations.langchain", "zt_agents.demo"),
     "typer": ("zt_agents.cli",),
-    "fastapi": ("zt_agents.console",),
-    "starlette": ("zt_agents.console",),
+    "fastapi": ("zt_agents.console", "zt_agents.issuer", "zt_agents.integrations", "zt_agents.demo"),
+    "starlette": ("zt_agents.console", "zt_agents.issuer", "zt_agents.integrations", "zt_agents.demo"),
     "jinja2": ("zt_agents.console",),
-    "uvicorn": ("zt_agents.console",),
+    "uvicorn": ("zt_agents.console", "zt_agents.issuer", "zt_agents.demo"),
 }
 
 

@@ -40,8 +40,8 @@ class CallState(StrEnum):
 
 
 def is_of_a_call(record: Mapping[str, Any]) -> bool:
-    """Return whether *record* is about a call, as all are but the notes of what was sealed or erased."""
-    return record.get("kind") not in (RecordKind.SEALING, RecordKind.ERASURE)
+    """Return whether *record* is about a call, as all are but the notes of what was sealed, erased or changed."""
+    return record.get("kind") not in (RecordKind.SEALING, RecordKind.ERASURE, RecordKind.CHANGE)
 
 
 def text(record: Mapping[str, Any], name: str) -> str:

@@ -19,6 +19,8 @@ class RecordKind(StrEnum):
     """Not of a call: older records were moved into a segment (:mod:`zt_agents.audit.segments`)."""
     ERASURE = "erasure"
     """Not of a call: what had been kept of calls was erased (:mod:`zt_agents.audit.content`)."""
+    CHANGE = "change"
+    """Not of a call: somebody changed who may do what. An agent was suspended, a session taken back, a key replaced."""
 
 
 class BodyStatus(StrEnum):
@@ -93,6 +95,9 @@ class AuditRecord(NamedTuple):
     """Decision records after a human was asked only: of each answer who gave it, yes or no, how that is known, which
     second factor was shown, from which standing approval it comes, and the hex SHA-256 over what was signed."""
 
+    change: Mapping[str, Any] | None = None
+    """Change records only: see :func:`change_record`."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values, empty ones left out."""
         values: dict[str, Any] = {
@@ -106,3 +111,18 @@ class AuditRecord(NamedTuple):
 
 
 _NAMES = AuditRecord._fields
+
+
+def change_record(what: str, about: str, *, by: str, why: str, time: float, **facts: Any) -> AuditRecord:
+    """Return the record of a change to who may do what.
+
+    Args:
+        what: the thing and what happened to it, such as ``agent.suspended`` or ``session.revoked``.
+        about: its name or id.
+        by: who changed it, as far as that is known.
+        why: their words, or an empty text.
+        time: seconds since the epoch.
+        facts: what else is to be known, as JSON values; no secret.
+    """
+    change = {"what": what, "about": about, "by": by, "why": why, **facts}
+    return AuditRecord(RecordKind.CHANGE, time, decision_id="", tool="", outcome="", change=change)

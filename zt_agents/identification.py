@@ -1,0 +1,33 @@
+"""Who asks: the first thing that happens to a call, and again whenever it has waited.
+
+Everything is looked at anew on each call, however often the session was good before: its token, the agent, and what
+was taken back since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.errors import IdentityError
+from zt_agents.identity.principals import Agent
+from zt_agents.session import Session
+
+if TYPE_CHECKING:
+    from zt_agents.guard import Guard
+
+
+def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agent | None, Reason | None]:
+    """Return the agent that *session* proves, or what speaks against it."""
+    if session is None:
+        text = "No session: open one with guard.session(...) around the agent's run."
+        return None, Reason(ReasonCode.NO_SESSION, text)
+    if session.guard is not guard:
+        return None, Reason(ReasonCode.WRONG_GUARD, "The session belongs to another guard than the tool.")
+    try:
+        claims = guard.issuer.verify(session.token, now=now)
+        if claims.user_id != session.user.id or claims.session_id != session.id:
+            return None, Reason(ReasonCode.IDENTITY, "The session's token is not its own.")
+        return guard.registry.active(claims.agent_id), None
+    except IdentityError as error:
+        return None, Reason(ReasonCode.IDENTITY, error.message)
