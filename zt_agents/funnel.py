@@ -14,15 +14,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode, encode_result
 from zt_agents.approvals import ApprovalRequest, request_approval
-from zt_agents.audit.content import ContentKeeper
-from zt_agents.audit.records import AuditRecord, BodyStatus
+from zt_agents.audit.records import BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier
@@ -35,14 +34,13 @@ from zt_agents.errors import (
     AuditError,
     EnforcementUnavailableError,
 )
-from zt_agents.evidence import call_attributes, decision_attributes, decision_record, outcome_record
 from zt_agents.identification import identify
 from zt_agents.identity.principals import Agent
-from zt_agents.invocation import Invocation, checked_id
+from zt_agents.invocation import Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.session import CallEntry, CallKey, CallState
-from zt_agents.telemetry import CallSpan
 from zt_agents.telemetry import attributes as names
+from zt_agents.trail import CallTrail
 
 if TYPE_CHECKING:
     from zt_agents.audit.log import Receipt
@@ -65,67 +63,38 @@ def current_call() -> Permit | None:
     return _permit.get()
 
 
-class Permit:
+class Permit(CallTrail):
     """One call on its way through the guard, and, inside the body, the proof that it may be there."""
 
     __slots__ = (
-        "_args_hash",
-        "_asked",
-        "_body_started",
-        "_call_id",
-        "_encoded",
         "_grant",
-        "_guard",
         "_invocation",
-        "_kept",
         "_key",
         "_open",
         "_reset",
-        "_span",
-        "_started",
         "_waited",
-        "call",
-        "decision",
         "layer",
         "receipt",
         "request",
-        "session",
-        "tool",
     )
 
     def __init__(self, invocation: Invocation, *, layer: int = 0) -> None:
-        self.tool = invocation.tool
-        self.session = invocation.session
-        self.call: ToolCall
-        """The question that was decided."""
-        self.decision: Decision
-        """The answer."""
+        super().__init__(invocation)
         self.request: ApprovalRequest | None = None
         """Set while a human has to be asked."""
         self.receipt: Receipt | None = None
         """Set when the record has to be durable before the body runs."""
         self.layer = layer
         """How deep in the tool the call was caught; deeper layers of the same call pass on this permit."""
-        self._guard = invocation.tool.guard
         self._invocation = invocation
-        self._call_id = checked_id(invocation.call_id)
-        self._encoded = b""
-        self._args_hash = ""
         self._key: CallKey | None = None
-        self._kept = False
-        """The log has, or was to have, this call's arguments."""
         self._grant: ApprovalRequest | None = None
         """The request whose grant this call has used."""
         self._open = False
         """The body is running, or is a stream that has not ended."""
         self._waited = False
         """Somebody else had time to change the arguments."""
-        self._span: CallSpan | None = None
         self._reset: Token[Permit | None] | None = None
-        self._asked = 0.0
-        """Seconds that a human was waited for."""
-        self._started = time.time_ns()
-        self._body_started = 0
 
     @property
     def digest(self) -> bytes:
@@ -465,35 +434,13 @@ class Permit:
         """Record that a stream was dropped before its end."""
         self._observe(BodyStatus.ABANDONED)
 
+    def _observe(self, status: BodyStatus, *, error_type: str = "", result: bytes | None = None) -> None:
+        self._open = False
+        super()._observe(status, error_type=error_type, result=result)
+
     def _release(self) -> None:
         if self._key is not None and self.session is not None:
             self.session.calls.release(self._key)
-
-    def _observe(self, status: BodyStatus, *, error_type: str = "", result: bytes | None = None) -> None:
-        self._open = False
-        duration = (time.perf_counter_ns() - self._body_started) / 1e6
-        record = outcome_record(
-            self.decision,
-            self.session,
-            self._span,
-            time=self._guard.clock(),
-            call_id=self._call_id,
-            status=status,
-            error_type=error_type,
-            duration_ms=duration,
-            result_hash=self._guard.keyed_hash(result) if result is not None else "",
-            result_bytes=len(result) if result is not None else None,
-        )
-        content, keeper = None, self._guard.content
-        if keeper is not None and status is BodyStatus.OK and self._may_keep(keeper):
-            content = keeper.of(record, result)
-            record = record._replace(content_hash=content.hash.hex())
-        # The body has run; hiding its result would not undo it. The log remembers the failure and denies what follows.
-        with suppress(AuditError):
-            self._guard.audit.append(record, content)
-        self._time_call(error_type)
-        if self._span is not None:
-            self._span.end(error_type=error_type)
 
     # -- denial ---------------------------------------------------------------------------------------------------
 
@@ -518,70 +465,3 @@ class Permit:
             text = f"The call was given up before it could run ({type(error).__name__})."
             self.decision = self.decision.denied(ReasonCode.CANCELLED, text)
             self._record_denial()
-
-    def _record_denial(self) -> Exception | None:
-        failure = None
-        try:
-            self._open_span()
-            self._append_decision()
-        except Exception as error:  # noqa: BLE001 - a denial that cannot be recorded is still a denial
-            failure = error
-        self._time_call("access_denied")
-        if self._span is not None:
-            self._span.end(error_type="access_denied", description=str(self.decision.reasons[0].code))
-        return failure
-
-    # -- evidence -------------------------------------------------------------------------------------------------
-
-    def _open_span(self) -> None:
-        if self._span is not None:
-            self._span.set(decision_attributes(self.decision))
-            return
-        tracing, session = self._guard.tracing, self.session
-        attributes = {**self.tool.attributes, **decision_attributes(self.decision), names.ARGS_HASH: self._args_hash}
-        call: ToolCall | None = getattr(self, "call", None)
-        if call is not None:
-            attributes.update(call_attributes(call))
-            if call.agent is not None and session is not None:
-                # Without an invoke_agent span above it, the call's own span has to say all of who acts for whom.
-                attributes.update(session.repeated if session.span is not None else session.described)
-        parent = session.span.span if session is not None and session.span is not None else None
-        self._span = tracing.start(
-            f"{names.SPAN_EXECUTE_TOOL} {self.tool.name}", attributes, start_time=self._started, parent=parent
-        )
-        if tracing.captures_content:
-            self._span.set({names.TOOL_ARGUMENTS: self._encoded.decode()})
-
-    def _append_decision(self, *, awaited: bool = False) -> Receipt:
-        record, content = self._decision_record(), None
-        keeper = self._guard.content
-        if keeper is not None and not self._kept and self._encoded and self._may_keep(keeper):
-            self._kept = True  # of each call once, whatever becomes of it
-            content = keeper.of(record, self._encoded)
-            record = record._replace(content_hash=content.hash.hex())
-        receipt = self._guard.audit.append(record, content, awaited=awaited)
-        self._guard.meters.decided(self.decision.outcome.value, self.decision.tier.value)
-        return receipt
-
-    def _may_keep(self, keeper: ContentKeeper) -> bool:
-        """Return whether what the session has seen, and what the tool handles, may be kept."""
-        spec, call = self.tool.spec, getattr(self, "call", None)
-        if spec is None or call is None or call.agent is None:
-            return False
-        return keeper.keeps(call.label.data_class, spec.data_class)
-
-    def _time_call(self, error_type: str) -> None:
-        seconds = (time.time_ns() - self._started) / 1e9 - self._asked
-        self._guard.meters.executed(self.tool.name, seconds, error_type)
-
-    def _decision_record(self) -> AuditRecord:
-        return decision_record(
-            self.decision,
-            self.tool,
-            getattr(self, "call", None),
-            self.session,
-            self._span,
-            time=self._guard.clock(),
-            call_id=self._call_id,
-            args_hash=self._args_hash,
-        )
