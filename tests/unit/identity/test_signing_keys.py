@@ -104,7 +104,6 @@ def test_the_signature_is_that_of_the_standard() -> None:
         {"kid": ["a"]},
         {"alg": "none"},
     ],
-    ids=str,
 )
 def test_a_header_brings_nothing_and_chooses_nothing(key: SigningKey, extra: dict[str, Any]) -> None:
     assert verify(token(key), key.verification) == CLAIMS
@@ -157,7 +156,6 @@ def test_a_ring_is_asked_for_a_moment(key: SigningKey) -> None:
         {**KEYS["ES256"].jwk, "x5u": "https://evil.example"},
         {"kty": ["EC"], "crv": "P-256"},
     ],
-    ids=str,
 )
 def test_what_is_no_public_key_is_refused(wrong: object) -> None:
     with pytest.raises(TokenInvalidError):

@@ -1,0 +1,1 @@
+"""Credentials of one call, and how the systems behind tools check them."""
