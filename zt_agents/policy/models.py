@@ -31,6 +31,7 @@ _SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 _APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
 _EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
+_AUDIENCE = r"^[a-z][a-z0-9+.-]{0,30}:[!-~]{1,480}$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
     _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
@@ -44,6 +45,7 @@ RULES_OF_SPELLING = {
     _APPROVER: "an approver is anyone, owner, session-user, user:ID or group:NAME",
     _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
     _DURATION: "a duration is written 30s, 15m or 1h",
+    _AUDIENCE: "a service is named by a URI, such as https://tickets.acme.example or urn:acme:tickets",
     ANY_TEXT: "text is needed here",
 }
 
@@ -104,6 +106,7 @@ LongDuration = Annotated[
 ]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
 Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
+Audience = Annotated[str, StringConstraints(pattern=_AUDIENCE)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
@@ -234,6 +237,8 @@ class ToolEntry(_Section):
     """Names of arguments that carry the data itself."""
     unmediated: bool = False
     """The provider runs it on its own servers: it never passes the guard, and is accepted by name here."""
+    audiences: list[Audience] = []
+    """URIs of the services for which the tool's body may have a CallToken; it may have none for any other."""
 
 
 class TierPatternEntry(_Section):
