@@ -65,7 +65,7 @@ def parts_from_file(
     return {
         "policy": policy,
         "catalog": Catalog(policy.tools, lock),
-        "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
+        "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", keys=key),
         "approvals": SqliteApprovalStore(approvals_path),
         "proofs": answer_proofs(
             policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path, create=True), policy.eligibility
