@@ -39,6 +39,14 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _LONGEST_CHAIN = 4
 _WEAKEST_RSA = 2048
 _PEM, _DER = serialization.Encoding.PEM, serialization.Encoding.DER
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What pyca/cryptography raises for certificates that are none."""
 _BOTH = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH}
 
 
@@ -58,9 +66,12 @@ class X509Identity:
         Raises:
             CertificateRefusedError: it names nobody, or the key is not the certificate's.
         """
-        if not chain or chain[0].public_key() != key.public_key():
-            raise CertificateRefusedError("key", "The private key is not that of the certificate.")
-        return cls(_named(chain[0]), tuple(chain), key)
+        try:
+            if not chain or chain[0].public_key() != key.public_key():
+                raise CertificateRefusedError("key", "The private key is not that of the certificate.")
+            return cls(_named(chain[0]), tuple(chain), key)
+        except _UNREADABLE as error:
+            raise CertificateRefusedError("malformed", "The certificate could not be read.") from error
 
     @property
     def issued_at(self) -> float:
@@ -108,7 +119,7 @@ class TrustBundle:
         """
         try:
             return cls(trust_domain, tuple(x509.load_pem_x509_certificates(pem)))
-        except ValueError as error:
+        except _UNREADABLE as error:
             raise CertificateRefusedError("malformed", "The bundle is not a list of PEM certificates.") from error
 
     @property
@@ -136,7 +147,7 @@ def verify_peer(chain: Sequence[bytes], bundle: TrustBundle, *, now: float) -> s
         leaf, *between = (x509.load_der_x509_certificate(each) for each in chain)
         _check_leaf(leaf, now)
         spiffe_id = _named(leaf)
-    except (ValueError, UnsupportedAlgorithm) as error:  # keys and extensions are parsed when they are looked at
+    except _UNREADABLE as error:  # keys and extensions are parsed when they are looked at
         raise CertificateRefusedError("malformed", "The peer's certificate could not be read.") from error
     if parse_spiffe_id(spiffe_id)[0] != bundle.trust_domain:
         raise CertificateRefusedError("trust_domain", f"The peer is not of the trust domain {bundle.trust_domain!r}.")
@@ -146,7 +157,7 @@ def verify_peer(chain: Sequence[bytes], bundle: TrustBundle, *, now: float) -> s
     verifier = PolicyBuilder().store(Store(list(bundle.authorities))).time(moment).build_client_verifier()
     try:
         verifier.verify(leaf, between)
-    except (VerificationError, ValueError, UnsupportedAlgorithm) as error:
+    except (VerificationError, *_UNREADABLE) as error:
         text = "No authority of the bundle stands behind the peer's certificate, or not for this."
         raise CertificateRefusedError("authority", text) from error
     return spiffe_id
@@ -189,8 +200,6 @@ def _extension(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
         return None
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise CertificateRefusedError("malformed", "The certificate's extensions could not be read.") from error
 
 
 def _bundle_key(authority: x509.Certificate) -> dict[str, Any]:

