@@ -71,7 +71,7 @@ def parts_from_file(
     return {
         "policy": policy,
         "catalog": Catalog(policy.tools, lock),
-        "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", key=key),
+        "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", keys=key),
         "revocations": revocations,
         "approvals": SqliteApprovalStore(approvals_path),
         "proofs": answer_proofs(

@@ -252,7 +252,7 @@ def test_a_long_name_that_a_model_makes_up_stays_short_in_the_record(make_world:
 
 
 def test_revocations_of_expired_tokens_are_dropped_and_no_others() -> None:
-    issuer = TokenIssuer(issuer="i", audience="a", key=SigningKey.generate())
+    issuer = TokenIssuer(issuer="i", audience="a", keys=SigningKey.generate())
     agent = Agent("helpdesk", id="spiffe://acme.example/agent/helpdesk", version="1", owner="d", purpose="p")
     token, claims = issuer.issue(agent=agent, user=User("alice"), task="", ttl=3600, now=0)
     issuer.revoke(claims, now=0)

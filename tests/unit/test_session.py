@@ -198,7 +198,7 @@ def test_processes_that_share_a_key_hand_sessions_on(tmp_path: Path, add: BaseTo
 
 
 def test_a_token_of_a_stranger_is_no_session(guard: Guard, clock: Clock) -> None:
-    stranger = TokenIssuer(issuer=guard.issuer.issuer, audience=guard.issuer.audience, key=SigningKey.generate())
+    stranger = TokenIssuer(issuer=guard.issuer.issuer, audience=guard.issuer.audience, keys=SigningKey.generate())
     agent = guard.registry.get("helpdesk")
     token, _ = stranger.issue(agent=agent, user=User("alice"), task="", ttl=60, now=clock())
     with pytest.raises(IdentityError):

@@ -3,8 +3,10 @@
 from zt_agents.identity.approvers import Approver, ApproverAuthority, ApproverKey
 from zt_agents.identity.attestations import AnswerClaims, ApprovalSigner, GrantClaims
 from zt_agents.identity.baggage import AgentBaggage, BaggageSigner, verify_baggage
+from zt_agents.identity.key_ring import KeyRing
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.principals import Agent, AgentStatus, User, parse_spiffe_id
+from zt_agents.identity.public_keys import VerificationKey
 from zt_agents.identity.registry import AgentRegistry
 from zt_agents.identity.standing import StandingClaims
 from zt_agents.identity.tokens import SessionClaims, TokenIssuer
@@ -21,11 +23,13 @@ __all__ = [
     "ApproverKey",
     "BaggageSigner",
     "GrantClaims",
+    "KeyRing",
     "SessionClaims",
     "SigningKey",
     "StandingClaims",
     "TokenIssuer",
     "User",
+    "VerificationKey",
     "parse_spiffe_id",
     "verify_baggage",
 ]

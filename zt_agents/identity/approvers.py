@@ -19,19 +19,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from zt_agents._internal.display import visible
 from zt_agents._internal.key_files import write_once
 from zt_agents.errors import ConfigurationError, TokenExpiredError, TokenInvalidError
 from zt_agents.identity import jws
 from zt_agents.identity.attestations import AnswerClaims
-from zt_agents.identity.keys import SigningKey, public_key_of, read_private_file
+from zt_agents.identity.keys import SigningKey, read_private_file
+from zt_agents.identity.public_keys import VerificationKey
 from zt_agents.identity.standing import STANDING_CLAIMS, StandingClaims, standing_of
 
 CREDENTIAL_TYPE = "zt-approver+jwt"
@@ -55,9 +55,8 @@ class Approver:
     issued_at: int
     expires_at: int
     """Seconds since the epoch; the credential is good strictly before it."""
-    key: ec.EllipticCurvePublicKey = field(repr=False, compare=False)
-    thumbprint: str
-    """RFC 7638 thumbprint of their key."""
+    key: VerificationKey
+    """The public half of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class ApproverAuthority:
                 "aud": self._audience,
                 "sub": checked_name(name),
                 "groups": [checked_name(group) for group in dict.fromkeys(groups)],
-                "cnf": {"jwk": {member: key.jwk[member] for member in ("kty", "crv", "x", "y")}},
+                "cnf": {"jwk": dict(key.verification.members)},
                 "iat": int(now),
                 "exp": int(now) + valid,
                 "jti": uuid.uuid4().hex,
@@ -108,8 +107,7 @@ class ApproverAuthority:
         claims = jws.verified(
             credential,
             CREDENTIAL_TYPE,
-            self._key.public,
-            self._key.thumbprint,
+            self._key.verification,
             issuer=self._issuer,
             audience=self._audience,
             require=("sub", "groups", "cnf", "iat", "exp", "jti"),
@@ -117,15 +115,13 @@ class ApproverAuthority:
         held = claims["cnf"]
         if not isinstance(held, Mapping):
             raise TokenInvalidError("The credential is malformed.")
-        key, thumbprint = public_key_of(held.get("jwk"))
         return Approver(
             id=jws.text(claims, "sub"),
             groups=jws.texts(claims, "groups"),
             credential_id=jws.text(claims, "jti"),
             issued_at=jws.whole(claims, "iat"),
             expires_at=jws.whole(claims, "exp"),
-            key=key,
-            thumbprint=thumbprint,
+            key=VerificationKey.from_jwk(held.get("jwk")),
         )
 
     def verify_answer(self, proof: str) -> tuple[Approver, AnswerClaims]:
@@ -178,7 +174,6 @@ class ApproverAuthority:
             signed,
             kind,
             approver.key,
-            approver.thumbprint,
             issuer=approver.id,
             audience=audience,
             require=("credential", *require),

@@ -136,12 +136,10 @@ class ApprovalSigner:
         return jws.sign(kind, self._keys[kind], {"iss": self._issuer, "aud": self._audience, **claims})
 
     def _verify(self, kind: str, token: str, *, require: Sequence[str] = ("binding", "iat")) -> dict[str, Any]:
-        key = self._keys[kind]
         return jws.verified(
             token,
             kind,
-            key.public,
-            key.thumbprint,
+            self._keys[kind].verification,
             issuer=self._issuer,
             audience=self._audience,
             require=require,

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import jwt
 
 from zt_agents._internal.clock import system_clock
 from zt_agents.errors import TokenExpiredError, TokenInvalidError
-from zt_agents.identity.keys import ALGORITHM, SigningKey
+from zt_agents.identity import jws
+from zt_agents.identity.keys import SigningKey
+from zt_agents.identity.public_keys import VerificationKey
 from zt_agents.identity.tokens import SessionClaims
 
 BAGGAGE_KEY = "zt_agents.agent"
@@ -32,7 +31,6 @@ _MAX_HEADER = 8_192
 """Characters; what W3C baggage says must be carried on."""
 _MAX_ENTRY = 4_096
 """Characters of name and value; what OpenTelemetry carries on."""
-_REQUIRED = ["iss", "aud", "client_id", "sid", "txn", "iat", "exp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +73,7 @@ class BaggageSigner:
             "iat": claims.issued_at,
             "exp": claims.expires_at,
         }
-        headers = {"typ": BAGGAGE_TYPE, "kid": self._key.thumbprint}
-        token = jwt.encode(said, self._key.private, algorithm=ALGORITHM, headers=headers)
+        token = jws.sign(BAGGAGE_TYPE, self._key, said)
         if len(BAGGAGE_KEY) + 1 + len(token) > _MAX_ENTRY:
             raise ValueError("the ids of agent and task take more room than agent baggage has")
         return token
@@ -117,32 +114,18 @@ def _audience(issuer: str) -> str:
 
 
 def _verified(token: str, key: Mapping[str, str], issuer: str) -> AgentBaggage:
-    try:
-        public = jwt.PyJWK(dict(key), algorithm=ALGORITHM)
-        header = jwt.get_unverified_header(token)
-        if header.get("typ") != BAGGAGE_TYPE or header.get("kid") != key.get("kid"):
-            raise TokenInvalidError("The agent's baggage is of another type or from another issuer.")
-        claims = jwt.decode(
-            token,
-            public.key,
-            algorithms=[ALGORITHM],
-            audience=_audience(issuer),
-            issuer=issuer,
-            # Times are compared against the caller's clock.
-            options={"require": _REQUIRED, "strict_aud": True, "verify_exp": False, "verify_iat": False},
-        )
-        return AgentBaggage(
-            agent_id=_typed(claims, "client_id", str),
-            session_id=_typed(claims, "sid", str),
-            task=_typed(claims, "txn", str),
-            issued_at=_typed(claims, "iat", int),
-            expires_at=_typed(claims, "exp", int),
-        )
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
-        raise TokenInvalidError("The agent's baggage could not be verified.") from error
-
-
-def _typed(claims: Mapping[str, Any], name: str, kind: type) -> Any:
-    if type(claims[name]) is not kind:
-        raise ValueError(f"claim {name} is of another type")
-    return claims[name]
+    claims = jws.verified(
+        token,
+        BAGGAGE_TYPE,
+        VerificationKey.from_jwk(key),
+        issuer=issuer,
+        audience=_audience(issuer),
+        require=("client_id", "sid", "txn", "iat", "exp"),
+    )
+    return AgentBaggage(
+        agent_id=jws.text(claims, "client_id"),
+        session_id=jws.text(claims, "sid"),
+        task=jws.text(claims, "txn"),
+        issued_at=jws.whole(claims, "iat"),
+        expires_at=jws.whole(claims, "exp"),
+    )

@@ -25,8 +25,6 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from zt_agents._internal.canonical import encode
 from zt_agents.errors import TokenInvalidError
@@ -187,15 +185,14 @@ class FactorSigner:
         taken away, and a check as long as its request."""
         key = self._keys[kind]
         claims = jws.verified(
-            token, kind, key.public, key.thumbprint, issuer=self._issuer, audience=self._audience, require=("iat",)
+            token, kind, key.verification, issuer=self._issuer, audience=self._audience, require=("iat",)
         )
         jws.whole(claims, "iat")
         return {name: value for name, value in claims.items() if name not in ("iss", "aud")}
 
 
 def _encryption_key(key: SigningKey) -> bytes:
-    scalar = key.private.private_numbers().private_value.to_bytes(32, "big")
-    return HKDF(SHA256(), 32, salt=None, info=b"zt_agents secrets of one-time codes").derive(scalar)
+    return key.secret("zt_agents secrets of one-time codes", 32)
 
 
 def _said(passkey: Passkey) -> dict[str, Any]:

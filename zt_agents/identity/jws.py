@@ -2,7 +2,8 @@
 
 Rules (RFC 8725):
 
-1. ES256 and nothing else; a header chooses neither the algorithm nor the key.
+1. A key has one algorithm. A header names a key among those that may have signed, and chooses nothing: it brings no
+   key along, nor where to get one, and says ``alg``, ``kid`` and ``typ`` and nothing else.
 2. Each kind has a ``typ`` and, derived or its own, a key: none passes for another.
 3. Issuer and audience are compared exactly; what is required is there. Times are the caller's to compare: with the
    guard's clock.
@@ -15,44 +16,53 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from zt_agents.errors import TokenInvalidError
-from zt_agents.identity.keys import ALGORITHM, SigningKey
+from zt_agents.identity.key_ring import KeyRing
+from zt_agents.identity.keys import SigningKey
+from zt_agents.identity.public_keys import VerificationKey
 
 MAX_TOKEN_CHARS = 16_384
+_HEADER = {"alg", "kid", "typ"}
 
 
 def sign(kind: str, key: SigningKey, claims: Mapping[str, Any]) -> str:
     """Return the token of *kind* with *claims*."""
-    return jwt.encode(dict(claims), key.private, algorithm=ALGORITHM, headers={"typ": kind, "kid": key.thumbprint})
+    headers = {"typ": kind, "kid": key.thumbprint}
+    return jwt.encode(dict(claims), key.private, algorithm=key.algorithm, headers=headers)
 
 
 def verified(
     token: object,
     kind: str,
-    key: ec.EllipticCurvePublicKey,
-    thumbprint: str,
+    keys: VerificationKey | KeyRing,
     *,
     issuer: str,
     audience: str,
     require: Sequence[str],
+    now: float | None = None,
 ) -> dict[str, Any]:
     """Return the claims of *token*.
 
+    Args:
+        token: what was handed in.
+        kind: its ``typ``.
+        keys: the one key that may have signed it, or the ring.
+        issuer: its ``iss``.
+        audience: its ``aud``.
+        require: names of the claims that have to be there, besides these two.
+        now: seconds since the epoch, by which a ring knows its keys; a single key needs none.
+
     Raises:
         TokenInvalidError: it is malformed, forged, of another kind, issuer or audience, or lacks something.
+        ValueError: a ring was asked without the time.
     """
-    if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
-        raise TokenInvalidError("The token is not a token.")
+    key = key_named(token, kind, keys, now)
     try:
-        header = jwt.get_unverified_header(token)
-        if header.get("typ") != kind or header.get("kid") != thumbprint:
-            raise TokenInvalidError("The token is of another type or from another issuer.")
         return jwt.decode(
-            token,
-            key,
-            algorithms=[ALGORITHM],
+            token,  # type: ignore[arg-type]  # a text, or it names no key
+            key.public,
+            algorithms=[key.algorithm],
             audience=audience,
             issuer=issuer,
             options={
@@ -65,6 +75,35 @@ def verified(
         )
     except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
         raise TokenInvalidError("The token could not be verified.") from error
+
+
+def key_named(token: object, kind: str, keys: VerificationKey | KeyRing, now: float | None = None) -> VerificationKey:
+    """Return the key among *keys* that the header of *token* names; nothing is verified by that.
+
+    Raises:
+        TokenInvalidError: it is no token, of another kind, or names none of them.
+        ValueError: a ring was asked without the time.
+    """
+    if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
+        raise TokenInvalidError("The token is not a token.")
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise TokenInvalidError("The token could not be verified.") from error
+    kid = header.get("kid")
+    key = _found(keys, kid, now) if isinstance(kid, str) else None
+    # PyJWT does not look at 'typ': without this check a token of another kind would pass (RFC 8725, 3.11).
+    if key is None or header.get("typ") != kind or header.get("alg") != key.algorithm or set(header) != _HEADER:
+        raise TokenInvalidError("The token is of another type or from another issuer.")
+    return key
+
+
+def _found(keys: VerificationKey | KeyRing, kid: str, now: float | None) -> VerificationKey | None:
+    if isinstance(keys, VerificationKey):
+        return keys if keys.kid == kid else None
+    if now is None:
+        raise ValueError("a ring has its keys at a moment")
+    return keys.find(kid, now)
 
 
 def kind_of(token: object) -> str:

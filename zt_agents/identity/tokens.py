@@ -4,7 +4,8 @@ RFC 9068 access tokens with an RFC 8693 ``act`` claim: ``sub`` is the user, ``ac
 
 Rules:
 
-1. One algorithm, ES256; one token type, ``at+jwt``; one key per issuer, named by ``kid`` (RFC 8725, 3.1 and 3.11).
+1. One token type, ``at+jwt``, signed with the current key of the issuer's ring. ``kid`` names a key of the ring, and
+   that key has one algorithm (RFC 8725, 3.1 and 3.11). A token is good no longer than its key.
 2. Every claim below is required and typed; ``aud`` is one string and must be ours.
 3. A token is verified on every call. A verified token is remembered, but expiry, revocation and the agent's status
    are looked at every time.
@@ -19,17 +20,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
-
 from zt_agents.errors import TokenExpiredError, TokenInvalidError, TokenRevokedError
+from zt_agents.identity import jws
 from zt_agents.identity.jws import MAX_TOKEN_CHARS
-from zt_agents.identity.keys import ALGORITHM, SigningKey
+from zt_agents.identity.key_ring import KeyRing
+from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.principals import Agent, User
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a secret
 MAX_TTL = 3600
 """Longest life of a session token, seconds."""
-_REQUIRED = ["iss", "sub", "client_id", "aud", "exp", "iat", "nbf", "jti", "txn", "act", "groups", "roles"]
+_REQUIRED = ["sub", "client_id", "exp", "iat", "nbf", "jti", "txn", "act", "groups", "roles"]
 _REMEMBERED = 4096
 _PURGED = 1_000
 """Revocations held before those of expired tokens are dropped."""
@@ -57,12 +58,12 @@ class SessionClaims:
 class TokenIssuer:
     """Signs session tokens, and verifies those it signed."""
 
-    def __init__(self, *, issuer: str, audience: str, key: SigningKey) -> None:
+    def __init__(self, *, issuer: str, audience: str, keys: KeyRing | SigningKey) -> None:
         self.issuer = issuer
         self.audience = audience
-        self._key = key
-        self._public = key.public
-        self._verified: dict[str, SessionClaims] = {}
+        self.keys = KeyRing.of(keys)
+        self._verified: dict[str, tuple[SessionClaims, str]] = {}
+        """By token; with the name of the key that has signed it."""
         self._revoked: dict[str, int] = {}
         self._purge_at = _PURGED
         self._lock = threading.Lock()
@@ -80,6 +81,7 @@ class TokenIssuer:
         Raises:
             ValueError: *ttl* is out of bounds, or the user has more groups and roles than a token of 16,384 characters
                 can carry.
+            StoreError: the keys cannot be read.
         """
         if not 1 <= ttl <= MAX_TTL:
             raise ValueError(f"ttl is 1 to {MAX_TTL} seconds")
@@ -99,8 +101,7 @@ class TokenIssuer:
             "groups": list(user.groups),  # RFC 9068, section 2.2.3.1
             "roles": list(user.roles),
         }
-        headers = {"typ": TOKEN_TYPE, "kid": self._key.thumbprint}
-        token = jwt.encode(claims, self._key.private, algorithm=ALGORITHM, headers=headers)
+        token = jws.sign(TOKEN_TYPE, self.keys.current(now), claims)
         if len(token) > MAX_TOKEN_CHARS:
             raise ValueError("the user's id, groups and roles take more room than a token has")
         return token, _typed(claims)
@@ -115,15 +116,18 @@ class TokenIssuer:
         """
         if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:
             raise TokenInvalidError("The session's token is not a token.")
-        claims = self._verified.get(token)
-        if claims is None:
-            claims = self._verify_signature(token)
+        known = self._verified.get(token)
+        if known is None:
+            known = self._verify_signature(token, now)
             with self._lock:
                 if len(self._verified) >= _REMEMBERED:
-                    self._verified = {t: c for t, c in self._verified.items() if c.expires_at > now}
+                    self._verified = {t: good for t, good in self._verified.items() if good[0].expires_at > now}
                 if len(self._verified) >= _REMEMBERED:
                     self._verified.clear()
-                self._verified[token] = claims
+                self._verified[token] = known
+        elif self.keys.find(known[1], now) is None:
+            raise TokenInvalidError("The session's token was signed with a key that is no longer good.")
+        claims = known[0]
         if now >= claims.expires_at:
             raise TokenExpiredError("The session's token has expired.", hint="Open a new session.")
         if now < claims.issued_at:
@@ -140,29 +144,15 @@ class TokenIssuer:
                 self._purge_at = max(_PURGED, 2 * len(self._revoked))
             self._revoked[claims.session_id] = claims.expires_at
 
-    def _verify_signature(self, token: str) -> SessionClaims:
+    def _verify_signature(self, token: str, now: float) -> tuple[SessionClaims, str]:
+        """Return the claims, and the name of the key. Times are compared by :meth:`verify`."""
         try:
-            header = jwt.get_unverified_header(token)
-            # PyJWT does not look at 'typ': without this check an ID token of the same key would pass (RFC 8725, 3.11).
-            if header.get("typ") != TOKEN_TYPE or header.get("kid") != self._key.thumbprint:
-                raise TokenInvalidError("The session's token is of another type or from another issuer.")
-            claims = jwt.decode(
-                token,
-                self._public,
-                algorithms=[ALGORITHM],
-                audience=self.audience,
-                issuer=self.issuer,
-                # Times are compared by verify(), against the guard's clock.
-                options={
-                    "require": _REQUIRED,
-                    "strict_aud": True,
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
+            key = jws.key_named(token, TOKEN_TYPE, self.keys, now)
+            claims = jws.verified(
+                token, TOKEN_TYPE, key, issuer=self.issuer, audience=self.audience, require=_REQUIRED
             )
-            return _typed(claims)
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+            return _typed(claims), key.kid
+        except (ValueError, TypeError, KeyError) as error:
             raise TokenInvalidError("The session's token could not be verified.") from error
 
 

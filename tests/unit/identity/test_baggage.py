@@ -76,7 +76,7 @@ def with_the_public_key_for_a_secret() -> str:
 
 
 def a_sessions_token() -> str:
-    issuer = TokenIssuer(issuer=ISSUER, audience=f"{ISSUER}/baggage", key=KEY)
+    issuer = TokenIssuer(issuer=ISSUER, audience=f"{ISSUER}/baggage", keys=KEY)
     agent = Agent("helpdesk", AGENT, "1", "dana", "tests")
     return issuer.issue(agent=agent, user=User("alice"), task="", ttl=900, now=1_000.0)[0]
 
@@ -114,7 +114,7 @@ def test_what_is_refused(make: Callable[[], str]) -> None:
 
 
 def test_it_is_no_sessions_token() -> None:
-    issuer = TokenIssuer(issuer=ISSUER, audience=f"{ISSUER}/baggage", key=KEY)
+    issuer = TokenIssuer(issuer=ISSUER, audience=f"{ISSUER}/baggage", keys=KEY)
     with pytest.raises(TokenInvalidError):
         issuer.verify(SIGNER.sign(CLAIMS), now=1_500.0)
 

@@ -26,7 +26,7 @@ def key() -> SigningKey:
 
 @pytest.fixture
 def issuer(key: SigningKey) -> TokenIssuer:
-    return TokenIssuer(issuer="https://guard.acme.example", audience="guard", key=key)
+    return TokenIssuer(issuer="https://guard.acme.example", audience="guard", keys=key)
 
 
 def issue(issuer: TokenIssuer, **changes: Any) -> str:
@@ -184,7 +184,7 @@ def test_forgeries_are_refused(
 
 
 def test_a_token_of_another_guard_is_refused(issuer: TokenIssuer) -> None:
-    other = TokenIssuer(issuer="https://guard.acme.example", audience="guard", key=SigningKey.generate())
+    other = TokenIssuer(issuer="https://guard.acme.example", audience="guard", keys=SigningKey.generate())
     with pytest.raises(TokenInvalidError):
         issuer.verify(issue(other), now=NOW)
 
@@ -193,7 +193,7 @@ def test_what_is_remembered_is_bounded(issuer: TokenIssuer) -> None:
     for _ in range(4200):
         issuer._verified[str(len(issuer._verified))] = issuer.issue(
             agent=AGENT, user=USER, task="", ttl=60, now=NOW
-        )[1] if not issuer._verified else next(iter(issuer._verified.values()))
+        )[::-1] if not issuer._verified else next(iter(issuer._verified.values()))
     issuer.verify(issue(issuer), now=NOW)
     assert len(issuer._verified) <= 4096
 
