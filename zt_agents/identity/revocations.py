@@ -61,6 +61,10 @@ class Revocation:
     by: str
     why: str = ""
 
+    def __post_init__(self) -> None:
+        if (self.kind is Revoked.ALL) != (self.value == ""):
+            raise ValueError("what is revoked has a name, and all of it has none")
+
 
 class Revocations(Protocol):
     """Says what was revoked. Cheap: it is asked on every call."""
@@ -116,8 +120,6 @@ def new_revocation(kind: Revoked, value: str, *, by: str, why: str, now: float) 
     Raises:
         ValueError: *value* is empty, or is not: all is all, and everything else has a name.
     """
-    if (kind is Revoked.ALL) != (value == ""):
-        raise ValueError("what is revoked has a name, and all of it has none")
     return Revocation(uuid.uuid4().hex, kind, value, now, by, why)
 
 
