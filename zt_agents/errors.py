@@ -10,6 +10,7 @@
     │   ├── TokenInvalidError           malformed, forged, wrong type, issuer or audience
     │   ├── TokenExpiredError
     │   ├── TokenRevokedError
+    │   ├── CertificateRefusedError     .reason: a peer's certificate proves nobody
     │   ├── UnknownAgentError
     │   └── AgentInactiveError          suspended or retired
     ├── AccessDeniedError               .decision: the one most callers catch
@@ -127,6 +128,17 @@ class TokenRevokedError(IdentityError):
     """A token, or something that it says, was taken back before it expired."""
 
     code = "token_revoked"
+
+
+class CertificateRefusedError(IdentityError):
+    """A certificate does not prove who its holder is."""
+
+    code = "certificate_refused"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message, details={"reason": reason})
+        self.reason = reason
+        """One word: missing, malformed, expired, not_yet_valid, weak_key, identity, trust_domain, authority ..."""
 
 
 class UnknownAgentError(IdentityError):
