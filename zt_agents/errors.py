@@ -128,7 +128,7 @@ class TokenExpiredError(IdentityError):
 
 
 class TokenRevokedError(IdentityError):
-    """A token was withdrawn before it expired."""
+    """A token, or something that it says, was taken back before it expired."""
 
     code = "token_revoked"
 
