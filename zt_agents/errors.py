@@ -12,7 +12,9 @@
     │   ├── TokenRevokedError
     │   ├── CertificateRefusedError     .reason: a peer's certificate proves nobody
     │   ├── UnknownAgentError
-    │   └── AgentInactiveError          suspended or retired
+    │   ├── AgentInactiveError          suspended or retired
+    │   ├── ScopeError                  a task's scope names what is not there, or asks for more than there is
+    │   └── DelegationError             an agent may not hand its task on to that one
     ├── AccessDeniedError               .decision: the one most callers catch
     │   └── EnforcementUnavailableError the guard itself failed; the body did not run
     ├── CredentialError                 a credential of a call cannot be had where, or for what, it was asked
@@ -154,6 +156,18 @@ class AgentInactiveError(IdentityError):
     """The agent is suspended or retired."""
 
     code = "agent_inactive"
+
+
+class ScopeError(IdentityError):
+    """The scope of a task names what the policy does not have, or asks for more than the session has."""
+
+    code = "scope"
+
+
+class DelegationError(IdentityError):
+    """The policy does not let this agent hand its task on to that one, or no further."""
+
+    code = "delegation"
 
 
 class AccessDeniedError(ZeroTrustError):

@@ -63,6 +63,8 @@ class Agent:
     """The accountable human."""
     purpose: str
     status: AgentStatus = AgentStatus.ACTIVE
+    delegates: tuple[str, ...] = ()
+    """Names of the agents that it may hand its task on to."""
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:
