@@ -36,6 +36,8 @@ class ReasonCode(StrEnum):
     WRONG_GUARD = "wrong_guard"
     IDENTITY = "identity"
     """Token invalid, expired or revoked; agent unknown or inactive."""
+    UNDER_REVIEW = "under_review"
+    """The agent is not the one that its owner has accepted."""
     UNKNOWN_TOOL = "unknown_tool"
     UNSEALED_TOOL = "unsealed_tool"
     DRIFT = "drift"
@@ -68,6 +70,12 @@ class Reason(NamedTuple):
     text: str
     """One sentence for the operator; no argument values."""
     rule_id: str | None = None
+
+
+CHANGED_AGENT = Reason(
+    ReasonCode.UNDER_REVIEW,
+    "The agent is not what its owner has accepted; they look at it with: zt-agents agents review",
+)
 
 
 @dataclass(frozen=True, slots=True)

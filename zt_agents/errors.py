@@ -11,7 +11,8 @@
     │   ├── TokenExpiredError
     │   ├── TokenRevokedError
     │   ├── UnknownAgentError
-    │   └── AgentInactiveError          suspended or retired
+    │   └── AgentInactiveError          not activated, suspended, retired, or its owner is gone
+    ├── AgentChangeError                a change of an agent that may not be: another's id, not its owner, not as shown
     ├── AccessDeniedError               .decision: the one most callers catch
     │   └── EnforcementUnavailableError the guard itself failed; the body did not run
     ├── ArgumentsError                  arguments that cannot be decided on: cyclic, too deep, too large, NaN ...
@@ -136,9 +137,15 @@ class UnknownAgentError(IdentityError):
 
 
 class AgentInactiveError(IdentityError):
-    """The agent is suspended or retired."""
+    """The agent is not activated, suspended or retired, or its owner is gone."""
 
     code = "agent_inactive"
+
+
+class AgentChangeError(ZeroTrustError):
+    """An agent was not changed: the id is another's, whoever asks is not its owner, or there is nothing to change."""
+
+    code = "agent_change"
 
 
 class AccessDeniedError(ZeroTrustError):
