@@ -2,7 +2,7 @@
 
 Beside the policy file ``zt-agents.yaml`` lie ``zt-agents.lock.json`` (the tools as they were accepted) and, unless the
 policy says otherwise, the audit log with ``<log>.key``, which keys its hashes, ``<log>.content`` where the policy wants
-content kept, the store of approvals, and ``zt-agents-agents.db``, which says what became of agents.
+content kept, the stores of approvals and of revocations, and ``zt-agents-agents.db``, which says what became of agents.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.stores.sqlite_content import SqliteContentStore
+from zt_agents.stores.sqlite_revocations import SqliteRevocations
 from zt_agents.telemetry import Meters, Tracing, export_from_environment
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def parts_from_file(
     *,
     audit_path: Path | None = None,
     approvals_path: Path | None = None,
+    revocations_path: Path | None = None,
     signing_key: SigningKey | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
@@ -60,6 +62,10 @@ def parts_from_file(
     log = audit_path or policy.audit_path
     if approvals_path is None:  # who moves the log moves what lies beside it
         approvals_path = log.with_name(policy.approvals_path.name) if audit_path else policy.approvals_path
+    if revocations_path is None:
+        revocations_path = log.with_name(policy.revocations_path.name) if audit_path else policy.revocations_path
+    revocations = SqliteRevocations(revocations_path, max_staleness=policy.max_staleness)
+    revocations.open()  # what is taken back later has somewhere to go, and whoever does it sees that guards look there
     name, key = _issuer(policy.trust_domain), signing_key or SigningKey.generate()
     if tracer_provider is None:
         export_from_environment()
@@ -70,6 +76,7 @@ def parts_from_file(
         "agents": agents,
         "catalog": Catalog(policy.tools, lock),
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", keys=key),
+        "revocations": revocations,
         "approvals": SqliteApprovalStore(approvals_path),
         "proofs": answer_proofs(
             policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path, create=True), policy.eligibility

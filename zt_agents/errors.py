@@ -10,6 +10,7 @@
     │   ├── TokenInvalidError           malformed, forged, wrong type, issuer or audience
     │   ├── TokenExpiredError
     │   ├── TokenRevokedError
+    │   ├── CertificateRefusedError     .reason: a peer's certificate proves nobody
     │   ├── UnknownAgentError
     │   └── AgentInactiveError          not activated, suspended, retired, or its owner is gone
     ├── AgentChangeError                a change of an agent that may not be: another's id, not its owner, not as shown
@@ -125,9 +126,20 @@ class TokenExpiredError(IdentityError):
 
 
 class TokenRevokedError(IdentityError):
-    """A token was withdrawn before it expired."""
+    """A token, or something that it says, was taken back before it expired."""
 
     code = "token_revoked"
+
+
+class CertificateRefusedError(IdentityError):
+    """A certificate does not prove who its holder is."""
+
+    code = "certificate_refused"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message, details={"reason": reason})
+        self.reason = reason
+        """One word: missing, malformed, expired, not_yet_valid, weak_key, identity, trust_domain, authority ..."""
 
 
 class UnknownAgentError(IdentityError):

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode, encode_result
-from zt_agents.approvals import ApprovalRequest, request_approval
+from zt_agents.approvals import ApprovalRequest, ApprovalState, request_approval
 from zt_agents.audit.records import BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
@@ -295,6 +295,8 @@ class Permit(CallTrail):
                 self._guard.meters.waited(self._asked, str(ruling.state))
             if self._span is not None and asked_in != (self._span.trace_id, self._span.span_id):
                 self._span.link(*asked_in)
+            if ruling.state is ApprovalState.CANCELLED:
+                refusal = self._identify()[1] or refusal
             if refusal is None:
                 identity = self._identify()[1]
                 seen = self.session.label if self.session is not None else self.call.label
@@ -396,11 +398,13 @@ class Permit(CallTrail):
         if self._span is not None:
             self._span.detach()
 
-    def proceed(self) -> None:
-        """Check, before a step of a stream, that its session is still good: it may have ended since the decision.
+    def check(self) -> None:
+        """Check that the session is still good: it may have ended, or been revoked, since the call was decided.
+
+        Done before each step of a stream; a body that runs for long does it itself now and then.
 
         Raises:
-            AccessDeniedError: it is not.
+            AccessDeniedError: it is not; already recorded.
         """
         refusal = self._identify()[1]
         if refusal is not None:

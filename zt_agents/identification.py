@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zt_agents.decisions import CHANGED_AGENT, Reason, ReasonCode
 from zt_agents.errors import IdentityError, StoreError
 from zt_agents.identity.principals import Agent, OnChange
+from zt_agents.revocation import revoked
 from zt_agents.session import Session
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agen
         if claims.user_id != session.user.id or claims.session_id != session.id:
             return None, Reason(ReasonCode.IDENTITY, "The session's token is not its own.")
         agent = guard.registry.active(claims.agent_id, session.seen)
-        if agent.under_review is OnChange.DENY:
-            return None, CHANGED_AGENT
-        return agent, None
+        reason = revoked(guard.revocations, session, agent, now=now)
+        if reason is None and agent.under_review is OnChange.DENY:
+            reason = CHANGED_AGENT
+        return (None, reason) if reason is not None else (agent, None)
     except (IdentityError, StoreError) as error:
         return None, Reason(ReasonCode.IDENTITY, error.message)

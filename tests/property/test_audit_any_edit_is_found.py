@@ -23,6 +23,7 @@ RECORDS = 12
 COLUMNS = "seq, body, hash, time, agent, user, decision"
 
 texts = st.text(st.characters(exclude_categories=[]), max_size=20)
+said = st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers(), max_size=2)
 records = st.builds(
     AuditRecord,
     kind=st.sampled_from(RecordKind),
@@ -36,7 +37,8 @@ records = st.builds(
     reasons=st.lists(st.tuples(texts, texts, st.none() | texts), max_size=2).map(tuple),
     duration_ms=st.none() | st.floats(),
     result_bytes=st.none() | st.integers(),
-    erasure=st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers(), max_size=2),
+    erasure=said,
+    change=said,
 )
 
 

@@ -13,7 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from zt_agents.cli import approval_stats as _approval_stats  # noqa: F401 - its command joins those of approvals
-from zt_agents.cli import content as _content  # noqa: F401 - its commands join those of audit
+from zt_agents.cli import changes as _changes  # noqa: F401 - its command joins those of audit
+from zt_agents.cli import content as _content  # noqa: F401 - likewise
 from zt_agents.cli import notify as _notify  # noqa: F401 - likewise
 from zt_agents.cli import proofs as _proofs  # noqa: F401 - likewise
 from zt_agents.cli import segments as _segments  # noqa: F401 - likewise

@@ -63,6 +63,9 @@ class Policy:
     baggage: bool
     """Whether services behind a tool are told which agent calls."""
     audit_path: Path
+    revocations_path: Path
+    max_staleness: int
+    """Seconds for which calls go on while the store of revocations cannot be read."""
     content: ContentPolicy | None
     """What of calls is kept beside their hashes; None is nothing."""
     agents: Mapping[str, Agent]
@@ -136,6 +139,8 @@ def _policy(
         baggage=file.telemetry.baggage,
         eligibility=eligibility,
         audit_path=folder / file.audit.path,
+        revocations_path=folder / file.revocation.path,
+        max_staleness=seconds(file.revocation.max_staleness),
         content=content,
         owner_grace=seconds(file.owners.grace),
         agents=MappingProxyType(agents),

@@ -76,6 +76,12 @@ def _at_most_an_hour(duration: str) -> str:
     return duration
 
 
+def _at_most_a_minute(duration: str) -> str:
+    if seconds(duration) > 60:
+        raise ValueError("the longest duration allowed here is 60s")
+    return duration
+
+
 def _written_as_duration(duration: Any) -> Any:
     if not isinstance(duration, str):
         raise ValueError(RULES_OF_SPELLING[_DURATION])  # noqa: TRY004 - pydantic reports a ValueError
@@ -114,6 +120,12 @@ Period = Annotated[
     str,
     StringConstraints(pattern=_PERIOD),
     AfterValidator(_at_most_a_quarter),
+    BeforeValidator(_written_as_duration),
+]
+ShortDuration = Annotated[
+    str,
+    StringConstraints(pattern=_DURATION),
+    AfterValidator(_at_most_a_minute),
     BeforeValidator(_written_as_duration),
 ]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
@@ -214,6 +226,15 @@ class TelemetrySection(_Section):
     """Whether services behind a tool are told, in signed W3C baggage, which agent calls: third parties, too."""
 
 
+class RevocationSection(_Section):
+    """How guards learn what was taken back: zt-agents revoke."""
+
+    path: Text = "zt-agents-revocations.db"
+    """The store of revocations, relative to the folder of the policy file."""
+    max_staleness: ShortDuration = "5s"
+    """For how long calls go on while nobody can tell what was revoked; at most 60s. After that they are denied."""
+
+
 class AgentEntry(_Section):
     """One agent."""
 
@@ -308,3 +329,4 @@ class PolicyFile(_Section):
     rules: list[RuleEntry]
     """What no rule allows is denied, so an empty list denies everything."""
     owners: OwnersSection = OwnersSection()
+    revocation: RevocationSection = RevocationSection()

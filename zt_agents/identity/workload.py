@@ -1,0 +1,118 @@
+"""Where a process has its certificate from: the built-in authority, files, or SPIRE (:mod:`zt_agents.identity.spire`).
+
+All are asked for every connection, and answer from memory while what they hold is good.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from zt_agents._internal.clock import Clock, system_clock
+from zt_agents.errors import ConfigurationError
+from zt_agents.identity.certificate_authority import LONGEST, CertificateAuthority
+from zt_agents.identity.certificates import TrustBundle, X509Identity
+from zt_agents.identity.keys import read_private_file
+
+
+class WorkloadIdentity(Protocol):
+    """Who this process is, in TLS. Its methods are called from any thread."""
+
+    def svid(self) -> X509Identity:
+        """Return the certificate and key that are good now.
+
+        Raises:
+            IdentityError: there is none.
+        """
+        ...
+
+    def bundle(self) -> TrustBundle:
+        """Return the authorities by which peers are verified now."""
+        ...
+
+
+class IssuedIdentity:
+    """The certificate of one agent or service by the built-in authority, renewed when half of its life is over."""
+
+    def __init__(
+        self, authority: CertificateAuthority, spiffe_id: str, *, ttl: float = LONGEST, clock: Clock = system_clock
+    ) -> None:
+        """See :meth:`CertificateAuthority.issue`.
+
+        Raises:
+            ValueError: *spiffe_id* is not of the authority's trust domain, or *ttl* is not from 1 to 3600 seconds.
+        """
+        self._authority = authority
+        self._spiffe_id = spiffe_id
+        self._ttl = ttl
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._issue(clock())
+
+    def svid(self) -> X509Identity:
+        now = self._clock()
+        with self._lock:
+            if not self._svid.issued_at <= now < self._renew_at:
+                self._issue(now)
+            return self._svid
+
+    def bundle(self) -> TrustBundle:
+        return self._authority.bundle(now=self._clock())
+
+    def _issue(self, now: float) -> None:
+        self._svid = self._authority.issue(self._spiffe_id, now=now, ttl=self._ttl)
+        self._renew_at = now + self._ttl / 2
+
+
+class FiledIdentity:
+    """A certificate, its key and a bundle in files that somebody else renews, as ``zt-agents certs issue`` writes them.
+
+    The files are read again when they have changed.
+    """
+
+    def __init__(self, trust_domain: str, *, certificate: Path, key: Path, bundle: Path) -> None:
+        """Read the files.
+
+        Raises:
+            ConfigurationError: one cannot be read, or the key's can be by others.
+            CertificateRefusedError: they do not belong together.
+        """
+        self._trust_domain = trust_domain
+        self._paths = certificate, key, bundle
+        self._lock = threading.Lock()
+        self._stamps: tuple[tuple[int, int], ...] = ()
+        self._read()
+
+    def svid(self) -> X509Identity:
+        return self._read()[0]
+
+    def bundle(self) -> TrustBundle:
+        return self._read()[1]
+
+    def _read(self) -> tuple[X509Identity, TrustBundle]:
+        certificate, key, bundle = self._paths
+        with self._lock:
+            try:
+                stamps = tuple((status.st_ino, status.st_mtime_ns) for status in map(Path.stat, self._paths))
+                if stamps != self._stamps:
+                    svid = X509Identity.of(
+                        x509.load_pem_x509_certificates(certificate.read_bytes()), _private_key(read_private_file(key))
+                    )
+                    self._held = svid, TrustBundle.from_pem(self._trust_domain, bundle.read_bytes())
+                    self._stamps = stamps
+            except (OSError, ValueError) as error:
+                text = f"The certificate {certificate}, its key or its bundle could not be read."
+                raise ConfigurationError(text) from error
+            return self._held
+
+
+def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise ValueError("a certificate's key is an elliptic-curve or an RSA key")  # noqa: TRY004 - as for all else
+    return key
