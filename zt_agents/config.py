@@ -22,6 +22,7 @@ from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
+from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.desk.factors import SecondFactors
 from zt_agents.desk.proofs import AnswerProofs, Conditions
 from zt_agents.errors import ConfigurationError
@@ -81,6 +82,7 @@ def parts_from_file(
         "proofs": answer_proofs(
             policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path, create=True), policy.eligibility
         ),
+        "call_tokens": CallTokenSigner(issuer=name, keys=key),
         "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True)),
         "content": ContentKeeper(policy.content.keep, policy.content.redact) if policy.content else None,

@@ -30,6 +30,7 @@ from zt_agents.audit.records import change_record
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
+from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
@@ -79,6 +80,7 @@ class Guard:
         approvals: ApprovalStore,
         proofs: AnswerProofs,
         hash_key: bytes,
+        call_tokens: CallTokenSigner,
         revocations: RevocationStore | None = None,
         content: ContentKeeper | None = None,
         baggage: BaggageSigner | None = None,
@@ -108,6 +110,7 @@ class Guard:
         self.content = content
         """Says what of calls is kept beside the log; None keeps nothing."""
         self.clock = clock
+        self.call_tokens = call_tokens
         self._baggage = baggage
         self.desk = ApprovalDesk(
             store=approvals,
@@ -512,6 +515,15 @@ class Guard:
         if self._baggage is None:
             raise ConfigurationError("Agents have no baggage here.", hint="In the policy: telemetry: {baggage: true}")
         return self._baggage.jwk
+
+    @property
+    def call_keys(self) -> dict[str, Any]:
+        """The public keys (a JWK Set) by which services verify calls' tokens: see :mod:`zt_agents.credentials`.
+
+        Raises:
+            StoreError: the keys cannot be read.
+        """
+        return self.call_tokens.jwks(self.clock())
 
     def baggage(self, session: Session | None) -> Mapping[str, str] | None:
         """Return the entries of baggage that a body of *session* runs with; None where the policy asks for none."""

@@ -34,6 +34,7 @@ FLOORS = {
     "zt_agents.funnel": 7,
     "zt_agents.evidence": 7,
     "zt_agents.invocation": 7,
+    "zt_agents.issuance": 7,
     "zt_agents.guard": 7,
     "zt_agents.streams": 7,
     "zt_agents.stores": 7,

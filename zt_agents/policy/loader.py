@@ -189,6 +189,7 @@ def _tools(part: ValidPart, compiler: ConditionCompiler, findings: Findings) -> 
             destinations=tuple(entry.destinations),
             content=tuple(entry.content),
             unmediated=entry.unmediated,
+            audiences=tuple(dict.fromkeys(entry.audiences)),
         )
     for index, pattern in part.tier_patterns:
         matched = [name for name in part.tool_names if fnmatchcase(name, pattern.pattern)]

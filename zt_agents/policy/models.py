@@ -32,6 +32,7 @@ _APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
 _EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
 _PERIOD = r"^[1-9][0-9]{0,5}[smhd]$"
+_AUDIENCE = r"^[a-z][a-z0-9+.-]{0,30}:[!-~]{1,480}$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
     _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
@@ -46,6 +47,7 @@ RULES_OF_SPELLING = {
     _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
     _DURATION: "a duration is written 30s, 15m or 1h",
     _PERIOD: "a period is written 30m, 12h or 7d",
+    _AUDIENCE: "a service is named by a URI, such as https://tickets.acme.example or urn:acme:tickets",
     ANY_TEXT: "text is needed here",
 }
 
@@ -130,6 +132,7 @@ ShortDuration = Annotated[
 ]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
 Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
+Audience = Annotated[str, StringConstraints(pattern=_AUDIENCE)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
@@ -281,6 +284,8 @@ class ToolEntry(_Section):
     """Names of arguments that carry the data itself."""
     unmediated: bool = False
     """The provider runs it on its own servers: it never passes the guard, and is accepted by name here."""
+    audiences: list[Audience] = []
+    """URIs of the services for which the tool's body may have a CallToken; it may have none for any other."""
 
 
 class TierPatternEntry(_Section):
