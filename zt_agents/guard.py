@@ -254,10 +254,9 @@ class Guard:
 
     def _note(self, what: str, agent: Agent, facts: Mapping[str, object]) -> None:
         """Put on record what this process did to an agent, or noticed of it."""
-        seen = what == "agent.observed"
-        by = "guard" if seen else f"os:{login()}"
+        by = "guard" if what == "agent.observed" else f"os:{login()}"
         record = change_record(what, agent.name, by=by, why="", time=self.clock(), id=agent.id, **facts)
-        if not seen:
+        if what == "agent.resumed":  # who may do more, may do so once that is on record
             self.audit.append(record, awaited=True).wait(_DURABLE_TIMEOUT)
             return
         with suppress(AuditError):  # the log remembers the failure and denies what follows

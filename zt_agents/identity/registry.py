@@ -150,7 +150,8 @@ class AgentRegistry:
 
         Raises:
             UnknownAgentError: there is none.
-            AgentInactiveError: it is retired.
+            AgentInactiveError: it is retired, or was never activated; or the policy suspends it.
+            AuditError: it could not be put on record.
             StoreError: it could not be stored.
         """
         agent = self._declared(name)
