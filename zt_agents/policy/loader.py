@@ -33,6 +33,7 @@ from zt_agents.policy.findings import Findings
 from zt_agents.policy.kept_content import ContentPolicy, content_policy
 from zt_agents.policy.models import ToolEntry, seconds
 from zt_agents.policy.rules import build_rules, overruled_rules
+from zt_agents.policy.signing_keys import KeysPolicy, keys_policy
 from zt_agents.policy.validation import ValidPart, validate
 
 _DANGEROUS = frozenset({Effect.DELETE, Effect.EGRESS, Effect.MONEY, Effect.AUTH, Effect.EXECUTE})
@@ -64,6 +65,8 @@ class Policy:
     audit_path: Path
     content: ContentPolicy | None
     """What of calls is kept beside their hashes; None is nothing."""
+    keys: KeysPolicy | None
+    """The folder of the keys that sign; None where the application hands one in, or none is shared."""
     agents: Mapping[str, Agent]
     tools: Mapping[str, ToolSpec]
     """By exact name, tiers already raised by patterns."""
@@ -102,6 +105,7 @@ def _policy(
     rules = build_rules(part, agents, tools, compiler, findings)
     eligibility = _eligibility(part, terms, rules, parameters, findings)
     content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
+    keys = keys_policy(part.file.keys, folder, findings)
     findings.raise_if_any()
 
     file = part.file
@@ -121,6 +125,7 @@ def _policy(
         eligibility=eligibility,
         audit_path=folder / file.audit.path,
         content=content,
+        keys=keys,
         agents=MappingProxyType(agents),
         tools=MappingProxyType(tools),
         engine=PolicyEngine(

@@ -31,6 +31,7 @@ _SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 _APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
 _EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
+_PERIOD = r"^[1-9][0-9]{0,5}[smhd]$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
     _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
@@ -44,10 +45,11 @@ RULES_OF_SPELLING = {
     _APPROVER: "an approver is anyone, owner, session-user, user:ID or group:NAME",
     _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
     _DURATION: "a duration is written 30s, 15m or 1h",
+    _PERIOD: "a period is written 30m, 12h or 7d",
     ANY_TEXT: "text is needed here",
 }
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST = 3600
 
 
@@ -60,6 +62,12 @@ def _at_most_a_day(duration: str) -> str:
     if seconds(duration) > 24 * _LONGEST:
         raise ValueError("the longest duration allowed here is 24h")
     return duration
+
+
+def _at_most_a_quarter(period: str) -> str:
+    if seconds(period) > 90 * 24 * _LONGEST:
+        raise ValueError("the longest period allowed here is 90d")
+    return period
 
 
 def _at_most_an_hour(duration: str) -> str:
@@ -100,6 +108,12 @@ LongDuration = Annotated[
     str,
     StringConstraints(pattern=_DURATION),
     AfterValidator(_at_most_a_day),
+    BeforeValidator(_written_as_duration),
+]
+Period = Annotated[
+    str,
+    StringConstraints(pattern=_PERIOD),
+    AfterValidator(_at_most_a_quarter),
     BeforeValidator(_written_as_duration),
 ]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
@@ -200,6 +214,19 @@ class TelemetrySection(_Section):
     """Whether services behind a tool are told, in signed W3C baggage, which agent calls: third parties, too."""
 
 
+class KeysSection(_Section):
+    """The keys that sign the tokens of sessions and calls, in a folder that processes share."""
+
+    path: Text = "zt-agents-keys"
+    """The folder, relative to that of the policy file; made by the first process, for its user alone."""
+    algorithm: Literal["ES256", "EdDSA"] = "ES256"
+    """Of keys that are made from now on."""
+    rotate: Period = Field(default=None)  # type: ignore[assignment] # never, and still null is refused
+    """After how long another key signs, such as 30d; at most 90d. Left out, only zt-agents keys rotate makes one."""
+    overlap: LongDuration = "1h"
+    """How long a key is published before it signs, and verifies when it no longer does: 1h to 24h."""
+
+
 class AgentEntry(_Section):
     """One agent."""
 
@@ -281,3 +308,5 @@ class PolicyFile(_Section):
     tier_patterns: Annotated[list[TierPatternEntry], Field(min_length=1)] = []
     rules: list[RuleEntry]
     """What no rule allows is denied, so an empty list denies everything."""
+    keys: KeysSection = Field(default=None)  # type: ignore[assignment] # none, and still null is refused
+    """The keys that sign; left out, the application hands one in, or tokens are good in one process alone."""
