@@ -2,7 +2,7 @@
 
 Beside the policy file ``zt-agents.yaml`` lie ``zt-agents.lock.json`` (the tools as they were accepted) and, unless the
 policy says otherwise, the audit log with ``<log>.key``, which keys its hashes, ``<log>.content`` where the policy wants
-content kept, and the store of approvals.
+content kept, the store of approvals and that of revocations.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from zt_agents.audit.records import AuditRecord, change_record
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
+from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.desk.factors import SecondFactors
 from zt_agents.desk.proofs import AnswerProofs, Conditions
 from zt_agents.errors import ConfigurationError
@@ -38,6 +39,7 @@ from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.stores.sqlite_content import SqliteContentStore
+from zt_agents.stores.sqlite_revocations import SqliteRevocations
 from zt_agents.telemetry import Meters, Tracing, export_from_environment
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def parts_from_file(
     *,
     audit_path: Path | None = None,
     approvals_path: Path | None = None,
+    revocations_path: Path | None = None,
     signing_key: SigningKey | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
@@ -64,6 +67,10 @@ def parts_from_file(
     log = audit_path or policy.audit_path
     if approvals_path is None:  # who moves the log moves what lies beside it
         approvals_path = log.with_name(policy.approvals_path.name) if audit_path else policy.approvals_path
+    if revocations_path is None:
+        revocations_path = log.with_name(policy.revocations_path.name) if audit_path else policy.revocations_path
+    revocations = SqliteRevocations(revocations_path, max_staleness=policy.max_staleness)
+    revocations.open()  # what is taken back later has somewhere to go, and whoever does it sees that guards look there
     audit = AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True))
     name = _issuer(policy.trust_domain)
     keys, key = signing_keys(policy, signing_key, audit)
@@ -75,10 +82,12 @@ def parts_from_file(
         "policy": policy,
         "catalog": Catalog(policy.tools, lock),
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", keys=keys),
+        "revocations": revocations,
         "approvals": SqliteApprovalStore(approvals_path),
         "proofs": answer_proofs(
             policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path, create=True), policy.eligibility
         ),
+        "call_tokens": CallTokenSigner(issuer=name, keys=keys),
         "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": audit,
         "content": ContentKeeper(policy.content.keep, policy.content.redact) if policy.content else None,

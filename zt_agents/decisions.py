@@ -35,7 +35,9 @@ class ReasonCode(StrEnum):
     NO_SESSION = "no_session"
     WRONG_GUARD = "wrong_guard"
     IDENTITY = "identity"
-    """Token invalid, expired or revoked; agent unknown or inactive."""
+    """Token invalid or expired, or its session has ended; agent unknown or inactive; or nobody can tell."""
+    REVOKED = "revoked"
+    """The agent, its owner, the user, the session, the task, the token, or everything was revoked."""
     UNKNOWN_TOOL = "unknown_tool"
     UNSEALED_TOOL = "unsealed_tool"
     DRIFT = "drift"
@@ -119,6 +121,7 @@ _MODEL_TEXT: dict[ReasonCode, str] = {
     ReasonCode.REPLAY: "This exact call was already made.",
     ReasonCode.NO_SESSION: "There is no verified session for this call.",
     ReasonCode.IDENTITY: "The identity behind this call could not be verified.",
+    ReasonCode.REVOKED: "Permission was taken back. Stop working on this task.",
     ReasonCode.AUDIT: "The call could not be recorded, so it was not made.",
     ReasonCode.FAULT: "The security layer is unavailable, so the call was not made.",
 }

@@ -27,6 +27,7 @@ from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
+from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
@@ -34,8 +35,10 @@ from zt_agents.evidence import repeated_attributes, session_attributes, tool_att
 from zt_agents.funnel import Permit, Replayed, current_call
 from zt_agents.identity import AgentRegistry, BaggageSigner, SigningKey, TokenIssuer, User
 from zt_agents.identity.baggage import BAGGAGE_KEY
+from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
+from zt_agents.revocation import refuse_revoked
 from zt_agents.session import Session
 from zt_agents.streams import conclude
 from zt_agents.telemetry import CallSpan, Meters, Tracing
@@ -72,6 +75,8 @@ class Guard:
         approvals: ApprovalStore,
         proofs: AnswerProofs,
         hash_key: bytes,
+        call_tokens: CallTokenSigner,
+        revocations: RevocationStore | None = None,
         content: ContentKeeper | None = None,
         baggage: BaggageSigner | None = None,
         channel: Channel | None = None,
@@ -82,6 +87,8 @@ class Guard:
         self.catalog = catalog
         self.registry = AgentRegistry(policy.agents)
         self.issuer = issuer
+        self.revocations = revocations if revocations is not None else MemoryRevocations()
+        """What was taken back, by anybody on this machine; in memory, only by this process."""
         self.audit = audit
         self.tracing = tracing
         self.meters = meters or Meters()
@@ -90,6 +97,7 @@ class Guard:
         self.content = content
         """Says what of calls is kept beside the log; None keeps nothing."""
         self.clock = clock
+        self.call_tokens = call_tokens
         self._baggage = baggage
         self.desk = ApprovalDesk(
             store=approvals,
@@ -110,6 +118,7 @@ class Guard:
         *,
         audit_path: str | Path | None = None,
         approvals_path: str | Path | None = None,
+        revocations_path: str | Path | None = None,
         signing_key: SigningKey | None = None,
         channel: Channel | None = None,
         tracer_provider: TracerProvider | None = None,
@@ -123,6 +132,8 @@ class Guard:
             audit_path: the audit log; the policy's by default.
             approvals_path: the store of approvals; the policy's by default, or beside *audit_path*. Processes that
                 resume each other's calls share it.
+            revocations_path: the store of revocations; the policy's by default, or beside *audit_path*. What is revoked
+                there, by ``zt-agents revoke`` or another process, is refused here from the next decision on.
             signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
                 is made, and tokens are good in this process alone.
             channel: how a human is asked; None denies every call that needs one.
@@ -133,13 +144,14 @@ class Guard:
         Raises:
             PolicyFileError: the policy has mistakes; the error lists all of them.
             ConfigurationError: the lock file or a key file cannot be used.
-            StoreError: the audit log cannot be opened.
+            StoreError: the audit log, or the store of revocations, cannot be opened.
         """
         # The composition root is above this room; it is named late so that no import points up.
         parts = adapter_module("zt_agents.config").parts_from_file(
             Path(path),
             audit_path=Path(audit_path) if audit_path else None,
             approvals_path=Path(approvals_path) if approvals_path else None,
+            revocations_path=Path(revocations_path) if revocations_path else None,
             signing_key=signing_key,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
@@ -206,6 +218,8 @@ class Guard:
         Raises:
             UnknownAgentError: no such agent.
             AgentInactiveError: it is suspended or retired.
+            TokenRevokedError: the agent, its owner, the user, the task or everything was revoked.
+            StoreError: nobody can tell whether they were.
             ValueError: the ids, groups and roles take more room than a token, or agent baggage, has.
         """
         user = on_behalf_of if isinstance(on_behalf_of, User) else User(on_behalf_of)
@@ -213,6 +227,7 @@ class Guard:
         token, claims = self.issuer.issue(
             agent=actor, user=user, task=task, ttl=self.policy.session_ttl if ttl is None else ttl, now=self.clock()
         )
+        refuse_revoked(self.revocations, claims, actor, now=self.clock())
         session = Session(
             self,
             agent=actor,
@@ -231,16 +246,19 @@ class Guard:
         A session from another process knows the user's id, groups and roles, but neither attributes nor intent.
 
         Raises:
-            IdentityError: the token is not good, or its agent may not act.
+            IdentityError: the token is not good, its agent may not act, or something that it says was revoked.
+            StoreError: nobody can tell whether it was.
         """
         claims = self.issuer.verify(token, now=self.clock())
+        agent = self.registry.active(claims.agent_id)
+        refuse_revoked(self.revocations, claims, agent, now=self.clock())
         session = self._sessions.get(claims.session_id)
         if session is not None:
             return session
         return self._remember(
             Session(
                 self,
-                agent=self.registry.active(claims.agent_id),
+                agent=agent,
                 user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
                 intent="",
                 attributes=MappingProxyType({}),
@@ -264,7 +282,7 @@ class Guard:
         session.described = session_attributes(session, self.tracing, self.policy)
 
     def revoke(self, session: Session) -> None:
-        """End *session*: from now on each of its calls is denied."""
+        """End *session* in this process: from now on each of its calls is denied. :attr:`revocations` is for all."""
         self.issuer.revoke(session.claims, now=self.clock())
         with self._lock:
             self._sessions.pop(session.id, None)
@@ -427,6 +445,15 @@ class Guard:
         if self._baggage is None:
             raise ConfigurationError("Agents have no baggage here.", hint="In the policy: telemetry: {baggage: true}")
         return self._baggage.jwk
+
+    @property
+    def call_keys(self) -> dict[str, Any]:
+        """The public keys (a JWK Set) by which services verify calls' tokens: see :mod:`zt_agents.credentials`.
+
+        Raises:
+            StoreError: the keys cannot be read.
+        """
+        return self.call_tokens.jwks(self.clock())
 
     def baggage(self, session: Session | None) -> Mapping[str, str] | None:
         """Return the entries of baggage that a body of *session* runs with; None where the policy asks for none."""

@@ -63,6 +63,9 @@ class Policy:
     baggage: bool
     """Whether services behind a tool are told which agent calls."""
     audit_path: Path
+    revocations_path: Path
+    max_staleness: int
+    """Seconds for which calls go on while the store of revocations cannot be read."""
     content: ContentPolicy | None
     """What of calls is kept beside their hashes; None is nothing."""
     keys: KeysPolicy | None
@@ -124,6 +127,8 @@ def _policy(
         baggage=file.telemetry.baggage,
         eligibility=eligibility,
         audit_path=folder / file.audit.path,
+        revocations_path=folder / file.revocation.path,
+        max_staleness=seconds(file.revocation.max_staleness),
         content=content,
         keys=keys,
         agents=MappingProxyType(agents),
@@ -192,6 +197,7 @@ def _tools(part: ValidPart, compiler: ConditionCompiler, findings: Findings) -> 
             destinations=tuple(entry.destinations),
             content=tuple(entry.content),
             unmediated=entry.unmediated,
+            audiences=tuple(dict.fromkeys(entry.audiences)),
         )
     for index, pattern in part.tier_patterns:
         matched = [name for name in part.tool_names if fnmatchcase(name, pattern.pattern)]

@@ -32,6 +32,7 @@ _APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
 _EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
 _PERIOD = r"^[1-9][0-9]{0,5}[smhd]$"
+_AUDIENCE = r"^[a-z][a-z0-9+.-]{0,30}:[!-~]{1,480}$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
     _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
@@ -46,6 +47,7 @@ RULES_OF_SPELLING = {
     _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
     _DURATION: "a duration is written 30s, 15m or 1h",
     _PERIOD: "a period is written 30m, 12h or 7d",
+    _AUDIENCE: "a service is named by a URI, such as https://tickets.acme.example or urn:acme:tickets",
     ANY_TEXT: "text is needed here",
 }
 
@@ -73,6 +75,12 @@ def _at_most_a_quarter(period: str) -> str:
 def _at_most_an_hour(duration: str) -> str:
     if seconds(duration) > _LONGEST:
         raise ValueError("the longest duration allowed here is 1h")
+    return duration
+
+
+def _at_most_a_minute(duration: str) -> str:
+    if seconds(duration) > 60:
+        raise ValueError("the longest duration allowed here is 60s")
     return duration
 
 
@@ -116,8 +124,15 @@ Period = Annotated[
     AfterValidator(_at_most_a_quarter),
     BeforeValidator(_written_as_duration),
 ]
+ShortDuration = Annotated[
+    str,
+    StringConstraints(pattern=_DURATION),
+    AfterValidator(_at_most_a_minute),
+    BeforeValidator(_written_as_duration),
+]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
 Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
+Audience = Annotated[str, StringConstraints(pattern=_AUDIENCE)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
@@ -227,6 +242,15 @@ class KeysSection(_Section):
     """How long a key is published before it signs, and verifies when it no longer does: 1h to 24h."""
 
 
+class RevocationSection(_Section):
+    """How guards learn what was taken back: zt-agents revoke."""
+
+    path: Text = "zt-agents-revocations.db"
+    """The store of revocations, relative to the folder of the policy file."""
+    max_staleness: ShortDuration = "5s"
+    """For how long calls go on while nobody can tell what was revoked; at most 60s. After that they are denied."""
+
+
 class AgentEntry(_Section):
     """One agent."""
 
@@ -261,6 +285,8 @@ class ToolEntry(_Section):
     """Names of arguments that carry the data itself."""
     unmediated: bool = False
     """The provider runs it on its own servers: it never passes the guard, and is accepted by name here."""
+    audiences: list[Audience] = []
+    """URIs of the services for which the tool's body may have a CallToken; it may have none for any other."""
 
 
 class TierPatternEntry(_Section):
@@ -310,3 +336,4 @@ class PolicyFile(_Section):
     """What no rule allows is denied, so an empty list denies everything."""
     keys: KeysSection = Field(default=None)  # type: ignore[assignment] # none, and still null is refused
     """The keys that sign; left out, the application hands one in, or tokens are good in one process alone."""
+    revocation: RevocationSection = RevocationSection()
