@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from zt_agents.catalog.specs import Effect, Tier
 from zt_agents.decisions import Outcome, Proof, SecondFactor
-from zt_agents.identity.principals import AgentStatus
+from zt_agents.identity.principals import AgentStatus, OnChange
 from zt_agents.provenance.labels import DataClass, Integrity
 
 EVERY = "*"
@@ -262,6 +262,18 @@ class AgentEntry(_Section):
     purpose: Text
     status: Annotated[AgentStatus, Field(strict=False)] = AgentStatus.ACTIVE
     """Only an active agent may act."""
+    tools: Annotated[list[ToolName], Field(min_length=1)] = Field(default=None)  # type: ignore[arg-type] # any tool
+    """The only tools that it may ever call, whatever rules say; left out, the rules alone say it."""
+    on_change: Annotated[OnChange, Field(strict=False)] = Field(default=None)  # type: ignore[assignment] # see below
+    """What happens to its calls while its owner has not accepted what it is (zt-agents agents review): deny, or
+    raise_tier. Left out, calls are denied once anything was accepted and the agent changed since."""
+
+
+class OwnersSection(_Section):
+    """What holds for agents whose owner left: zt-agents agents owner-left."""
+
+    grace: Period = "7d"
+    """For how long they go on: 12h, 7d; at most 90d."""
 
 
 class ToolEntry(_Section):
@@ -336,4 +348,5 @@ class PolicyFile(_Section):
     """What no rule allows is denied, so an empty list denies everything."""
     keys: KeysSection = Field(default=None)  # type: ignore[assignment] # none, and still null is refused
     """The keys that sign; left out, the application hands one in, or tokens are good in one process alone."""
+    owners: OwnersSection = OwnersSection()
     revocation: RevocationSection = RevocationSection()
