@@ -12,7 +12,8 @@
     │   ├── TokenRevokedError
     │   ├── CertificateRefusedError     .reason: a peer's certificate proves nobody
     │   ├── UnknownAgentError
-    │   └── AgentInactiveError          suspended or retired
+    │   └── AgentInactiveError          not activated, suspended, retired, or its owner is gone
+    ├── AgentChangeError                a change of an agent that may not be: another's id, not its owner, not as shown
     ├── AccessDeniedError               .decision: the one most callers catch
     │   └── EnforcementUnavailableError the guard itself failed; the body did not run
     ├── CredentialError                 a credential of a call cannot be had where, or for what, it was asked
@@ -151,9 +152,15 @@ class UnknownAgentError(IdentityError):
 
 
 class AgentInactiveError(IdentityError):
-    """The agent is suspended or retired."""
+    """The agent is not activated, suspended or retired, or its owner is gone."""
 
     code = "agent_inactive"
+
+
+class AgentChangeError(ZeroTrustError):
+    """An agent was not changed: the id is another's, whoever asks is not its owner, or there is nothing to change."""
+
+    code = "agent_change"
 
 
 class AccessDeniedError(ZeroTrustError):
