@@ -86,6 +86,8 @@ def test_the_next_call_of_an_open_session_is_denied_until_it_is_reinstated(
             call(3)
     assert ran == [1, 3] * len(OF)
     assert world.decisions() == [("allow", "rule"), ("deny", "revoked"), ("allow", "rule")] * len(OF)
+    decided = [record for record in world.records() if record["kind"] == "decision"]
+    assert {(each["agent"], each["user_id"]) for each in decided} == {("helpdesk", "alice@acme.example")}
 
 
 def test_no_session_is_opened_for_what_is_revoked_and_any_for_the_rest(make_world: Any, act: Any) -> None:
@@ -316,13 +318,13 @@ def test_a_log_that_cannot_be_written_keeps_nobody_from_revoking_but_from_reinst
     revocations = world.guard.revocations
     world.guard.audit.close()
     stopped = stop_helpdesk(world, revocations)
-    assert revocations.list() == list(stopped.revoked)
+    assert list(revocations.list()) == list(stopped.revoked)
     assert [type(each).__name__ for each in stopped.failures] == ["AuditWriteError"]
     with pytest.raises(AuditError):
         reinstate(
             *stopped.revoked, by="os:dana", why="", now=2.0, revocations=revocations, audit=world.guard.audit
         )
-    assert revocations.list() == list(stopped.revoked)
+    assert list(revocations.list()) == list(stopped.revoked)
 
 
 def test_what_could_not_be_revoked_is_said_and_the_rest_is_in_force(make_world: Any, act: Any) -> None:

@@ -20,10 +20,11 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.audit import AuditLog
 from zt_agents.cli.display import say, say_error, say_json, say_table
 from zt_agents.cli.known_calls import Recent, meant, oddities, recent
-from zt_agents.errors import ConfigurationError, PolicyFileError, ZeroTrustError
+from zt_agents.errors import ConfigurationError, PolicyFileError, StoreError, ZeroTrustError
 from zt_agents.identity.revocations import Revocation, Revoked, new_revocation
 from zt_agents.revocation import Stopped, stop, waiting
 from zt_agents.revocation import reinstate as lift
+from zt_agents.stores.sqlite_agents import SqliteAgentStore
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.stores.sqlite_revocations import SqliteRevocations
@@ -208,6 +209,11 @@ def _places(policy: Path, store: Path | None, approvals: Path | None, log: Path 
         for name, entry in (entries.items() if isinstance(entries, Mapping) else ())
         if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)
     }
+    try:
+        stored = SqliteAgentStore.beside(policy).read()
+        agents.update({state.name: state.id for state in stored.agents.values() if state.declared is not None})
+    except StoreError as error:
+        say_error(error)  # what the policy declares is enough for most
     return Places(
         store or place("revocation", "zt-agents-revocations.db"),
         approvals or place("approvals", "zt-agents-approvals.db"),
