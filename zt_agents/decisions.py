@@ -36,6 +36,8 @@ class ReasonCode(StrEnum):
     WRONG_GUARD = "wrong_guard"
     IDENTITY = "identity"
     """Token invalid or expired, or its session has ended; agent unknown or inactive; or nobody can tell."""
+    UNDER_REVIEW = "under_review"
+    """The agent is not what its owner has accepted."""
     REVOKED = "revoked"
     """The agent, its owner, the user, the session, the task, the token, or everything was revoked."""
     UNKNOWN_TOOL = "unknown_tool"
@@ -70,6 +72,12 @@ class Reason(NamedTuple):
     text: str
     """One sentence for the operator; no argument values."""
     rule_id: str | None = None
+
+
+CHANGED_AGENT = Reason(
+    ReasonCode.UNDER_REVIEW,
+    "The agent is not what its owner has accepted; they look at it with: zt-agents agents review",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ What happens to a call is in ``funnel``; here is what it is made of, and the two
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,20 +22,25 @@ from typing import TYPE_CHECKING, Any, Self
 from zt_agents._internal.adapters import adapter_for, adapter_module
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.clock import Clock, system_clock
+from zt_agents._internal.login import login
 from zt_agents.approvals import ApprovalState, ApprovalStore, Channel
 from zt_agents.audit import AuditLog
 from zt_agents.audit.content import ContentKeeper
+from zt_agents.audit.records import change_record
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.credentials.call_tokens import CallTokenSigner
+from zt_agents.credentials.secrets import SecretsBroker
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
-from zt_agents.identity import AgentRegistry, BaggageSigner, SigningKey, TokenIssuer, User
+from zt_agents.identity import Agent, AgentRegistry, BaggageSigner, SigningKey, TokenIssuer, User
 from zt_agents.identity.baggage import BAGGAGE_KEY
+from zt_agents.identity.lifecycle import AgentStore
+from zt_agents.identity.manifests import Manifest, prompt_hash
 from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
@@ -82,10 +88,19 @@ class Guard:
         channel: Channel | None = None,
         clock: Clock = system_clock,
         meters: Meters | None = None,
+        secrets: SecretsBroker | None = None,
+        agents: AgentStore | None = None,
     ) -> None:
         self.policy = policy
         self.catalog = catalog
-        self.registry = AgentRegistry(policy.agents)
+        self.registry = AgentRegistry(
+            policy.agents,
+            store=agents,
+            grace=policy.owner_grace,
+            environment=policy.environment,
+            clock=clock,
+            note=self._note,
+        )
         self.issuer = issuer
         self.revocations = revocations if revocations is not None else MemoryRevocations()
         """What was taken back, by anybody on this machine; in memory, only by this process."""
@@ -97,6 +112,9 @@ class Guard:
         self.content = content
         """Says what of calls is kept beside the log; None keeps nothing."""
         self.clock = clock
+        self.secrets = secrets or SecretsBroker({})
+        """Lends tools' bodies what the policy names them with."""
+        self.secrets.kept = self._lease_kept
         self.call_tokens = call_tokens
         self._baggage = baggage
         self.desk = ApprovalDesk(
@@ -134,8 +152,9 @@ class Guard:
                 resume each other's calls share it.
             revocations_path: the store of revocations; the policy's by default, or beside *audit_path*. What is revoked
                 there, by ``zt-agents revoke`` or another process, is refused here from the next decision on.
-            signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
-                is made, and tokens are good in this process alone.
+            signing_key: signs session tokens. Processes that hand sessions on as tokens share one, or the folder that
+                the policy names under ``keys``; by default a new one is made, and tokens are good in this process
+                alone.
             channel: how a human is asked; None denies every call that needs one.
             tracer_provider: where spans go; None uses the application's global provider.
             meter_provider: where metrics go; None uses the application's global provider.
@@ -192,6 +211,62 @@ class Guard:
             label=Label(spec.integrity, spec.data_class) if spec else Label(),
             suspends=suspends,
         )
+
+    # -- agents ---------------------------------------------------------------------------------------------------
+
+    def observe(
+        self,
+        agent: str,
+        *,
+        model: str = "",
+        prompt: str = "",
+        tools: Iterable[ToolDescription] = (),
+        integration: str = "",
+        session: Session | None = None,
+    ) -> None:
+        """Say what an agent is made of, so that a change is noticed; ZeroTrustMiddleware does it by itself.
+
+        Args:
+            agent: name of a registered agent.
+            model: name of its model.
+            prompt: its system prompt, less what differs from run to run (a date, the user's name). It is hashed.
+            tools: as a model gets to see them.
+            integration: the framework with its major and minor version.
+            session: that it was seen in; left out, it holds for all that see nothing themselves.
+
+        Raises:
+            UnknownAgentError: no such agent.
+            ConfigurationError: a tool's description has no canonical form.
+            StoreError: it could not be stored; in this process it counts all the same.
+        """
+        self.seen(
+            agent,
+            Manifest(
+                version=self.registry.get(agent).version,
+                environment=self.policy.environment,
+                model=model,
+                prompt=prompt_hash(prompt),
+                tools={tool.name: fingerprint(tool) for tool in tools},
+                integration=integration,
+            ),
+            session,
+        )
+
+    def seen(self, agent: str, manifest: Manifest, session: Session | None) -> None:
+        """Note that *agent* is what *manifest* says. Used by integrations; users call :meth:`observe`."""
+        if session is not None:
+            session.see(manifest)
+        self.registry.observe(agent, manifest)
+
+    def _note(self, what: str, agent: Agent, facts: Mapping[str, object]) -> None:
+        """Put on record what this process did to an agent, or noticed of it."""
+        by = "guard" if what == "agent.observed" else f"os:{login()}"
+        record = change_record(what, agent.name, by=by, why="", time=self.clock(), id=agent.id, **facts)
+        if what == "agent.resumed":  # who may do more, may do so once that is on record
+            self.audit.append(record, awaited=True).wait(_DURABLE_TIMEOUT)
+            return
+        with suppress(AuditError):  # the log remembers the failure and denies what follows
+            self.audit.append(record)
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
@@ -463,8 +538,15 @@ class Guard:
             session.baggage = {BAGGAGE_KEY: self._baggage.sign(session.claims)}
         return session.baggage
 
+    def _lease_kept(self, name: str) -> None:
+        """Record that a secret made for a call could not be taken back after it: it is good until its lease ends."""
+        why = "Its source did not take it back when its call had ended."
+        with suppress(AuditError):
+            self.audit.append(change_record("lease.kept", name, by="zt_agents", why=why, time=self.clock()))
+
     def close(self) -> None:
-        """Write what is queued and close the audit log. A closed guard denies."""
+        """Take back what was lent, write what is queued and close the audit log. A closed guard denies."""
+        self.secrets.close()
         self.audit.close()
 
     def __enter__(self) -> Self:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.decisions import CHANGED_AGENT, Reason, ReasonCode
 from zt_agents.errors import IdentityError, StoreError
-from zt_agents.identity.principals import Agent
+from zt_agents.identity.principals import Agent, OnChange
 from zt_agents.revocation import revoked
 from zt_agents.session import Session
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agent | None, Reason | None]:
-    """Return the agent that *session* proves, or what speaks against it."""
+    """Return the agent that *session* proves, where it proves one, and what speaks against the call, if anything."""
     if session is None:
         text = "No session: open one with guard.session(...) around the agent's run."
         return None, Reason(ReasonCode.NO_SESSION, text)
@@ -29,8 +29,10 @@ def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agen
         claims = guard.issuer.verify(session.token, now=now)
         if claims.user_id != session.user.id or claims.session_id != session.id:
             return None, Reason(ReasonCode.IDENTITY, "The session's token is not its own.")
-        agent = guard.registry.active(claims.agent_id)
+        agent = guard.registry.active(claims.agent_id, session.seen)
         reason = revoked(guard.revocations, session, agent, now=now)
-        return (None, reason) if reason is not None else (agent, None)
+        if reason is None and agent.under_review is OnChange.DENY:
+            reason = CHANGED_AGENT
+        return agent, reason
     except (IdentityError, StoreError) as error:
         return None, Reason(ReasonCode.IDENTITY, error.message)

@@ -12,8 +12,8 @@ and in the database::
 
 Rules:
 
-1. User, agent and task are set as parameters, for this transaction alone (``set_config(..., true)``): what the pool
-   hands to the next one knows nothing of them. Without a transaction there is nobody.
+1. User, agent, task and tenant are set as parameters, for this transaction alone (``set_config(..., true)``): what the
+   pool hands to the next one knows nothing of them. Without a transaction there is nobody.
 2. They come from the permit of the running body, or from claims that were verified, and never from arguments.
 3. Row-level security does not bind the owner of a table, superusers, nor roles with BYPASSRLS: the application is none
    of these. And whoever can run ``SET`` or ``set_config`` can be anybody: no tool hands a model's SQL to a connection
@@ -39,11 +39,11 @@ else:
 
 _SET = sqlalchemy.text(
     "SELECT set_config('zt.user', :user, true), set_config('zt.agent', :agent, true), "
-    "set_config('zt.task', :task, true)"
+    "set_config('zt.task', :task, true), set_config('zt.tenant', :tenant, true)"
 )
 _GET = sqlalchemy.text(
     "SELECT coalesce(current_setting('zt.user', true), ''), coalesce(current_setting('zt.agent', true), ''), "
-    "coalesce(current_setting('zt.task', true), '')"
+    "coalesce(current_setting('zt.task', true), ''), coalesce(current_setting('zt.tenant', true), '')"
 )
 
 
@@ -51,7 +51,9 @@ _GET = sqlalchemy.text(
 def acting_as(
     connection: sqlalchemy.Connection, claims: CallClaims | None = None
 ) -> Generator[sqlalchemy.Connection, None, None]:
-    """Let the database know, within this block, for whom *connection* works: ``zt.user``, ``zt.agent``, ``zt.task``.
+    """Let the database know, within this block, for whom *connection* works.
+
+    The settings ``zt.user``, ``zt.agent``, ``zt.task`` and ``zt.tenant`` say it; an empty text is nobody.
 
     Args:
         connection: one to PostgreSQL, in a transaction.
@@ -81,16 +83,16 @@ def acting_as(
         _set(connection, before)
 
 
-def _who(claims: CallClaims | None) -> tuple[str, str, str]:
+def _who(claims: CallClaims | None) -> tuple[str, ...]:
     if claims is not None:
-        return claims.user_id, claims.agent_id, claims.task
+        return claims.user_id, claims.agent_id, claims.task, claims.tenant
     permit = current_call()
     if permit is None or permit.session is None or not permit.running:
         text = "There is no governed call here, so there is nobody for whom the database could work."
         raise CredentialError(text, hint="Use the connection in the body of a guarded tool.")
     said = permit.session.claims
-    return said.user_id, said.agent_id, said.task
+    return said.user_id, said.agent_id, said.task, said.tenant
 
 
 def _set(connection: sqlalchemy.Connection, who: tuple[str, ...]) -> None:
-    connection.execute(_SET, dict(zip(("user", "agent", "task"), who, strict=True)))
+    connection.execute(_SET, dict(zip(("user", "agent", "task", "tenant"), who, strict=True)))

@@ -22,9 +22,11 @@ from types import MappingProxyType
 from typing import Any
 
 from zt_agents._internal.suggest import did_you_mean
+from zt_agents.catalog.secret_specs import SecretSpec, VaultSpec
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Outcome
-from zt_agents.identity.principals import Agent, AgentStatus, parse_spiffe_id
+from zt_agents.identity.principals import Agent, AgentStatus
+from zt_agents.policy.agents import declared_agents, other_agents
 from zt_agents.policy.approvers import Eligibility, approval_terms, check_terms
 from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
@@ -33,6 +35,8 @@ from zt_agents.policy.findings import Findings
 from zt_agents.policy.kept_content import ContentPolicy, content_policy
 from zt_agents.policy.models import ToolEntry, seconds
 from zt_agents.policy.rules import build_rules, overruled_rules
+from zt_agents.policy.secrets import secret_specs, vault_spec
+from zt_agents.policy.signing_keys import KeysPolicy, keys_policy
 from zt_agents.policy.validation import ValidPart, validate
 
 _DANGEROUS = frozenset({Effect.DELETE, Effect.EGRESS, Effect.MONEY, Effect.AUTH, Effect.EXECUTE})
@@ -67,49 +71,72 @@ class Policy:
     """Seconds for which calls go on while the store of revocations cannot be read."""
     content: ContentPolicy | None
     """What of calls is kept beside their hashes; None is nothing."""
+    keys: KeysPolicy | None
+    """The folder of the keys that sign; None where the application hands one in, or none is shared."""
     agents: Mapping[str, Agent]
     tools: Mapping[str, ToolSpec]
     """By exact name, tiers already raised by patterns."""
+    owner_grace: int
+    """Seconds for which an agent goes on after its owner left."""
     engine: PolicyEngine
     warnings: tuple[str, ...]
     """What is allowed to be, and may not be what was meant."""
+    secrets: Mapping[str, SecretSpec]
+    """By the name by which bodies ask."""
+    vault: VaultSpec | None
 
 
-def load_policy(path: Path | str, *, parameters: Mapping[str, Mapping[str, Any]]) -> Policy:
+def load_policy(
+    path: Path | str, *, parameters: Mapping[str, Mapping[str, Any]], registered: Iterable[Agent] = ()
+) -> Policy:
     """Return the policy in the file at *path*.
 
     *parameters* maps the name of each tool to the JSON Schema of the arguments that a model may supply:
-    conditions, resource templates and argument names are checked against it.
+    conditions, resource templates and argument names are checked against it. Agents that were *registered* elsewhere
+    are known to rules as those of the file are.
 
     Raises:
         PolicyFileError: the file has mistakes; the error lists all of them.
     """
     path = Path(path)
-    return _policy(read_file(path), path.name, path.parent, parameters)
+    return _policy(read_file(path), path.name, path.parent, parameters, registered)
 
 
-def parse_policy(text: bytes | str, *, name: str, parameters: Mapping[str, Mapping[str, Any]]) -> Policy:
+def parse_policy(
+    text: bytes | str, *, name: str, parameters: Mapping[str, Mapping[str, Any]], registered: Iterable[Agent] = ()
+) -> Policy:
     """Return the policy in *text*, called *name* in messages. See :func:`load_policy`."""
-    return _policy(read_text(text, name), name, Path(), parameters)
+    return _policy(read_text(text, name), name, Path(), parameters, registered)
 
 
 def _policy(
-    document: Document, policy_id: str, folder: Path, parameters: Mapping[str, Mapping[str, Any]]
+    document: Document,
+    policy_id: str,
+    folder: Path,
+    parameters: Mapping[str, Mapping[str, Any]],
+    registered: Iterable[Agent],
 ) -> Policy:
     findings = Findings(document)
     part = validate(document, findings)
     compiler = ConditionCompiler(parameters)
-    agents = _agents(part, document, findings)
+    declared = declared_agents(part, document, findings)
+    others = other_agents(registered, declared, document, findings)
+    agents = {**declared, **others}
+    part = replace(part, agent_names=part.agent_names | others.keys())
     tools = _tools(part, compiler, findings)
     check_terms(("approvals",), terms := approval_terms(part.file.approvals), findings)
     rules = build_rules(part, agents, tools, compiler, findings)
     eligibility = _eligibility(part, terms, rules, parameters, findings)
     content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
+    secrets = secret_specs(part, folder, findings)
+    vault = vault_spec(part, folder, findings)
+    keys = keys_policy(part.file.keys, folder, findings)
     findings.raise_if_any()
 
     file = part.file
     longest = max([terms.timeout, *(rule.terms.timeout for rule in rules if rule.terms)])
-    version = _fingerprint(document.data, {tool: parameters[tool] for tool in tools if tool in parameters})
+    content_of = {**document.data, **({"registered": [sorted(others)]} if others else {})}
+    version = _fingerprint(content_of, {tool: parameters[tool] for tool in tools if tool in parameters})
     return Policy(
         id=policy_id,
         version=version,
@@ -126,12 +153,16 @@ def _policy(
         revocations_path=folder / file.revocation.path,
         max_staleness=seconds(file.revocation.max_staleness),
         content=content,
+        keys=keys,
+        owner_grace=seconds(file.owners.grace),
         agents=MappingProxyType(agents),
         tools=MappingProxyType(tools),
         engine=PolicyEngine(
             policy_id=policy_id, policy_version=version, agents=agents, tools=tools, rules=rules, terms=terms
         ),
         warnings=tuple(_warnings(agents, tools, rules)),
+        secrets=secrets,
+        vault=vault,
     )
 
 
@@ -155,26 +186,6 @@ def _fingerprint(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> s
     # Sorted and compact like RFC 8785, whose numbers have no room for the 64-bit bounds found in schemas.
     text = json.dumps([content, parameters], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _agents(part: ValidPart, document: Document, findings: Findings) -> dict[str, Agent]:
-    agents: dict[str, Agent] = {}
-    owners: dict[str, str] = {}
-    for name, entry in part.file.agents.items():
-        trail = ("agents", name, "id")
-        try:
-            domain, _ = parse_spiffe_id(entry.id)
-        except ValueError as error:
-            findings.add(trail, f"{error}, such as spiffe://{part.file.trust_domain}/agent/{name}.")
-        else:
-            expected = part.file.trust_domain
-            if domain != expected and expected == document.data.get("trust_domain"):
-                findings.add(trail, f"this id is in {domain!r}, not in the trust domain {expected!r}.")
-            if entry.id in owners:
-                findings.add(trail, f"agent {owners[entry.id]!r} already has this id.")
-            owners.setdefault(entry.id, name)
-        agents[name] = Agent(name, entry.id, entry.version, entry.owner, entry.purpose, entry.status)
-    return agents
 
 
 def _tools(part: ValidPart, compiler: ConditionCompiler, findings: Findings) -> dict[str, ToolSpec]:
