@@ -80,6 +80,8 @@ class Agent:
     """What the policy has for an agent that changed; None denies it once anything was accepted, and nothing before."""
     under_review: OnChange | None = None
     """What holds for its calls now, because its owner has not accepted what it is; None is nothing."""
+    delegates: tuple[str, ...] = ()
+    """Names of the agents that it may hand its task on to."""
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:
