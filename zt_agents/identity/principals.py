@@ -76,6 +76,42 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """How an identity provider vouched for a user.
+
+    It holds the very token, and no mark that says "verified": whoever opens a session verifies it again, so a copy of
+    this, or one that somebody made up, proves what its token proves.
+    """
+
+    issuer: str
+    subject: str
+    """``sub``, whatever claim the user is called by."""
+    expires_at: int
+    """Seconds since the epoch, as for the next."""
+    authenticated_at: int | None = None
+    """When they last proved who they are (``auth_time``)."""
+    acr: str = ""
+    """How strongly, in the provider's words."""
+    amr: tuple[str, ...] = ()
+    """By which means (RFC 8176)."""
+    token: str = field(default="", repr=False, compare=False)
+    """The ID or access token; empty where only a session token is left of it."""
+    nonce: str | None = field(default=None, repr=False, compare=False)
+    """Which an ID token was asked for with."""
+    access: bool = False
+    """It is an access token."""
+
+    def __copy__(self) -> Login:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Login:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("a login holds a token and cannot be pickled")
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """The human on whose behalf an agent acts, as the application authenticated them."""
 
@@ -85,6 +121,8 @@ class User:
     roles: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Further facts for conditions; set by the application, never by a model."""
+    login: Login | None = None
+    """How an identity provider vouched for them; :meth:`Guard.user` says so, or nobody."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id.strip():
