@@ -2,7 +2,7 @@
 
 Beside the policy file ``zt-agents.yaml`` lie ``zt-agents.lock.json`` (the tools as they were accepted) and, unless the
 policy says otherwise, the audit log with ``<log>.key``, which keys its hashes, ``<log>.content`` where the policy wants
-content kept, and the store of approvals.
+content kept, the stores of approvals and of revocations, and ``zt-agents-agents.db``, which says what became of agents.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +22,20 @@ from zt_agents.audit.content import ContentKeeper
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.specs import ToolDescription
+from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.desk.factors import SecondFactors
 from zt_agents.desk.proofs import AnswerProofs, Conditions
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity import ApprovalSigner, ApproverAuthority, BaggageSigner, SigningKey, TokenIssuer
+from zt_agents.identity import Agent, ApprovalSigner, ApproverAuthority, BaggageSigner, SigningKey, TokenIssuer
 from zt_agents.identity.factors import FactorSigner
 from zt_agents.identity.keys import read_private_file
 from zt_agents.policy import load_policy
+from zt_agents.stores.sqlite_agents import SqliteAgentStore
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.stores.sqlite_content import SqliteContentStore
+from zt_agents.stores.sqlite_revocations import SqliteRevocations
 from zt_agents.telemetry import Meters, Tracing, export_from_environment
 
 if TYPE_CHECKING:
@@ -47,16 +50,23 @@ def parts_from_file(
     *,
     audit_path: Path | None = None,
     approvals_path: Path | None = None,
+    revocations_path: Path | None = None,
     signing_key: SigningKey | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
 ) -> dict[str, Any]:
     """Return the parts of a guard as :meth:`Guard.from_config` needs them."""
     lock = ToolLock.read(lock_path(path))
-    policy = load_policy(path, parameters=lock.parameters)
+    agents = SqliteAgentStore.beside(audit_path or path)
+    policy = load_policy(path, parameters=lock.parameters, registered=registered_agents(agents))
+    check_ids(policy.agents, agents)
     log = audit_path or policy.audit_path
     if approvals_path is None:  # who moves the log moves what lies beside it
         approvals_path = log.with_name(policy.approvals_path.name) if audit_path else policy.approvals_path
+    if revocations_path is None:
+        revocations_path = log.with_name(policy.revocations_path.name) if audit_path else policy.revocations_path
+    revocations = SqliteRevocations(revocations_path, max_staleness=policy.max_staleness)
+    revocations.open()  # what is taken back later has somewhere to go, and whoever does it sees that guards look there
     name, key = _issuer(policy.trust_domain), signing_key or SigningKey.generate()
     if tracer_provider is None:
         export_from_environment()
@@ -64,12 +74,15 @@ def parts_from_file(
     hashes = hash_key(log.with_name(f"{log.name}.key"))
     return {
         "policy": policy,
+        "agents": agents,
         "catalog": Catalog(policy.tools, lock),
         "issuer": TokenIssuer(issuer=name, audience=f"{name}/guard", keys=key),
+        "revocations": revocations,
         "approvals": SqliteApprovalStore(approvals_path),
         "proofs": answer_proofs(
             policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path, create=True), policy.eligibility
         ),
+        "call_tokens": CallTokenSigner(issuer=name, keys=key),
         "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True)),
         "content": ContentKeeper(policy.content.keep, policy.content.redact) if policy.content else None,
@@ -77,6 +90,29 @@ def parts_from_file(
         "meters": Meters(meter_provider),
         "hash_key": hashes,
     }
+
+
+def registered_agents(store: SqliteAgentStore) -> list[Agent]:
+    """Return the agents that were registered in *store*, rather than declared in the policy file.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return [state.declared for state in store.read().agents.values() if state.declared is not None]
+
+
+def check_ids(agents: Mapping[str, Agent], store: SqliteAgentStore) -> None:
+    """Refuse an agent with an id that was another's.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    stored = store.read().agents
+    for agent in agents.values():
+        state = stored.get(agent.id)
+        if state is not None and state.name != agent.name:
+            text = f"Agent {agent.name!r} has the id {agent.id}, which is, or was, that of agent {state.name!r}."
+            raise ConfigurationError(text, hint="Ids are not used again: give it another one.")
 
 
 def _issuer(trust_domain: str) -> str:

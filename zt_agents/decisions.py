@@ -35,7 +35,11 @@ class ReasonCode(StrEnum):
     NO_SESSION = "no_session"
     WRONG_GUARD = "wrong_guard"
     IDENTITY = "identity"
-    """Token invalid, expired or revoked; agent unknown or inactive."""
+    """Token invalid or expired, or its session has ended; agent unknown or inactive; or nobody can tell."""
+    UNDER_REVIEW = "under_review"
+    """The agent is not what its owner has accepted."""
+    REVOKED = "revoked"
+    """The agent, its owner, the user, the session, the task, the token, or everything was revoked."""
     UNKNOWN_TOOL = "unknown_tool"
     UNSEALED_TOOL = "unsealed_tool"
     DRIFT = "drift"
@@ -68,6 +72,12 @@ class Reason(NamedTuple):
     text: str
     """One sentence for the operator; no argument values."""
     rule_id: str | None = None
+
+
+CHANGED_AGENT = Reason(
+    ReasonCode.UNDER_REVIEW,
+    "The agent is not what its owner has accepted; they look at it with: zt-agents agents review",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,7 @@ _MODEL_TEXT: dict[ReasonCode, str] = {
     ReasonCode.REPLAY: "This exact call was already made.",
     ReasonCode.NO_SESSION: "There is no verified session for this call.",
     ReasonCode.IDENTITY: "The identity behind this call could not be verified.",
+    ReasonCode.REVOKED: "Permission was taken back. Stop working on this task.",
     ReasonCode.AUDIT: "The call could not be recorded, so it was not made.",
     ReasonCode.FAULT: "The security layer is unavailable, so the call was not made.",
 }

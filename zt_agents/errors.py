@@ -14,9 +14,12 @@
     │   ├── IdentityProviderError       .error: it cannot be asked, or refuses
     │   ├── CertificateRefusedError     .reason: a peer's certificate proves nobody
     │   ├── UnknownAgentError
-    │   └── AgentInactiveError          suspended or retired
+    │   └── AgentInactiveError          not activated, suspended, retired, or its owner is gone
+    ├── AgentChangeError                a change of an agent that may not be: another's id, not its owner, not as shown
     ├── AccessDeniedError               .decision: the one most callers catch
     │   └── EnforcementUnavailableError the guard itself failed; the body did not run
+    ├── CredentialError                 a credential of a call cannot be had where, or for what, it was asked
+    │   └── CallTokenError              .reason: refused by the service that it was presented to
     ├── ArgumentsError                  arguments that cannot be decided on: cyclic, too deep, too large, NaN ...
     ├── SealError                       a sealed tool was tampered with, or comes without its guard
     ├── AuditError
@@ -33,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -127,7 +131,7 @@ class TokenExpiredError(IdentityError):
 
 
 class TokenRevokedError(IdentityError):
-    """A token was withdrawn before it expired."""
+    """A token, or something that it says, was taken back before it expired."""
 
     code = "token_revoked"
 
@@ -172,9 +176,15 @@ class UnknownAgentError(IdentityError):
 
 
 class AgentInactiveError(IdentityError):
-    """The agent is suspended or retired."""
+    """The agent is not activated, suspended or retired, or its owner is gone."""
 
     code = "agent_inactive"
+
+
+class AgentChangeError(ZeroTrustError):
+    """An agent was not changed: the id is another's, whoever asks is not its owner, or there is nothing to change."""
+
+    code = "agent_change"
 
 
 class AccessDeniedError(ZeroTrustError):
@@ -216,6 +226,58 @@ class EnforcementUnavailableError(AccessDeniedError):
     """The guard hit a fault of its own: it fails closed, and the cause is chained to this error."""
 
     code = "enforcement_unavailable"
+
+
+class CredentialError(ZeroTrustError):
+    """A tool's body asked for a credential outside of its call, or for what its tool may not reach."""
+
+    code = "credential"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message_for_model()!r})"  # as for AccessDeniedError
+
+
+class CallTokenReason(StrEnum):
+    """Why a service refuses a call's token."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    WRONG_TYPE = "wrong_type"
+    """Another kind of token."""
+    WRONG_ALGORITHM = "wrong_algorithm"
+    """The header says another algorithm than the key has."""
+    UNKNOWN_KEY = "unknown_key"
+    UNKNOWN_ISSUER = "unknown_issuer"
+    BAD_SIGNATURE = "bad_signature"
+    WRONG_AUDIENCE = "wrong_audience"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    WRONG_TOOL = "wrong_tool"
+    OTHER_ARGUMENTS = "other_arguments"
+    REPLAYED = "replayed"
+    """It was admitted as often as it may be."""
+    REVOKED = "revoked"
+    UNBOUND = "unbound"
+    """The service wants tokens that are bound to a key or a certificate, and this one is not."""
+    DPOP_MISSING = "dpop_missing"
+    DPOP_WRONG = "dpop_wrong"
+    CERTIFICATE_WRONG = "certificate_wrong"
+    """It is bound to another client certificate than the connection has, if it has one."""
+    UNAVAILABLE = "unavailable"
+    """Keys, revocations or what was admitted before cannot be looked up: nothing is wrong with the token."""
+
+
+class CallTokenError(CredentialError):
+    """A service refused the token of a call. Neither the message nor :attr:`details` holds any of the token."""
+
+    code = "call_token"
+
+    def __init__(self, reason: CallTokenReason, message: str) -> None:
+        super().__init__(message, details={"reason": str(reason)})
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.reason, self.message))
 
 
 class ArgumentsError(ZeroTrustError):

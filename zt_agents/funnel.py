@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zt_agents._internal.canonical import canonical, digest, encode, encode_result
-from zt_agents.approvals import ApprovalRequest, request_approval
+from zt_agents.approvals import ApprovalRequest, ApprovalState, request_approval
 from zt_agents.audit.records import BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
@@ -32,11 +32,13 @@ from zt_agents.errors import (
     ApprovalPendingError,
     ArgumentsError,
     AuditError,
+    CredentialError,
     EnforcementUnavailableError,
 )
 from zt_agents.identification import identify
 from zt_agents.identity.principals import Agent
 from zt_agents.invocation import Invocation
+from zt_agents.issuance import call_token
 from zt_agents.provenance.labels import Label
 from zt_agents.session import CallEntry, CallKey, CallState
 from zt_agents.telemetry import attributes as names
@@ -108,6 +110,27 @@ class Permit(CallTrail):
                 return False
             self.layer = layer
             return True
+
+    def token(
+        self, *, audience: str, key_thumbprint: str = "", certificate_thumbprint: str = "", ttl: int = 60
+    ) -> str:
+        """Return a new CallToken: the credential of this call, for one service and one request.
+
+        Args:
+            audience: URI of the service, as the policy names it for this tool (``tools.NAME.audiences``).
+            key_thumbprint: RFC 7638 thumbprint of the key that it is bound to (DPoP).
+            certificate_thumbprint: of the client certificate that it is bound to instead (RFC 8705).
+            ttl: seconds, at most 60, that it is good for; never longer than the session.
+
+        Raises:
+            CredentialError: the body is not running, the policy names no such service for this tool, or the session is
+                no longer good.
+            ValueError: *ttl* is out of bounds, or there are two thumbprints.
+        """
+        if not self._open:
+            raise CredentialError("The call's body is not running.", hint="Ask for a token inside of the tool's body.")
+        bound = {"key_thumbprint": key_thumbprint, "certificate_thumbprint": certificate_thumbprint}
+        return call_token(self._guard, self, self._encoded, audience=audience, ttl=ttl, **bound)
 
     # -- identify, classify, decide -------------------------------------------------------------------------------
 
@@ -295,6 +318,8 @@ class Permit(CallTrail):
                 self._guard.meters.waited(self._asked, str(ruling.state))
             if self._span is not None and asked_in != (self._span.trace_id, self._span.span_id):
                 self._span.link(*asked_in)
+            if ruling.state is ApprovalState.CANCELLED:
+                refusal = self._identify()[1] or refusal
             if refusal is None:
                 identity = self._identify()[1]
                 seen = self.session.label if self.session is not None else self.call.label
@@ -396,11 +421,13 @@ class Permit(CallTrail):
         if self._span is not None:
             self._span.detach()
 
-    def proceed(self) -> None:
-        """Check, before a step of a stream, that its session is still good: it may have ended since the decision.
+    def check(self) -> None:
+        """Check that the session is still good: it may have ended, or been revoked, since the call was decided.
+
+        Done before each step of a stream; a body that runs for long does it itself now and then.
 
         Raises:
-            AccessDeniedError: it is not.
+            AccessDeniedError: it is not; already recorded.
         """
         refusal = self._identify()[1]
         if refusal is not None:

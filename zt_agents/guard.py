@@ -13,7 +13,8 @@ What happens to a call is in ``funnel``; here is what it is made of, and the two
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,21 +22,28 @@ from typing import TYPE_CHECKING, Any, Self
 from zt_agents._internal.adapters import adapter_for, adapter_module
 from zt_agents._internal.canonical import KeyedHash
 from zt_agents._internal.clock import Clock, system_clock
+from zt_agents._internal.login import login
 from zt_agents.approvals import ApprovalState, ApprovalStore, Channel
 from zt_agents.audit import AuditLog
 from zt_agents.audit.content import ContentKeeper
+from zt_agents.audit.records import change_record
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
+from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
 from zt_agents.funnel import Permit, Replayed, current_call
-from zt_agents.identity import AgentRegistry, BaggageSigner, SigningKey, TokenIssuer, User
+from zt_agents.identity import Agent, AgentRegistry, BaggageSigner, SigningKey, TokenIssuer, User
 from zt_agents.identity.baggage import BAGGAGE_KEY
+from zt_agents.identity.lifecycle import AgentStore
+from zt_agents.identity.manifests import Manifest, prompt_hash
+from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
+from zt_agents.revocation import refuse_revoked
 from zt_agents.session import Session
 from zt_agents.streams import conclude
 from zt_agents.telemetry import CallSpan, Meters, Tracing
@@ -72,16 +80,28 @@ class Guard:
         approvals: ApprovalStore,
         proofs: AnswerProofs,
         hash_key: bytes,
+        call_tokens: CallTokenSigner,
+        revocations: RevocationStore | None = None,
         content: ContentKeeper | None = None,
         baggage: BaggageSigner | None = None,
         channel: Channel | None = None,
         clock: Clock = system_clock,
         meters: Meters | None = None,
+        agents: AgentStore | None = None,
     ) -> None:
         self.policy = policy
         self.catalog = catalog
-        self.registry = AgentRegistry(policy.agents)
+        self.registry = AgentRegistry(
+            policy.agents,
+            store=agents,
+            grace=policy.owner_grace,
+            environment=policy.environment,
+            clock=clock,
+            note=self._note,
+        )
         self.issuer = issuer
+        self.revocations = revocations if revocations is not None else MemoryRevocations()
+        """What was taken back, by anybody on this machine; in memory, only by this process."""
         self.audit = audit
         self.tracing = tracing
         self.meters = meters or Meters()
@@ -90,6 +110,7 @@ class Guard:
         self.content = content
         """Says what of calls is kept beside the log; None keeps nothing."""
         self.clock = clock
+        self.call_tokens = call_tokens
         self._baggage = baggage
         self.desk = ApprovalDesk(
             store=approvals,
@@ -110,6 +131,7 @@ class Guard:
         *,
         audit_path: str | Path | None = None,
         approvals_path: str | Path | None = None,
+        revocations_path: str | Path | None = None,
         signing_key: SigningKey | None = None,
         channel: Channel | None = None,
         tracer_provider: TracerProvider | None = None,
@@ -123,6 +145,8 @@ class Guard:
             audit_path: the audit log; the policy's by default.
             approvals_path: the store of approvals; the policy's by default, or beside *audit_path*. Processes that
                 resume each other's calls share it.
+            revocations_path: the store of revocations; the policy's by default, or beside *audit_path*. What is revoked
+                there, by ``zt-agents revoke`` or another process, is refused here from the next decision on.
             signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
                 is made, and tokens are good in this process alone.
             channel: how a human is asked; None denies every call that needs one.
@@ -133,13 +157,14 @@ class Guard:
         Raises:
             PolicyFileError: the policy has mistakes; the error lists all of them.
             ConfigurationError: the lock file or a key file cannot be used.
-            StoreError: the audit log cannot be opened.
+            StoreError: the audit log, or the store of revocations, cannot be opened.
         """
         # The composition root is above this room; it is named late so that no import points up.
         parts = adapter_module("zt_agents.config").parts_from_file(
             Path(path),
             audit_path=Path(audit_path) if audit_path else None,
             approvals_path=Path(approvals_path) if approvals_path else None,
+            revocations_path=Path(revocations_path) if revocations_path else None,
             signing_key=signing_key,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
@@ -181,6 +206,62 @@ class Guard:
             suspends=suspends,
         )
 
+    # -- agents ---------------------------------------------------------------------------------------------------
+
+    def observe(
+        self,
+        agent: str,
+        *,
+        model: str = "",
+        prompt: str = "",
+        tools: Iterable[ToolDescription] = (),
+        integration: str = "",
+        session: Session | None = None,
+    ) -> None:
+        """Say what an agent is made of, so that a change is noticed; ZeroTrustMiddleware does it by itself.
+
+        Args:
+            agent: name of a registered agent.
+            model: name of its model.
+            prompt: its system prompt, less what differs from run to run (a date, the user's name). It is hashed.
+            tools: as a model gets to see them.
+            integration: the framework with its major and minor version.
+            session: that it was seen in; left out, it holds for all that see nothing themselves.
+
+        Raises:
+            UnknownAgentError: no such agent.
+            ConfigurationError: a tool's description has no canonical form.
+            StoreError: it could not be stored; in this process it counts all the same.
+        """
+        self.seen(
+            agent,
+            Manifest(
+                version=self.registry.get(agent).version,
+                environment=self.policy.environment,
+                model=model,
+                prompt=prompt_hash(prompt),
+                tools={tool.name: fingerprint(tool) for tool in tools},
+                integration=integration,
+            ),
+            session,
+        )
+
+    def seen(self, agent: str, manifest: Manifest, session: Session | None) -> None:
+        """Note that *agent* is what *manifest* says. Used by integrations; users call :meth:`observe`."""
+        if session is not None:
+            session.see(manifest)
+        self.registry.observe(agent, manifest)
+
+    def _note(self, what: str, agent: Agent, facts: Mapping[str, object]) -> None:
+        """Put on record what this process did to an agent, or noticed of it."""
+        by = "guard" if what == "agent.observed" else f"os:{login()}"
+        record = change_record(what, agent.name, by=by, why="", time=self.clock(), id=agent.id, **facts)
+        if what == "agent.resumed":  # who may do more, may do so once that is on record
+            self.audit.append(record, awaited=True).wait(_DURABLE_TIMEOUT)
+            return
+        with suppress(AuditError):  # the log remembers the failure and denies what follows
+            self.audit.append(record)
+
     # -- sessions -------------------------------------------------------------------------------------------------
 
     def session(
@@ -206,6 +287,8 @@ class Guard:
         Raises:
             UnknownAgentError: no such agent.
             AgentInactiveError: it is suspended or retired.
+            TokenRevokedError: the agent, its owner, the user, the task or everything was revoked.
+            StoreError: nobody can tell whether they were.
             ValueError: the ids, groups and roles take more room than a token, or agent baggage, has.
         """
         user = on_behalf_of if isinstance(on_behalf_of, User) else User(on_behalf_of)
@@ -213,6 +296,7 @@ class Guard:
         token, claims = self.issuer.issue(
             agent=actor, user=user, task=task, ttl=self.policy.session_ttl if ttl is None else ttl, now=self.clock()
         )
+        refuse_revoked(self.revocations, claims, actor, now=self.clock())
         session = Session(
             self,
             agent=actor,
@@ -231,16 +315,19 @@ class Guard:
         A session from another process knows the user's id, groups and roles, but neither attributes nor intent.
 
         Raises:
-            IdentityError: the token is not good, or its agent may not act.
+            IdentityError: the token is not good, its agent may not act, or something that it says was revoked.
+            StoreError: nobody can tell whether it was.
         """
         claims = self.issuer.verify(token, now=self.clock())
+        agent = self.registry.active(claims.agent_id)
+        refuse_revoked(self.revocations, claims, agent, now=self.clock())
         session = self._sessions.get(claims.session_id)
         if session is not None:
             return session
         return self._remember(
             Session(
                 self,
-                agent=self.registry.active(claims.agent_id),
+                agent=agent,
                 user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
                 intent="",
                 attributes=MappingProxyType({}),
@@ -264,7 +351,7 @@ class Guard:
         session.described = session_attributes(session, self.tracing, self.policy)
 
     def revoke(self, session: Session) -> None:
-        """End *session*: from now on each of its calls is denied."""
+        """End *session* in this process: from now on each of its calls is denied. :attr:`revocations` is for all."""
         self.issuer.revoke(session.claims, now=self.clock())
         with self._lock:
             self._sessions.pop(session.id, None)
@@ -427,6 +514,15 @@ class Guard:
         if self._baggage is None:
             raise ConfigurationError("Agents have no baggage here.", hint="In the policy: telemetry: {baggage: true}")
         return self._baggage.jwk
+
+    @property
+    def call_keys(self) -> dict[str, Any]:
+        """The public keys (a JWK Set) by which services verify calls' tokens: see :mod:`zt_agents.credentials`.
+
+        Raises:
+            StoreError: the keys cannot be read.
+        """
+        return self.call_tokens.jwks(self.clock())
 
     def baggage(self, session: Session | None) -> Mapping[str, str] | None:
         """Return the entries of baggage that a body of *session* runs with; None where the policy asks for none."""

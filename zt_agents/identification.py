@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zt_agents.decisions import Reason, ReasonCode
-from zt_agents.errors import IdentityError
-from zt_agents.identity.principals import Agent
+from zt_agents.decisions import CHANGED_AGENT, Reason, ReasonCode
+from zt_agents.errors import IdentityError, StoreError
+from zt_agents.identity.principals import Agent, OnChange
+from zt_agents.revocation import revoked
 from zt_agents.session import Session
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agen
         claims = guard.issuer.verify(session.token, now=now)
         if claims.user_id != session.user.id or claims.session_id != session.id:
             return None, Reason(ReasonCode.IDENTITY, "The session's token is not its own.")
-        return guard.registry.active(claims.agent_id), None
-    except IdentityError as error:
+        agent = guard.registry.active(claims.agent_id, session.seen)
+        reason = revoked(guard.revocations, session, agent, now=now)
+        if reason is None and agent.under_review is OnChange.DENY:
+            reason = CHANGED_AGENT
+        return (None, reason) if reason is not None else (agent, None)
+    except (IdentityError, StoreError) as error:
         return None, Reason(ReasonCode.IDENTITY, error.message)

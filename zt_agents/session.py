@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from zt_agents.errors import AccessDeniedError, ConfigurationError
+from zt_agents.identity.manifests import Manifest
 from zt_agents.identity.principals import Agent, User
 from zt_agents.identity.tokens import SessionClaims
 from zt_agents.provenance.labels import Label
@@ -76,6 +77,8 @@ class Session:
         """The session of the call in whose body this one was entered, if any: a sub-agent works within its caller's."""
         self.delegation: tuple[tuple[str, str], ...] = ((agent.id, user.id),)
         """(agent id, user id) of this session, of the one it was entered within, and so on outwards."""
+        self.seen: tuple[Manifest, ...] = ()
+        """What its agent was seen to be, in this session."""
         self._label = Label()
         self._joined = self._label
         """The label that was joined last: joining it again would change nothing."""
@@ -93,6 +96,15 @@ class Session:
             with self._lock:
                 self._label = self._label.join(label)
                 self._joined = label
+
+    def see(self, manifest: Manifest) -> None:
+        """Note what the agent was seen to be: from now on each call is held against all of that."""
+        with self._lock:
+            for index, each in enumerate(self.seen):
+                if (joined := each.joined(manifest)) is not None:
+                    self.seen = (*self.seen[:index], joined, *self.seen[index + 1 :])
+                    return
+            self.seen = (*self.seen, manifest)[:2]  # of two that do not go together, one at most is accepted
 
     def __enter__(self) -> Self:
         if self._reset is not None:

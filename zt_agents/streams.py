@@ -34,7 +34,7 @@ def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, A
         try:
             sent: Any = yield  # started below, so that dropping the stream unread is noticed too
             while True:
-                permit.proceed()
+                permit.check()
                 permit.resume()
                 try:
                     item = steps.send(sent)
@@ -73,7 +73,7 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
         try:
             sent: Any = yield
             while True:
-                permit.proceed()
+                permit.check()
                 permit.resume()
                 try:
                     item = await steps.asend(sent)
@@ -107,7 +107,7 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
 async def _awaited(permit: Permit, body: Coroutine[Any, Any, Any]) -> Any:
     """Await a body that a plain function returned as a coroutine, its permit and span current meanwhile."""
     try:
-        permit.proceed()
+        permit.check()
         permit.resume()
         try:
             result = await body

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from test_second_factors import PASSKEY, TOTP, Bureau, shown, with_factor
 from test_verified_approvers import ADD, AUTHORITY, OWN, run, said
 
+from zt_agents._internal.folding import fold
 from zt_agents.approvals import (
     NOBODY_OBJECTED,
     SESSION_USER,
@@ -35,7 +36,7 @@ from zt_agents.approvals import (
     listing,
     remembered,
 )
-from zt_agents.approvals.rulings import fold, ruling
+from zt_agents.approvals.rulings import ruling
 from zt_agents.catalog.resources import fill_resource, names_one
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof

@@ -35,7 +35,7 @@ class ApprovalState(StrEnum):
     DENIED = "denied"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
-    """Withdrawn by whoever asked."""
+    """Withdrawn by whoever asked, or because the right to ask was taken back."""
     FAILED = "failed"
     """Nobody could be asked, or nobody who may answer did."""
 

@@ -17,10 +17,10 @@ Rules:
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable
 
 from zt_agents._internal.canonical import digest
+from zt_agents._internal.folding import fold
 from zt_agents.approvals.requests import (
     NOBODY_OBJECTED,
     RESERVED,
@@ -118,12 +118,6 @@ def already(stored: StoredApproval, answer: Answer) -> str:
         ApprovalState.FAILED: "Nobody who may answer did so in time.",
     }
     return sentences[stored.state]
-
-
-def fold(name: str) -> str:
-    """Return *name* in the form in which it is compared where looking alike must not pass for being different."""
-    folded = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
-    return unicodedata.normalize("NFKC", folded)  # to fold some Greek letters is to take them apart
 
 
 def _met(

@@ -83,3 +83,5 @@ class ToolSpec:
     """Names of arguments that carry the data itself."""
     unmediated: bool = False
     """The provider runs it on its own servers: it never passes the guard, and is accepted by name here."""
+    audiences: tuple[str, ...] = ()
+    """Services for which its body may have a CallToken."""

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
+from zt_agents._internal.folding import fold
 from zt_agents.approvals import CREDENTIAL, RESERVED, Enrolled
-from zt_agents.approvals.rulings import fold
 from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
 from zt_agents.cli.display import console, say, say_json, say_table
 from zt_agents.errors import ConfigurationError

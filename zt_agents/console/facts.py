@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from zt_agents._internal.folding import fold
 from zt_agents.approvals import (
     SESSION_USER,
     Answer,
@@ -16,7 +17,7 @@ from zt_agents.approvals import (
     StoredApproval,
     objection,
 )
-from zt_agents.approvals.rulings import fold, silent_yes_after
+from zt_agents.approvals.rulings import silent_yes_after
 from zt_agents.catalog.specs import Effect
 from zt_agents.console.sessions import Person
 from zt_agents.console.showing import Shown, show, show_line, sort, written

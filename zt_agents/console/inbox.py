@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from zt_agents._internal.clock import Clock
+from zt_agents._internal.folding import fold
 from zt_agents.approvals import ApprovalRequest, ApprovalStore, Holds, StoredApproval
-from zt_agents.approvals.rulings import fold
 from zt_agents.console.sessions import Person
 from zt_agents.console.ways import Way, way_to_say_yes
 from zt_agents.errors import StoreError

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from zt_agents._internal.canonical import canonical, encode
+from zt_agents._internal.folding import fold
 from zt_agents.approvals import RESERVED, Answer, binding_hash
 from zt_agents.approvals.questions import (
     ANSWER_KEY,
@@ -18,7 +19,6 @@ from zt_agents.approvals.questions import (
     question,
     understood,
 )
-from zt_agents.approvals.rulings import fold
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.desk.desk import ApprovalDesk
 from zt_agents.errors import ArgumentsError

@@ -6,11 +6,18 @@ signs), *previous* (it verifies until the last token that it signed has expired)
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from zt_agents._internal.clock import Clock, system_clock
+from zt_agents.errors import ConfigurationError, StoreError
 from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.identity.public_keys import ES256, VerificationKey
+
+if TYPE_CHECKING:
+    from zt_agents.identity.key_folder import FolderKeyRing, OnRotation, Rotation
 
 
 class KeyRing(ABC):
@@ -20,6 +27,42 @@ class KeyRing(ABC):
     def of(keys: KeyRing | SigningKey) -> KeyRing:
         """Return the ring that holds one key and never changes; a ring is returned as it is."""
         return keys if isinstance(keys, KeyRing) else _SingleKey(keys)
+
+    @staticmethod
+    def in_folder(
+        path: str | os.PathLike[str],
+        *,
+        algorithm: str = ES256,
+        rotation: Rotation | None = None,
+        on_rotation: OnRotation | None = None,
+        create: bool = False,
+        clock: Clock = system_clock,
+    ) -> FolderKeyRing:
+        """Return the ring of the keys in the folder *path*, which processes of one user share.
+
+        Args:
+            path: the folder, 0700.
+            algorithm: of keys that are made: ``ES256`` or ``EdDSA``.
+            rotation: when the ring gets another key by itself; never, if left out.
+            on_rotation: is told of each new key.
+            create: make the folder with a first key, and with one that does not rotate, where there is none.
+            clock: seconds since the epoch.
+
+        Raises:
+            ConfigurationError: the folder can be neither read nor made, or others can read it.
+        """
+        if os.name != "posix":
+            raise ConfigurationError("Keys in a folder need a system that knows whose a file is: Linux or macOS.")
+        from zt_agents.identity.key_folder import FolderKeyRing
+
+        ring = FolderKeyRing(Path(path), algorithm=algorithm, rotation=rotation, on_rotation=on_rotation)
+        if create:
+            ring.create(clock(), root=True)
+        try:
+            ring.known()
+        except StoreError as error:
+            raise ConfigurationError(error.message, hint="Run: zt-agents keys new --ring FOLDER") from error
+        return ring
 
     @abstractmethod
     def current(self, now: float) -> SigningKey:

@@ -45,9 +45,20 @@ def parse_spiffe_id(text: str) -> tuple[str, str]:
 class AgentStatus(StrEnum):
     """Only an active agent may act."""
 
+    REGISTERED = "registered"
+    """Known, and not yet let act."""
     ACTIVE = "active"
     SUSPENDED = "suspended"
     RETIRED = "retired"
+    """For good. Its id is never given to another agent."""
+
+
+class OnChange(StrEnum):
+    """What happens to the calls of an agent that is not the one its owner has accepted."""
+
+    DENY = "deny"
+    RAISE_TIER = "raise_tier"
+    """They are treated as one tier higher; in the high tier, a human decides about each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,12 @@ class Agent:
     """The accountable human."""
     purpose: str
     status: AgentStatus = AgentStatus.ACTIVE
+    tools: frozenset[str] | None = None
+    """The only tools that it may ever call, whatever rules say; None leaves that to the rules."""
+    on_change: OnChange | None = None
+    """What the policy has for an agent that changed; None denies it once anything was accepted, and nothing before."""
+    under_review: OnChange | None = None
+    """What holds for its calls now, because its owner has not accepted what it is; None is nothing."""
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:

@@ -1,58 +1,248 @@
-"""The agents an organisation knows, and whether each may act right now."""
+"""The agents an organisation knows, and whether each may act right now.
+
+Rules:
+
+1. What the policy file says of an agent and what is stored of it both count: the more restrictive status holds.
+2. What is stored takes effect on the next call, in every process that shares the store, in open sessions too. A store
+   that cannot be read denies.
+3. An owner who left leaves their agents a grace period; after it, none of them acts. Times are compared at each call,
+   and a clock that is set back does not bring them back.
+4. An agent that is not what its owner has accepted is under review, and its calls are denied or raised by one tier, as
+   the policy says. What counts is what the call's session saw; else what this process saw last; else what any did.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import replace
 
+from zt_agents._internal.clock import Clock, rfc3339, system_clock
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.errors import AgentInactiveError, UnknownAgentError
-from zt_agents.identity.principals import Agent, AgentStatus
+from zt_agents.identity.lifecycle import (
+    RESTRICTION,
+    AgentState,
+    AgentStore,
+    MemoryAgentStore,
+    Stored,
+    move,
+    observe,
+)
+from zt_agents.identity.manifests import Manifest
+from zt_agents.identity.principals import Agent, AgentStatus, OnChange
+
+GRACE = 7 * 86_400
+"""Seconds for which the agents of an owner who left go on, unless the policy says otherwise."""
+_SETTLED = 0.05
+"""Seconds after which a file that was read can be told from one that was written since: its times are that coarse."""
+
+Note = Callable[[str, Agent, Mapping[str, object]], None]
+"""Puts on record what happened to an agent: what, such as ``agent.suspended``; which; and further facts."""
 
 
 class AgentRegistry:
     """Agents by name and by id. A suspension takes effect on the next call, sessions already open included."""
 
-    def __init__(self, agents: Mapping[str, Agent]) -> None:
-        self._by_name = dict(agents)
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        *,
+        store: AgentStore | None = None,
+        grace: float = GRACE,
+        environment: str = "",
+        clock: Clock = system_clock,
+        note: Note | None = None,
+    ) -> None:
+        """Hold *agents*, as the policy has them.
+
+        Args:
+            agents: by name.
+            store: what is known of them besides; nothing outlives the process without.
+            grace: seconds for which an agent goes on after its owner left.
+            environment: of this process, which is part of what an owner accepts.
+            clock: seconds since the epoch.
+            note: is told of each change made here.
+        """
+        self._agents = dict(agents)
         self._name_by_id = {agent.id: name for name, agent in agents.items()}
+        self._store = store or MemoryAgentStore()
+        self._grace = grace
+        self._environment = environment
+        self._clock = clock
+        self._note = note or (lambda what, agent, facts: None)
+        self._latest = 0.0
+        """The latest time that was seen."""
+        self._seen: dict[str, Manifest] = {}
+        """What this process saw of each agent last, by id."""
+        self._unstored: set[str] = set()
+        """Ids of those of which that is not stored."""
+        self._version: Hashable = object()
+        self._settled = False
+        """What was read is known to be all that had been written."""
+        self._settles_at = 0.0
+        """On the monotonic clock."""
+        self._current: dict[str, tuple[Agent, AgentState | None, float | None]] = {}
+        """By id: the agent as it stands, what is stored of it, and when its owner's absence ends it."""
+        self._lock = threading.Lock()
 
     def get(self, name: str) -> Agent:
-        """Return the agent called *name*, whatever its status.
+        """Return the agent called *name* as it stands, whatever its status.
 
         Raises:
             UnknownAgentError: there is none.
+            StoreError: how it stands cannot be told.
         """
-        try:
-            return self._by_name[name]
-        except KeyError:
-            raise UnknownAgentError(
-                f"No agent is called {name!r}.{did_you_mean(name, self._by_name)}",
-                hint="Agents are listed under 'agents:' in the policy file.",
-            ) from None
+        return self._states()[self._declared(name).id][0]
 
-    def active(self, agent_id: str) -> Agent:
+    def active(self, agent_id: str, seen: Collection[Manifest] = ()) -> Agent:
         """Return the agent with the SPIFFE-format *agent_id*, which must be active.
 
+        Args:
+            agent_id: from a verified token.
+            seen: what the call's session saw it to be; see :attr:`Agent.under_review` of what is returned.
+
         Raises:
             UnknownAgentError: there is none.
-            AgentInactiveError: it is suspended or retired.
+            AgentInactiveError: it was not activated, is suspended or retired, or its owner is gone.
+            StoreError: how it stands cannot be told.
         """
         try:
-            agent = self._by_name[self._name_by_id[agent_id]]
+            agent, state, ends_at = self._states()[agent_id]
         except KeyError:
             raise UnknownAgentError("The token names an agent that is not registered.") from None
         if agent.status is not AgentStatus.ACTIVE:
             raise AgentInactiveError(f"Agent {agent.name!r} is {agent.status}.")
+        if ends_at is not None and self._now() >= ends_at:
+            text = f"The owner of agent {agent.name!r} left, and its time was over on {rfc3339(ends_at)}."
+            raise AgentInactiveError(text, hint="Give it another owner.")
+        if seen:
+            under_review = _review(agent, state, seen)
+            if under_review is not agent.under_review:
+                return replace(agent, under_review=under_review)
         return agent
 
+    def state(self, name: str) -> AgentState:
+        """Return what is stored of the agent called *name*.
+
+        Raises:
+            UnknownAgentError: there is none.
+            StoreError: it cannot be read.
+        """
+        agent = self._declared(name)
+        return self._states()[agent.id][1] or AgentState(agent.id, name)
+
     def suspend(self, name: str) -> None:
-        """Stop the agent called *name*: from now on each of its calls is denied."""
-        self._by_name[name] = replace(self.get(name), status=AgentStatus.SUSPENDED)
+        """Stop the agent called *name*: from now on each of its calls is denied, wherever the store is shared.
+
+        Raises:
+            UnknownAgentError: there is none.
+            AgentInactiveError: it is retired, and stays so.
+            StoreError: it could not be stored.
+        """
+        agent = self._declared(name)
+        self._store.change(agent.id, move(agent, AgentStatus.SUSPENDED))
+        self._note("agent.suspended", agent, {})
 
     def resume(self, name: str) -> None:
-        """Let a suspended agent act again; a retired one stays retired."""
-        agent = self.get(name)
+        """Let a suspended agent act again; a retired one stays retired.
+
+        Raises:
+            UnknownAgentError: there is none.
+            AgentInactiveError: it is retired, or was never activated; or the policy suspends it.
+            AuditError: it could not be put on record.
+            StoreError: it could not be stored.
+        """
+        agent = self._declared(name)
         if agent.status is AgentStatus.RETIRED:
             raise AgentInactiveError(f"Agent {name!r} is retired and cannot be resumed.")
-        self._by_name[name] = replace(agent, status=AgentStatus.ACTIVE)
+        if agent.status is AgentStatus.SUSPENDED:
+            raise AgentInactiveError(f"The policy suspends agent {name!r}.", hint="Change it there.")
+        transition = move(agent, AgentStatus.ACTIVE, activated=True)
+        transition(self._store.read().agents.get(agent.id), Stored())  # what is refused is not put on record as done
+        self._note("agent.resumed", agent, {})
+        self._store.change(agent.id, transition)
+
+    def saw(self, name: str, manifest: Manifest) -> bool:
+        """Return whether :meth:`observe` has nothing to do: this process noted *manifest*, and stored it."""
+        agent = self._declared(name)
+        before = self._seen.get(agent.id)
+        known = before is not None and (before is manifest or before.joined(manifest) == before)
+        return known and agent.id not in self._unstored
+
+    def observe(self, name: str, manifest: Manifest) -> None:
+        """Note what the agent called *name* was seen to be. Costs a comparison where that is nothing new.
+
+        Raises:
+            UnknownAgentError: there is none.
+            StoreError: it could not be stored; in this process it counts all the same.
+        """
+        if self.saw(name, manifest):
+            return
+        agent = self._declared(name)
+        with self._lock:
+            before = self._seen.get(agent.id)
+            self._seen[agent.id] = (before.joined(manifest) if before is not None else None) or manifest
+            self._unstored.add(agent.id)
+            self._version = object()
+        before_it: list[AgentState | None] = []
+
+        def transition(state: AgentState | None, stored: Stored) -> AgentState:
+            before_it.append(state)
+            return observe(agent, manifest, self._clock())(state, stored)
+
+        state = self._store.change(agent.id, transition)
+        self._unstored.discard(agent.id)
+        if state != before_it[0]:
+            facts = {"manifest": state.observed.hash if state.observed else "", "accepted": state.accepted is not None}
+            self._note("agent.observed", agent, facts)
+
+    def _declared(self, name: str) -> Agent:
+        try:
+            return self._agents[name]
+        except KeyError:
+            raise UnknownAgentError(
+                f"No agent is called {name!r}.{did_you_mean(name, self._agents)}",
+                hint="Agents are listed under 'agents:' in the policy file.",
+            ) from None
+
+    def _now(self) -> float:
+        self._latest = now = max(self._latest, self._clock())
+        return now
+
+    def _states(self) -> dict[str, tuple[Agent, AgentState | None, float | None]]:
+        """Return how every agent stands, read again if anything was written."""
+        version = self._store.version()
+        if version != self._version or not self._settled:
+            with self._lock:
+                now = time.monotonic()
+                if version != self._version:
+                    self._settles_at = now + _SETTLED
+                stored = self._store.read()
+                self._current = {agent.id: self._standing(agent, stored) for agent in self._agents.values()}
+                self._version, self._settled = version, now >= self._settles_at
+        return self._current
+
+    def _standing(self, agent: Agent, stored: Stored) -> tuple[Agent, AgentState | None, float | None]:
+        state = stored.agents.get(agent.id)
+        if state is not None:
+            status = max(agent.status, state.status, key=RESTRICTION.__getitem__)
+            owner = state.declared.owner if state.declared is not None else agent.owner
+            agent = replace(agent, status=status, owner=owner)
+        seen = self._seen.get(agent.id) or (state.observed if state is not None else None)
+        if seen is not None:
+            seen = replace(seen, version=agent.version, environment=self._environment or seen.environment)
+        agent = replace(agent, under_review=_review(agent, state, (seen,) if seen is not None else ()))
+        absence = stored.absence(agent.owner)
+        return agent, state, absence.left_at + self._grace if absence is not None else None
+
+
+def _review(agent: Agent, state: AgentState | None, seen: Collection[Manifest]) -> OnChange | None:
+    """Return what holds for an agent that was *seen* to be something, or None if its owner has accepted that."""
+    accepted = state.accepted if state is not None else None
+    if accepted is None:
+        return agent.on_change
+    if all(each.hash == accepted.hash or accepted.covers(each) for each in seen):
+        return None
+    return agent.on_change or OnChange.DENY

@@ -7,7 +7,8 @@
 - A condition that cannot be evaluated: an allow rule does not apply, a deny or require_approval rule does;
   a tier is raised in any case.
 - The agent must be one of the policy's, active and with the id that the policy gives it; the tool must be
-  one of the policy's. The higher of the policy's tier and the call's own tier counts.
+  one of the policy's, and of the agent's own where it has a list. The higher of the policy's tier and the call's own
+  tier counts; it is one higher for an agent under review, unless its calls are denied then.
 
 No I/O; the time is part of the call. Rules are found by (agent, tool), so the cost of a decision depends on
 the rules for that pair and not on how many others there are.
@@ -19,13 +20,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from zt_agents.catalog.specs import Tier, ToolSpec
-from zt_agents.decisions import ApprovalTerms, Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
-from zt_agents.identity.principals import Agent, AgentStatus
+from zt_agents.decisions import (
+    CHANGED_AGENT,
+    ApprovalTerms,
+    Decision,
+    Outcome,
+    Reason,
+    ReasonCode,
+    ToolCall,
+    new_decision_id,
+)
+from zt_agents.identity.principals import Agent, AgentStatus, OnChange
 from zt_agents.policy.conditions import Condition
 
 _STRENGTH = {Outcome.ALLOW: 1, Outcome.REQUIRE_APPROVAL: 2, Outcome.DENY: 3}
 _TIERS = tuple(Tier)
 _HIGH = Tier.HIGH.rank
+_RAISED = Reason(ReasonCode.UNDER_REVIEW, "The agent's owner has not accepted what it is: one tier higher.")
 _HIGH_TIER = Reason(ReasonCode.HIGH_TIER, "A high-tier call always needs a human's approval.")
 
 
@@ -132,6 +143,15 @@ class PolicyEngine:
             reason = Reason(ReasonCode.IDENTITY, "The agent is not active.")
             return self._answer(Outcome.DENY, tool, _TIERS[rank], (reason,))
 
+        if known.tools is not None and tool not in known.tools:
+            text = f"Tool {tool!r} is none of those that agent {agent.name!r} may call, whatever rules say."
+            return self._answer(Outcome.DENY, tool, _TIERS[rank], (Reason(ReasonCode.NO_RULE, text),))
+        review: tuple[Reason, ...] = ()
+        if agent.under_review is not None:
+            if agent.under_review is not OnChange.RAISE_TIER:
+                return self._answer(Outcome.DENY, tool, _TIERS[rank], (CHANGED_AGENT,))
+            rank, review = min(rank + 1, _HIGH), (_RAISED,)
+
         entries = self._index.get(agent.name, _NO_TOOLS).get(tool, ())
         decided = 0
         decisive: Reason | None = None
@@ -165,11 +185,12 @@ class PolicyEngine:
         if decided == 3:
             return self._answer(Outcome.DENY, tool, tier, (decisive,))
         if decided == 2:
-            return self._answer(Outcome.REQUIRE_APPROVAL, tool, tier, (decisive, *others), tuple(dict.fromkeys(terms)))
+            reasons = (decisive, *others, *review)
+            return self._answer(Outcome.REQUIRE_APPROVAL, tool, tier, reasons, tuple(dict.fromkeys(terms)))
         if rank == _HIGH:
-            reasons = (_HIGH_TIER, decisive)
+            reasons = (_HIGH_TIER, decisive, *review)
             return self._answer(Outcome.REQUIRE_APPROVAL, tool, tier, reasons, (self._terms,))
-        return self._answer(Outcome.ALLOW, tool, tier, (decisive,))
+        return self._answer(Outcome.ALLOW, tool, tier, (decisive, *review))
 
     def _answer(
         self,

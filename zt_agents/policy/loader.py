@@ -24,7 +24,8 @@ from typing import Any
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Outcome
-from zt_agents.identity.principals import Agent, AgentStatus, parse_spiffe_id
+from zt_agents.identity.principals import Agent, AgentStatus
+from zt_agents.policy.agents import declared_agents, other_agents
 from zt_agents.policy.approvers import Eligibility, approval_terms, check_terms
 from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
@@ -62,41 +63,58 @@ class Policy:
     baggage: bool
     """Whether services behind a tool are told which agent calls."""
     audit_path: Path
+    revocations_path: Path
+    max_staleness: int
+    """Seconds for which calls go on while the store of revocations cannot be read."""
     content: ContentPolicy | None
     """What of calls is kept beside their hashes; None is nothing."""
     agents: Mapping[str, Agent]
     tools: Mapping[str, ToolSpec]
     """By exact name, tiers already raised by patterns."""
+    owner_grace: int
+    """Seconds for which an agent goes on after its owner left."""
     engine: PolicyEngine
     warnings: tuple[str, ...]
     """What is allowed to be, and may not be what was meant."""
 
 
-def load_policy(path: Path | str, *, parameters: Mapping[str, Mapping[str, Any]]) -> Policy:
+def load_policy(
+    path: Path | str, *, parameters: Mapping[str, Mapping[str, Any]], registered: Iterable[Agent] = ()
+) -> Policy:
     """Return the policy in the file at *path*.
 
     *parameters* maps the name of each tool to the JSON Schema of the arguments that a model may supply:
-    conditions, resource templates and argument names are checked against it.
+    conditions, resource templates and argument names are checked against it. Agents that were *registered* elsewhere
+    are known to rules as those of the file are.
 
     Raises:
         PolicyFileError: the file has mistakes; the error lists all of them.
     """
     path = Path(path)
-    return _policy(read_file(path), path.name, path.parent, parameters)
+    return _policy(read_file(path), path.name, path.parent, parameters, registered)
 
 
-def parse_policy(text: bytes | str, *, name: str, parameters: Mapping[str, Mapping[str, Any]]) -> Policy:
+def parse_policy(
+    text: bytes | str, *, name: str, parameters: Mapping[str, Mapping[str, Any]], registered: Iterable[Agent] = ()
+) -> Policy:
     """Return the policy in *text*, called *name* in messages. See :func:`load_policy`."""
-    return _policy(read_text(text, name), name, Path(), parameters)
+    return _policy(read_text(text, name), name, Path(), parameters, registered)
 
 
 def _policy(
-    document: Document, policy_id: str, folder: Path, parameters: Mapping[str, Mapping[str, Any]]
+    document: Document,
+    policy_id: str,
+    folder: Path,
+    parameters: Mapping[str, Mapping[str, Any]],
+    registered: Iterable[Agent],
 ) -> Policy:
     findings = Findings(document)
     part = validate(document, findings)
     compiler = ConditionCompiler(parameters)
-    agents = _agents(part, document, findings)
+    declared = declared_agents(part, document, findings)
+    others = other_agents(registered, declared, document, findings)
+    agents = {**declared, **others}
+    part = replace(part, agent_names=part.agent_names | others.keys())
     tools = _tools(part, compiler, findings)
     check_terms(("approvals",), terms := approval_terms(part.file.approvals), findings)
     rules = build_rules(part, agents, tools, compiler, findings)
@@ -106,7 +124,8 @@ def _policy(
 
     file = part.file
     longest = max([terms.timeout, *(rule.terms.timeout for rule in rules if rule.terms)])
-    version = _fingerprint(document.data, {tool: parameters[tool] for tool in tools if tool in parameters})
+    content_of = {**document.data, **({"registered": [sorted(others)]} if others else {})}
+    version = _fingerprint(content_of, {tool: parameters[tool] for tool in tools if tool in parameters})
     return Policy(
         id=policy_id,
         version=version,
@@ -120,7 +139,10 @@ def _policy(
         baggage=file.telemetry.baggage,
         eligibility=eligibility,
         audit_path=folder / file.audit.path,
+        revocations_path=folder / file.revocation.path,
+        max_staleness=seconds(file.revocation.max_staleness),
         content=content,
+        owner_grace=seconds(file.owners.grace),
         agents=MappingProxyType(agents),
         tools=MappingProxyType(tools),
         engine=PolicyEngine(
@@ -152,26 +174,6 @@ def _fingerprint(content: Mapping[str, Any], parameters: Mapping[str, Any]) -> s
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _agents(part: ValidPart, document: Document, findings: Findings) -> dict[str, Agent]:
-    agents: dict[str, Agent] = {}
-    owners: dict[str, str] = {}
-    for name, entry in part.file.agents.items():
-        trail = ("agents", name, "id")
-        try:
-            domain, _ = parse_spiffe_id(entry.id)
-        except ValueError as error:
-            findings.add(trail, f"{error}, such as spiffe://{part.file.trust_domain}/agent/{name}.")
-        else:
-            expected = part.file.trust_domain
-            if domain != expected and expected == document.data.get("trust_domain"):
-                findings.add(trail, f"this id is in {domain!r}, not in the trust domain {expected!r}.")
-            if entry.id in owners:
-                findings.add(trail, f"agent {owners[entry.id]!r} already has this id.")
-            owners.setdefault(entry.id, name)
-        agents[name] = Agent(name, entry.id, entry.version, entry.owner, entry.purpose, entry.status)
-    return agents
-
-
 def _tools(part: ValidPart, compiler: ConditionCompiler, findings: Findings) -> dict[str, ToolSpec]:
     tools = {}
     for name, entry in part.file.tools.items():
@@ -187,6 +189,7 @@ def _tools(part: ValidPart, compiler: ConditionCompiler, findings: Findings) -> 
             destinations=tuple(entry.destinations),
             content=tuple(entry.content),
             unmediated=entry.unmediated,
+            audiences=tuple(dict.fromkeys(entry.audiences)),
         )
     for index, pattern in part.tier_patterns:
         matched = [name for name in part.tool_names if fnmatchcase(name, pattern.pattern)]

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from zt_agents.catalog.specs import Effect, Tier
 from zt_agents.decisions import Outcome, Proof, SecondFactor
-from zt_agents.identity.principals import AgentStatus
+from zt_agents.identity.principals import AgentStatus, OnChange
 from zt_agents.provenance.labels import DataClass, Integrity
 
 EVERY = "*"
@@ -31,6 +31,8 @@ _SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 _APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
 _EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
+_PERIOD = r"^[1-9][0-9]{0,5}[smhd]$"
+_AUDIENCE = r"^[a-z][a-z0-9+.-]{0,30}:[!-~]{1,480}$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
     _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
@@ -44,10 +46,12 @@ RULES_OF_SPELLING = {
     _APPROVER: "an approver is anyone, owner, session-user, user:ID or group:NAME",
     _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
     _DURATION: "a duration is written 30s, 15m or 1h",
+    _PERIOD: "a period is written 30m, 12h or 7d",
+    _AUDIENCE: "a service is named by a URI, such as https://tickets.acme.example or urn:acme:tickets",
     ANY_TEXT: "text is needed here",
 }
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST = 3600
 
 
@@ -62,9 +66,21 @@ def _at_most_a_day(duration: str) -> str:
     return duration
 
 
+def _at_most_a_quarter(period: str) -> str:
+    if seconds(period) > 90 * 24 * _LONGEST:
+        raise ValueError("the longest period allowed here is 90d")
+    return period
+
+
 def _at_most_an_hour(duration: str) -> str:
     if seconds(duration) > _LONGEST:
         raise ValueError("the longest duration allowed here is 1h")
+    return duration
+
+
+def _at_most_a_minute(duration: str) -> str:
+    if seconds(duration) > 60:
+        raise ValueError("the longest duration allowed here is 60s")
     return duration
 
 
@@ -102,8 +118,21 @@ LongDuration = Annotated[
     AfterValidator(_at_most_a_day),
     BeforeValidator(_written_as_duration),
 ]
+Period = Annotated[
+    str,
+    StringConstraints(pattern=_PERIOD),
+    AfterValidator(_at_most_a_quarter),
+    BeforeValidator(_written_as_duration),
+]
+ShortDuration = Annotated[
+    str,
+    StringConstraints(pattern=_DURATION),
+    AfterValidator(_at_most_a_minute),
+    BeforeValidator(_written_as_duration),
+]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
 Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
+Audience = Annotated[str, StringConstraints(pattern=_AUDIENCE)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
@@ -200,6 +229,15 @@ class TelemetrySection(_Section):
     """Whether services behind a tool are told, in signed W3C baggage, which agent calls: third parties, too."""
 
 
+class RevocationSection(_Section):
+    """How guards learn what was taken back: zt-agents revoke."""
+
+    path: Text = "zt-agents-revocations.db"
+    """The store of revocations, relative to the folder of the policy file."""
+    max_staleness: ShortDuration = "5s"
+    """For how long calls go on while nobody can tell what was revoked; at most 60s. After that they are denied."""
+
+
 class AgentEntry(_Section):
     """One agent."""
 
@@ -211,6 +249,18 @@ class AgentEntry(_Section):
     purpose: Text
     status: Annotated[AgentStatus, Field(strict=False)] = AgentStatus.ACTIVE
     """Only an active agent may act."""
+    tools: Annotated[list[ToolName], Field(min_length=1)] = Field(default=None)  # type: ignore[arg-type] # any tool
+    """The only tools that it may ever call, whatever rules say; left out, the rules alone say it."""
+    on_change: Annotated[OnChange, Field(strict=False)] = Field(default=None)  # type: ignore[assignment] # see below
+    """What happens to its calls while its owner has not accepted what it is (zt-agents agents review): deny, or
+    raise_tier. Left out, calls are denied once anything was accepted and the agent changed since."""
+
+
+class OwnersSection(_Section):
+    """What holds for agents whose owner left: zt-agents agents owner-left."""
+
+    grace: Period = "7d"
+    """For how long they go on: 12h, 7d; at most 90d."""
 
 
 class ToolEntry(_Section):
@@ -234,6 +284,8 @@ class ToolEntry(_Section):
     """Names of arguments that carry the data itself."""
     unmediated: bool = False
     """The provider runs it on its own servers: it never passes the guard, and is accepted by name here."""
+    audiences: list[Audience] = []
+    """URIs of the services for which the tool's body may have a CallToken; it may have none for any other."""
 
 
 class TierPatternEntry(_Section):
@@ -281,3 +333,5 @@ class PolicyFile(_Section):
     tier_patterns: Annotated[list[TierPatternEntry], Field(min_length=1)] = []
     rules: list[RuleEntry]
     """What no rule allows is denied, so an empty list denies everything."""
+    owners: OwnersSection = OwnersSection()
+    revocation: RevocationSection = RevocationSection()

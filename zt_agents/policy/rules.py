@@ -5,7 +5,8 @@ A rule that can never matter is a mistake, not a style: its author believes in a
 that is not there. Refused are:
 
 - a rule that says the same as an earlier one;
-- a rule only about retired agents or unmediated tools, whose calls never come here;
+- a rule only about retired agents or unmediated tools, whose calls never come here, or about tools that its agents
+  may not call whatever rules say;
 - a rule that allows or requires approval, where another denies all it is about, always or on the same
   condition.
 """
@@ -19,6 +20,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.specs import Tier, ToolSpec
 from zt_agents.decisions import Outcome
 from zt_agents.identity.principals import Agent, AgentStatus
+from zt_agents.policy.agents import check_ceilings
 from zt_agents.policy.approvers import rule_terms
 from zt_agents.policy.conditions import Condition, ConditionCompiler
 from zt_agents.policy.engine import Rule
@@ -79,6 +81,7 @@ def build_rules(
         rules.append(rule)
         if agent_names and tool_names and _all_known(entry, names):
             complete.append((index, rule))  # a rule with unknown names has mistakes enough
+            check_ceilings(index, rule, agents, entry.agents, findings)
     _refuse_dead_rules(complete, names, findings)
     return tuple(rules)
 

@@ -28,6 +28,7 @@ _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "tools": ("a tool", models.ToolEntry),
     "tier_patterns": ("a tier pattern", models.TierPatternEntry),
     "rules": ("a rule", models.RuleEntry),
+    "owners": ("owners", models.OwnersSection),
 }
 _NEEDED = {"version": 1, "trust_domain": "unknown", "environment": "unknown"}
 """Stands in for a value that does not fit, so that validation can go on. Never leaves the loader."""

@@ -5,8 +5,9 @@
     agent = create_agent(model, tools, middleware=[..., ZeroTrustMiddleware(guard)])   # last = innermost
 
 The middleware decides nothing itself: it seals the agent's tools, refuses tools that its provider would run out of
-sight, and turns a denial into a ``ToolMessage`` with ``status="error"``, so that the run goes on and the model can
-tell its user. Everything else a tool raises propagates unchanged.
+sight, notes what the agent is made of, so that its owner hears of a change (:mod:`.observing`), and turns a denial into
+a ``ToolMessage`` with ``status="error"``, so that the run goes on and the model can tell its user. Everything else a
+tool raises propagates unchanged.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from zt_agents.errors import AccessDeniedError, StoreError, ZeroTrustError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import sealing
 from zt_agents.integrations.langchain.carriers import Edits, edits, find_session
+from zt_agents.integrations.langchain.observing import Observer
 from zt_agents.invocation import Invocation
 
 _MOST_EDITS = 8
@@ -46,9 +48,17 @@ else:
 class ZeroTrustMiddleware(AgentMiddleware):
     """Governs every tool call of an agent built with ``create_agent``."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, *, stable: Callable[[str], str] | None = None) -> None:
+        """Govern with *guard*.
+
+        Args:
+            guard: decides.
+            stable: returns what of a system prompt is the same in every run; see :mod:`.observing`. All of it counts by
+                default.
+        """
         super().__init__()
         self.guard = guard
+        self._observer = Observer(guard, stable)
 
     # -- the tools an agent binds ---------------------------------------------------------------------------------
 
@@ -56,12 +66,14 @@ class ZeroTrustMiddleware(AgentMiddleware):
         self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]
     ) -> ModelResponse:
         self._seal_all(request)
+        self._observer.look(request)
         return handler(request)
 
     async def awrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
     ) -> ModelResponse:
         self._seal_all(request)
+        await self._observer.alook(request)
         return await handler(request)
 
     def _seal_all(self, request: ModelRequest) -> None:

@@ -1,0 +1,101 @@
+"""The store's file taken away, emptied, exchanged, put back: nothing is forgotten without a denial."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from zt_agents.errors import AgentInactiveError, StoreError
+from zt_agents.identity import Agent, AgentRegistry
+from zt_agents.stores.sqlite_agents import SqliteAgentStore
+
+AGENT = Agent("helpdesk", "spiffe://acme.example/agent/helpdesk", "1", "dana@acme.example", "tests")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "zt-agents-agents.db"
+
+
+@pytest.fixture
+def guarding(path: Path) -> AgentRegistry:
+    """A registry that has read its store."""
+    here = AgentRegistry({AGENT.name: AGENT}, store=SqliteAgentStore(path))
+    here.suspend("helpdesk")
+    with pytest.raises(AgentInactiveError):
+        here.active(AGENT.id)
+    return here
+
+
+def _gone(path: Path) -> None:
+    path.unlink()
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"not a database" * 1000)
+
+
+def _another(path: Path) -> None:
+    path.unlink()
+    SqliteAgentStore(path).come_back("nobody")
+
+
+def _of_another_kind(path: Path) -> None:
+    path.unlink()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE agent (id)")
+    connection.close()
+
+
+def _unreadable(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("harm", [_gone, _emptied, _garbage, _another, _of_another_kind, _unreadable])
+def test_a_store_that_was_harmed_denies(path: Path, guarding: AgentRegistry, harm: object) -> None:
+    harm(path)  # type: ignore[operator]
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            guarding.active(AGENT.id)
+        with pytest.raises(StoreError):
+            guarding.resume("helpdesk")
+        with pytest.raises(StoreError):
+            guarding.get("helpdesk")
+
+
+def test_an_earlier_state_that_is_put_back_is_refused(path: Path, guarding: AgentRegistry) -> None:
+    guarding.resume("helpdesk")
+    guarding.active(AGENT.id)
+    earlier = path.with_name("earlier")
+    shutil.copy(path, earlier)
+    guarding.suspend("helpdesk")
+    with pytest.raises(AgentInactiveError):
+        guarding.active(AGENT.id)
+    shutil.copy(earlier, path)
+    with pytest.raises(StoreError, match="earlier state"):
+        guarding.active(AGENT.id)
+
+
+def test_a_damaged_row_denies(path: Path, guarding: AgentRegistry) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE agent SET status = 'unknown'")
+    connection.close()
+    with pytest.raises(StoreError, match="damaged"):
+        guarding.active(AGENT.id)
+
+
+def test_reading_makes_no_file_and_a_new_one_is_its_owner_s_alone(path: Path) -> None:
+    here = AgentRegistry({AGENT.name: AGENT}, store=SqliteAgentStore(path))
+    here.active(AGENT.id)
+    assert not path.exists()
+    here.suspend("helpdesk")
+    assert path.stat().st_mode & 0o777 == 0o600

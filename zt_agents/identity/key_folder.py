@@ -1,0 +1,381 @@
+"""A ring of keys in a folder, which the processes of one user share::
+
+    zt-agents-keys/           0700
+        keys.json             0600: which key signs from when, and verifies until when
+        KID.pem               0600: one per key that is in the manifest
+        root.pem              0600: does not rotate; what is signed for long is derived from it
+        lock
+        agents/NAME/          a ring for each agent
+
+Rules:
+
+1. The folder and its files belong to this user and to nobody else, and are no links; what is not so is refused.
+2. The manifest names the keys. A file that it does not name is no key, and each file holds the key it is named after:
+   a token's ``kid`` is looked up among the names, and never opened.
+3. A rotation writes the key first and then, by one rename, the manifest: killed at any point, it has happened or not.
+   A lock that the system takes back from the dead keeps two of them apart.
+4. On each use the folder is looked at (two calls of ``lstat``), so that a rotation holds in every process at once.
+5. Where the folder can no longer be read, nothing is signed. What was known still verifies: nothing new can be signed,
+   so that ends within the life of a token.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zt_agents._internal.key_files import write_once
+from zt_agents.errors import ConfigurationError, StoreError
+from zt_agents.identity.key_ring import KeyRing
+from zt_agents.identity.key_schedule import KID, KeyEntry, KeySchedule, KeyState
+from zt_agents.identity.keys import SigningKey
+from zt_agents.identity.public_keys import ES256, VerificationKey
+
+MANIFEST = "keys.json"
+ROOT = "root.pem"
+OVERLAP = 3600.0
+"""Seconds; the longest life of a token."""
+_LOCK = "lock"
+_MAX_BYTES = 4_000_000
+_AGAIN = 60.0
+"""Seconds until a rotation that failed is tried again."""
+_logger = logging.getLogger("zt_agents.identity")
+
+OnRotation = Callable[[KeyEntry, float], None]
+"""Is told of the new key and the time, by the process that made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When a ring gets another key by itself."""
+
+    every: float
+    """Seconds for which a key signs."""
+    overlap: float = OVERLAP
+    """Seconds for which a key is published before it signs, and verifies when it no longer does."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap < self.every:
+            raise ValueError("a key signs for longer than it overlaps with the next one")
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the folder held when it was last read."""
+
+    stamp: tuple[int, ...]
+    schedule: KeySchedule
+    keys: Mapping[str, SigningKey]
+    """By name."""
+    entries: Mapping[str, KeyEntry]
+    """By name."""
+
+
+class FolderKeyRing(KeyRing):
+    """The ring of one folder; made by :meth:`KeyRing.in_folder`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        algorithm: str = ES256,
+        rotation: Rotation | None = None,
+        on_rotation: OnRotation | None = None,
+    ) -> None:
+        self.path = path.absolute()
+        self.algorithm = algorithm
+        self.rotation = rotation
+        self._on_rotation = on_rotation
+        self._view: _View | None = None
+        self._reading = threading.Lock()
+        self._not_before = 0.0
+
+    # -- what a ring is asked ---------------------------------------------------------------------------------------
+
+    def current(self, now: float) -> SigningKey:
+        view = self._rotated(self._fresh(), now)
+        entry = view.schedule.current(now)
+        if entry is None:
+            raise StoreError(f"No key in {self.path} signs.", hint="Run: zt-agents keys rotate --now")
+        return view.keys[entry.key.kid]
+
+    def find(self, kid: str, now: float) -> VerificationKey | None:
+        view = self.known()
+        entry = view.entries.get(kid)
+        return entry.key if entry is not None and entry.verifies(now) else None
+
+    def jwks(self, now: float) -> dict[str, Any]:
+        view = self._rotated(self._fresh(), now)
+        return {"keys": [entry.key.jwk for entry in view.schedule.entries if entry.verifies(now)]}
+
+    def for_kind(self, kind: str) -> KeyRing:
+        return _KindRing(self, kind)
+
+    # -- what is asked of a folder ----------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> SigningKey:
+        """The key that does not rotate: what approvers, factors and baggage are signed with is derived from it.
+
+        Raises:
+            ConfigurationError: it cannot be read, or others can read it.
+        """
+        try:
+            return SigningKey.from_pem(_read(self.path / ROOT))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"The key {self.path / ROOT} could not be read{_why(error)}.") from error
+
+    def listed(self, now: float) -> list[tuple[KeyEntry, KeyState]]:
+        """Return the keys, in the order in which they sign, and what each is for.
+
+        Raises:
+            StoreError: the keys cannot be read.
+        """
+        schedule = self._fresh().schedule
+        return [(entry, schedule.state(entry, now)) for entry in schedule.entries]
+
+    def create(self, now: float, *, root: bool) -> None:
+        """Make the folder with its first key, unless there is one; with *root*, the key that does not rotate, too.
+
+        Raises:
+            ConfigurationError: it cannot be made, or others can read it.
+        """
+        try:
+            for folder in (*reversed(self.path.parents), self.path):
+                if not folder.exists():
+                    folder.mkdir(mode=0o700, exist_ok=True)
+            _require_own(self.path.lstat(), stat.S_ISDIR)
+            with self._locked():
+                if not os.path.lexists(self.path / MANIFEST):
+                    if root and not os.path.lexists(self.path / ROOT):
+                        write_once(self.path / ROOT, SigningKey.generate().pem)
+                    key = self._new_key()
+                    self._write(KeySchedule((KeyEntry(key.verification, now, now, None),)))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"The keys in {self.path} could not be made{_why(error)}.") from error
+
+    def rotate(
+        self, now: float, *, overlap: float | None = None, at_once: bool = False, withdraw: bool = False
+    ) -> KeyEntry:
+        """Make another key and return it.
+
+        Args:
+            now: seconds since the epoch.
+            overlap: seconds; the schedule's, or an hour, by default.
+            at_once: it signs from now on, rather than after the overlap.
+            withdraw: every other key verifies no longer: for one that somebody else may have.
+
+        Raises:
+            StoreError: the keys cannot be read or written.
+        """
+        with self._failing_closed(), self._locked():
+            entry = self._follow(self._read(), now, overlap, at_once=at_once or withdraw, withdraw=withdraw)
+        self._told(entry, now)
+        return entry
+
+    def known(self) -> _View:
+        """Return what is in the folder; where it can no longer be read, what was in it.
+
+        Raises:
+            StoreError: it was never read.
+        """
+        try:
+            return self._fresh()
+        except StoreError:
+            if self._view is None:
+                raise
+            return self._view
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def _fresh(self) -> _View:
+        view = self._view
+        with self._failing_closed():
+            if view is None or self._stamp() != view.stamp:
+                with self._reading:
+                    view = self._view
+                    if view is None or self._stamp() != view.stamp:
+                        view = self._view = self._read()
+        return view
+
+    def _stamp(self) -> tuple[int, ...]:
+        folder, manifest = self.path.lstat(), (self.path / MANIFEST).lstat()
+        _require_own(folder, stat.S_ISDIR)
+        _require_own(manifest, stat.S_ISREG)
+        return folder.st_ino, manifest.st_ino, manifest.st_mtime_ns, manifest.st_size
+
+    def _read(self) -> _View:
+        for _ in range(100):  # a manifest that was replaced while its keys were read is read again
+            stamp = self._stamp()
+            schedule = KeySchedule.parse(_read(self.path / MANIFEST))
+            known = self._view.keys if self._view else {}
+            try:
+                keys = {entry.key.kid: known.get(entry.key.kid) or self._load(entry) for entry in schedule.entries}
+            except FileNotFoundError:
+                if stamp == self._stamp():
+                    raise
+                continue
+            if stamp == self._stamp():
+                return _View(stamp, schedule, keys, {entry.key.kid: entry for entry in schedule.entries})
+        raise OSError("it never stays the same")
+
+    def _load(self, entry: KeyEntry) -> SigningKey:
+        key = SigningKey.from_pem(_read(self.path / f"{entry.key.kid}.pem"))
+        if key.thumbprint != entry.key.kid:
+            raise ValueError("a file holds another key than the one it is named after")
+        return key
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def _rotated(self, view: _View, now: float) -> _View:
+        """Make another key if it is time, unless another process is about it, and return what there is then."""
+        plan = self.rotation
+        if plan is None or now < self._not_before or not view.schedule.due(now, every=plan.every, overlap=plan.overlap):
+            return view
+        entry = None
+        try:
+            with self._locked(wait=False) as held:
+                if held:
+                    view = self._read()
+                    if view.schedule.due(now, every=plan.every, overlap=plan.overlap):
+                        entry = self._follow(view, now, plan.overlap, at_once=False, withdraw=False)
+        except (OSError, ValueError, ConfigurationError) as error:
+            self._not_before = now + _AGAIN
+            _logger.warning("The keys in %s could not be rotated%s; the present one goes on.", self.path, _why(error))
+            return view
+        if entry is None:
+            return view
+        self._told(entry, now)
+        return self._fresh()
+
+    def _follow(self, view: _View, now: float, overlap: float | None, *, at_once: bool, withdraw: bool) -> KeyEntry:
+        if overlap is None:
+            overlap = self.rotation.overlap if self.rotation else OVERLAP
+        key = self._new_key()
+        entry = KeyEntry(key.verification, now, now if at_once else now + overlap, None)
+        self._write(view.schedule.followed_by(entry, now=now, overlap=overlap, withdraw=withdraw))
+        return entry
+
+    def _new_key(self) -> SigningKey:
+        key = SigningKey.generate(self.algorithm)
+        write_once(self.path / f"{key.thumbprint}.pem", key.pem)
+        return key
+
+    def _write(self, schedule: KeySchedule) -> None:
+        """Replace the manifest, and then remove the keys that are not in it, and what somebody who died has left."""
+        temporary = self.path / f".{MANIFEST}.{secrets.token_hex(4)}"
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(schedule.to_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        self._sync()  # the key has its name before the manifest names it
+        temporary.replace(self.path / MANIFEST)
+        self._sync()
+        kept = {entry.key.kid for entry in schedule.entries}
+        for place in self.path.iterdir():
+            stale = place.suffix == ".pem" and KID.fullmatch(place.stem) and place.stem not in kept
+            if stale or place.name.startswith("."):
+                place.unlink(missing_ok=True)
+
+    def _sync(self) -> None:
+        opened = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+    def _told(self, entry: KeyEntry, now: float) -> None:
+        if self._on_rotation is not None:
+            self._on_rotation(entry, now)
+
+    @contextmanager
+    def _locked(self, *, wait: bool = True) -> Iterator[bool]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        opened = os.open(self.path / _LOCK, flags, 0o600)
+        try:
+            held = False
+            with suppress(BlockingIOError):
+                fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                held = True
+            yield held
+        finally:
+            os.close(opened)
+
+    @contextmanager
+    def _failing_closed(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, ConfigurationError) as error:
+            raise StoreError(f"The keys in {self.path} could not be used{_why(error)}.") from error
+
+
+class _KindRing(KeyRing):
+    """The keys of a folder, each derived for one kind of token."""
+
+    def __init__(self, ring: FolderKeyRing, kind: str) -> None:
+        self._ring = ring
+        self._kind = kind
+        self._view: _View | None = None
+        self._keys: Mapping[str, SigningKey] = {}
+        """By the name of the key that each is derived from."""
+        self._origins: Mapping[str, str] = {}
+        """Name of the key that each is derived from, by its own."""
+
+    def current(self, now: float) -> SigningKey:
+        origin = self._ring.current(now)
+        return self._keys.get(origin.thumbprint) or origin.derived(self._kind)
+
+    def find(self, kid: str, now: float) -> VerificationKey | None:
+        keys, origins = self._known()
+        origin = origins.get(kid)
+        good = origin is not None and self._ring.find(origin, now) is not None
+        return keys[origin].verification if origin is not None and good else None
+
+    def jwks(self, now: float) -> dict[str, Any]:
+        names = [key["kid"] for key in self._ring.jwks(now)["keys"]]
+        keys, _ = self._known()
+        return {"keys": [keys[name].jwk for name in names if name in keys]}
+
+    def for_kind(self, kind: str) -> KeyRing:
+        return _KindRing(self._ring, kind)
+
+    def _known(self) -> tuple[Mapping[str, SigningKey], Mapping[str, str]]:
+        view = self._ring.known()
+        if view is not self._view:
+            keys = {name: self._keys.get(name) or key.derived(self._kind) for name, key in view.keys.items()}
+            self._keys, self._origins = keys, {key.thumbprint: name for name, key in keys.items()}
+            self._view = view
+            return keys, self._origins
+        return self._keys, self._origins
+
+
+def _read(path: Path) -> bytes:
+    """Return what a file of this user's alone holds; OSError or ValueError if it is none."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        _require_own(os.fstat(file.fileno()), stat.S_ISREG)
+        return file.read(_MAX_BYTES)
+
+
+def _require_own(found: os.stat_result, kind: Callable[[int], bool]) -> None:
+    if not kind(found.st_mode):
+        raise ValueError("a link, or something else that is neither a folder nor a file")
+    if found.st_uid != os.geteuid():
+        raise ValueError("it belongs to another user")
+    if found.st_mode & 0o077:
+        raise ValueError("other users can reach it")
+
+
+def _why(error: Exception) -> str:
+    """Return what went wrong, without what a file holds."""
+    if isinstance(error, OSError):
+        return f": {error.strerror or 'it could not be read'}"
+    return f": {error}" if type(error) is ValueError else ""

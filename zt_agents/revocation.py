@@ -1,0 +1,181 @@
+"""What a revocation stops: calls, sessions that would be opened, and requests that wait for a human.
+
+Rules:
+
+1. A call is asked about wherever it is identified: before it is decided, after each wait, before each step of a stream,
+   before a recorded result is returned again. A body that runs is not interrupted; a long one asks
+   :meth:`zt_agents.funnel.Permit.check`.
+2. Whoever works within a session falls with it: the sessions that a call was entered within are asked about, too.
+3. To stop comes first: a revocation is in force before anything else is done about it, such as to record it. To let go
+   again comes last: it is on record before it is done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from zt_agents.approvals import ApprovalState, ApprovalStore, StoredApproval
+from zt_agents.audit import AuditLog
+from zt_agents.audit.records import change_record
+from zt_agents.decisions import Reason, ReasonCode, ToolCall
+from zt_agents.errors import AuditError, StoreError, TokenRevokedError
+from zt_agents.identity.revocations import (
+    Bearing,
+    Revocation,
+    RevocationIndex,
+    Revocations,
+    RevocationStore,
+    Revoked,
+)
+
+if TYPE_CHECKING:
+    from zt_agents.identity import Agent, SessionClaims
+    from zt_agents.session import Session
+
+_DURABLE = 10.0
+"""Seconds that a change waits for its record."""
+
+
+def revoked(revocations: Revocations, session: Session, agent: Agent, *, now: float) -> Reason | None:
+    """Return the reason against a call of *agent* in *session*, if it or a session around it was revoked.
+
+    Raises:
+        StoreError: nobody can tell.
+    """
+    inner: Session | None = session
+    while inner is not None:
+        owner = agent.owner if inner is session else inner.agent.owner
+        found = revocations.find(_bearing(inner.claims, owner), now=now)
+        if found is not None:
+            return Reason(ReasonCode.REVOKED, said(found))
+        inner = inner.within
+    return None
+
+
+def refuse_revoked(revocations: Revocations, claims: SessionClaims, agent: Agent, *, now: float) -> None:
+    """Refuse to open a session for which something was revoked.
+
+    Raises:
+        TokenRevokedError: something was.
+        StoreError: nobody can tell.
+    """
+    found = revocations.find(_bearing(claims, agent.owner), now=now)
+    if found is not None:
+        raise TokenRevokedError(said(found), hint="See: zt-agents revocations")
+
+
+def said(revocation: Revocation) -> str:
+    """Return a sentence that says what was revoked, by whom, and under which id."""
+    if revocation.kind is Revoked.ALL:
+        what = "Everything"
+    else:
+        what = f"The agents of owner {revocation.value!r}" if revocation.kind is Revoked.OWNER else ""
+        what = what or f"The {revocation.kind} {revocation.value!r}"
+    verb = "were" if revocation.kind is Revoked.OWNER else "was"
+    return f"{what} {verb} revoked by {revocation.by} ({revocation.id[:8]})."
+
+
+class Stopped(NamedTuple):
+    """What came of a revocation, which is in force."""
+
+    revocation: Revocation
+    withdrawn: int
+    """Requests for approval that waited, and do not any more."""
+    failures: tuple[AuditError | StoreError, ...]
+    """What could not be done: to record it, to withdraw requests. No call that falls under it runs in any case."""
+
+
+def stop(
+    kind: Revoked,
+    value: str,
+    *,
+    by: str,
+    why: str,
+    now: float,
+    revocations: RevocationStore,
+    approvals: ApprovalStore | None,
+    audit: AuditLog,
+) -> Stopped:
+    """Revoke something, record it, and withdraw the requests for approval that fall under it.
+
+    What was approved in advance stays: no call that falls under the revocation is asked about.
+
+    Args:
+        kind: what is taken back.
+        value: which, as tokens have it: of an agent its SPIFFE-format id. Empty for all.
+        by: who does it.
+        why: their words, or an empty text.
+        now: seconds since the epoch.
+        revocations: where guards look.
+        approvals: the store of approvals; None where there is none.
+        audit: the log.
+
+    Raises:
+        StoreError: it was not revoked.
+        ValueError: *value* is empty, or is not.
+    """
+    made = revocations.revoke(kind, value, by=by, why=why, now=now)
+    withdrawn, failures = 0, list[AuditError | StoreError]()
+    try:
+        for request in waiting(made, approvals, now=now):
+            assert approvals is not None
+            settled = approvals.settle(request.id, ApprovalState.CANCELLED, now=now)
+            withdrawn += settled.state is ApprovalState.CANCELLED
+    except StoreError as error:
+        failures.append(error)
+    about = f"{kind} {value}" if value else str(kind)
+    record = change_record("revocation.made", about, by=by, why=why, time=now, id=made.id, withdrawn=withdrawn)
+    try:
+        audit.append(record).wait(_DURABLE)
+    except AuditError as error:
+        failures.append(error)
+    return Stopped(made, withdrawn, tuple(failures))
+
+
+def reinstate(
+    revocation: Revocation, *, by: str, why: str, now: float, revocations: RevocationStore, audit: AuditLog
+) -> bool:
+    """Record that *revocation* is lifted, and lift it. Returns whether it was in force.
+
+    Raises:
+        AuditError: it could not be recorded, and is in force as before.
+        StoreError: likewise it could not be lifted.
+    """
+    about = f"{revocation.kind} {revocation.value}" if revocation.value else str(revocation.kind)
+    record = change_record("revocation.lifted", about, by=by, why=why, time=now, id=revocation.id)
+    audit.append(record).wait(_DURABLE)
+    return revocations.lift(revocation.id, now=now) is not None
+
+
+def waiting(revocation: Revocation, approvals: ApprovalStore | None, *, now: float) -> list[StoredApproval]:
+    """Return the requests for approval that wait and fall under *revocation*.
+
+    Raises:
+        StoreError: the store of approvals cannot be used.
+    """
+    if approvals is None:
+        return []
+    index = RevocationIndex()
+    index.add(revocation)
+    return [
+        each
+        for each in approvals.pending(now=now)
+        if each.request is not None and index.find(_asked_for(each.request.call)) is not None
+    ]
+
+
+def _asked_for(call: ToolCall) -> Bearing:
+    return Bearing(
+        agents=(call.agent.id,) if call.agent else (),
+        user=call.user.id if call.user else "",
+        sessions=(call.session_id,),
+        task=call.task,
+        token=call.session_id,
+        owner=call.agent.owner if call.agent else "",
+    )
+
+
+def _bearing(claims: SessionClaims, owner: str) -> Bearing:
+    return Bearing(
+        (claims.agent_id,), claims.user_id, (claims.session_id,), claims.task, claims.session_id, owner
+    )

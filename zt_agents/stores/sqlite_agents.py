@@ -1,0 +1,176 @@
+"""The states of agents in a SQLite file, beside the policy: written by administrators, and by guards that see a change.
+
+A file that somebody put back to an earlier state would have forgotten who was suspended: a process that has read a
+later one refuses it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Hashable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from zt_agents._internal.folding import fold
+from zt_agents.errors import StoreError
+from zt_agents.identity.lifecycle import Absence, AgentState, Stored, Transition
+from zt_agents.identity.manifests import Manifest
+from zt_agents.identity.principals import Agent, AgentStatus
+from zt_agents.stores.shared_file import SharedFile
+
+NAME = "zt-agents-agents.db"
+_APPLICATION_ID = 0x7A744147  # "ztAG"
+_SCHEMA = (
+    "CREATE TABLE agent (id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, declared TEXT, accepted TEXT, "
+    "accepted_by TEXT NOT NULL, accepted_at REAL NOT NULL, observed TEXT, observed_at REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE absence (folded TEXT PRIMARY KEY, owner TEXT NOT NULL, left_at REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE writes (file TEXT NOT NULL, count INTEGER NOT NULL)",
+)
+
+
+class SqliteAgentStore:
+    """Implements :class:`zt_agents.identity.lifecycle.AgentStore`."""
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 10.0) -> None:
+        """Name the store; a new file is created when something is first written. Until then nothing is stored.
+
+        Args:
+            path: the file; its folder must exist.
+            busy_timeout: seconds to wait for other processes.
+        """
+        self._file = SharedFile(
+            path,
+            name="store of agents",
+            application_id=_APPLICATION_ID,
+            schema=_SCHEMA,
+            create=True,
+            busy_timeout=busy_timeout,
+            hint="Calls are denied until it can be.",
+        )
+        self._there = False
+        self._read: tuple[str, int] | None = None
+        """Which file was read last, and how often it had been written."""
+
+    @classmethod
+    def beside(cls, other: Path) -> SqliteAgentStore:
+        """Return the store in the folder of *other*: the policy file, or the audit log where that was moved."""
+        return cls(other.with_name(NAME))
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    def version(self) -> Hashable:
+        return self._file.version()
+
+    def read(self) -> Stored:
+        self._there = self._there or self.path.exists()
+        if not self._there:
+            return Stored()
+        if not self.path.exists():  # SharedFile would make a new one, which has forgotten
+            raise StoreError(f"The store of agents {self.path} is gone.", hint="Calls are denied until it is back.")
+        with self._file.reading() as connection:
+            return self._all(connection)
+
+    def change(self, agent_id: str, transition: Transition) -> AgentState:
+        self.read()  # a file that is gone, or was put back, is not to be written
+        with self._file.writing() as connection:
+            stored = self._all(connection)
+            before = stored.agents.get(agent_id)
+            state = transition(before, stored)
+            if state != before:
+                connection.execute("INSERT OR REPLACE INTO agent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(state))
+                self._count(connection)
+            return state
+
+    def leave(self, absence: Absence) -> None:
+        self.read()
+        with self._file.writing() as connection:
+            row = (fold(absence.owner), absence.owner, absence.left_at)
+            connection.execute("INSERT OR REPLACE INTO absence VALUES (?, ?, ?)", row)
+            self._count(connection)
+
+    def come_back(self, owner: str) -> bool:
+        self.read()
+        with self._file.writing() as connection:
+            gone = connection.execute("DELETE FROM absence WHERE folded = ?", (fold(owner),)).rowcount
+            self._count(connection)
+            return gone == 1
+
+    def _count(self, connection: sqlite3.Connection) -> None:
+        """Count a write, so that an earlier state of the file can be told from a later one."""
+        if not connection.execute("UPDATE writes SET count = count + 1").rowcount:
+            connection.execute("INSERT INTO writes VALUES (?, 1)", (secrets.token_hex(16),))
+
+    def _all(self, connection: sqlite3.Connection) -> Stored:
+        row = connection.execute("SELECT file, count FROM writes").fetchone()
+        file, count = row if row is not None else ("", 0)
+        if self._read is not None and (file != self._read[0] or count < self._read[1]):
+            text = f"The store of agents {self.path} was put back to an earlier state, or replaced."
+            raise StoreError(text, hint="If that is meant, restart every process that uses it.")
+        if row is not None:
+            self._read = (file, count)
+        agents = {each[0]: _state(each) for each in connection.execute("SELECT * FROM agent")}
+        absences = {
+            folded: Absence(owner, left_at)
+            for folded, owner, left_at in connection.execute("SELECT folded, owner, left_at FROM absence")
+        }
+        return Stored(agents, absences)
+
+
+def _row(state: AgentState) -> tuple[Any, ...]:
+    declared = None
+    if state.declared is not None:
+        agent = asdict(state.declared)
+        named = {key: agent[key] for key in ("version", "owner", "purpose")}
+        declared = json.dumps({**named, "tools": sorted(agent["tools"]) if agent["tools"] is not None else None})
+    return (
+        state.id,
+        state.name,
+        state.status.value,
+        declared,
+        _text(state.accepted),
+        state.accepted_by,
+        state.accepted_at,
+        _text(state.observed),
+        state.observed_at,
+    )
+
+
+def _state(row: tuple[Any, ...]) -> AgentState:
+    agent_id, name, status, declared, accepted, accepted_by, accepted_at, observed, observed_at = row
+    return AgentState(
+        id=agent_id,
+        name=name,
+        status=AgentStatus(status),
+        declared=_declared(name, agent_id, json.loads(declared)) if declared is not None else None,
+        accepted=_manifest(accepted),
+        accepted_by=accepted_by,
+        accepted_at=accepted_at,
+        observed=_manifest(observed),
+        observed_at=observed_at,
+    )
+
+
+def _declared(name: str, agent_id: str, kept: dict[str, Any]) -> Agent:
+    tools = kept["tools"]
+    return Agent(
+        name,
+        agent_id,
+        kept["version"],
+        kept["owner"],
+        kept["purpose"],
+        tools=frozenset(tools) if tools is not None else None,
+    )
+
+
+def _text(manifest: Manifest | None) -> str | None:
+    return json.dumps(manifest.to_dict(), sort_keys=True) if manifest is not None else None
+
+
+def _manifest(text: str | None) -> Manifest | None:
+    return Manifest.from_dict(json.loads(text)) if text is not None else None
