@@ -29,6 +29,7 @@ from zt_agents.errors import ConfigurationError
 from zt_agents.identity import Agent, ApprovalSigner, ApproverAuthority, BaggageSigner, SigningKey, TokenIssuer
 from zt_agents.identity.factors import FactorSigner
 from zt_agents.identity.keys import read_private_file
+from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.policy import load_policy
 from zt_agents.stores.sqlite_agents import SqliteAgentStore
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -83,6 +84,7 @@ def parts_from_file(
             policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path, create=True), policy.eligibility
         ),
         "call_tokens": CallTokenSigner(issuer=name, keys=key),
+        "identity_provider": IdentityProvider(policy.identity_provider) if policy.identity_provider else None,
         "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": AuditLog(SqliteAuditSink(log), contents=SqliteContentStore.beside(log, create=True)),
         "content": ContentKeeper(policy.content.keep, policy.content.redact) if policy.content else None,
