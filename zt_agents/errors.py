@@ -14,7 +14,9 @@
     │   ├── IdentityProviderError       .error: it cannot be asked, or refuses
     │   ├── CertificateRefusedError     .reason: a peer's certificate proves nobody
     │   ├── UnknownAgentError
-    │   └── AgentInactiveError          not activated, suspended, retired, or its owner is gone
+    │   ├── AgentInactiveError          not activated, suspended, retired, or its owner is gone
+    │   ├── ScopeError                  a task's scope names what is not there, or asks for more than there is
+    │   └── DelegationError             an agent may not hand its task on to that one
     ├── AgentChangeError                a change of an agent that may not be: another's id, not its owner, not as shown
     ├── AccessDeniedError               .decision: the one most callers catch
     │   └── EnforcementUnavailableError the guard itself failed; the body did not run
@@ -179,6 +181,18 @@ class AgentInactiveError(IdentityError):
     """The agent is not activated, suspended or retired, or its owner is gone."""
 
     code = "agent_inactive"
+
+
+class ScopeError(IdentityError):
+    """The scope of a task names what the policy does not have, or asks for more than the session has."""
+
+    code = "scope"
+
+
+class DelegationError(IdentityError):
+    """The policy does not let this agent hand its task on to that one, or no further."""
+
+    code = "delegation"
 
 
 class AgentChangeError(ZeroTrustError):

@@ -151,8 +151,9 @@ class Guard:
                 resume each other's calls share it.
             revocations_path: the store of revocations; the policy's by default, or beside *audit_path*. What is revoked
                 there, by ``zt-agents revoke`` or another process, is refused here from the next decision on.
-            signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
-                is made, and tokens are good in this process alone.
+            signing_key: signs session tokens. Processes that hand sessions on as tokens share one, or the folder that
+                the policy names under ``keys``; by default a new one is made, and tokens are good in this process
+                alone.
             channel: how a human is asked; None denies every call that needs one.
             tracer_provider: where spans go; None uses the application's global provider.
             meter_provider: where metrics go; None uses the application's global provider.
@@ -355,7 +356,7 @@ class Guard:
             Session(
                 self,
                 agent=agent,
-                user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
+                user=User(claims.user_id, groups=claims.groups, roles=claims.roles, login=claims.login),
                 intent="",
                 attributes=MappingProxyType({}),
                 token=token,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agent | None, Reason | None]:
-    """Return the agent that *session* proves, or what speaks against it."""
+    """Return the agent that *session* proves, where it proves one, and what speaks against the call, if anything."""
     if session is None:
         text = "No session: open one with guard.session(...) around the agent's run."
         return None, Reason(ReasonCode.NO_SESSION, text)
@@ -29,10 +29,11 @@ def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agen
         claims = guard.issuer.verify(session.token, now=now)
         if claims.user_id != session.user.id or claims.session_id != session.id:
             return None, Reason(ReasonCode.IDENTITY, "The session's token is not its own.")
+        guard.people.refuse_unproven(claims.login)
         agent = guard.registry.active(claims.agent_id, session.seen)
         reason = revoked(guard.revocations, session, agent, now=now)
         if reason is None and agent.under_review is OnChange.DENY:
             reason = CHANGED_AGENT
-        return (None, reason) if reason is not None else (agent, None)
+        return agent, reason
     except (IdentityError, StoreError) as error:
         return None, Reason(ReasonCode.IDENTITY, error.message)

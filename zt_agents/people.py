@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from zt_agents.errors import LoginRequiredError, TokenInvalidError
 from zt_agents.identity.oidc import IdentityProvider
-from zt_agents.identity.principals import User
+from zt_agents.identity.principals import Login, User
 
 
 class People:
@@ -65,13 +65,13 @@ class People:
         assert proven.login is not None
         return proven, min(ttl, max(1, int(proven.login.expires_at - now)))
 
-    def refuse_unproven(self, issuer: str) -> None:
-        """Refuse a session whose token says that *issuer*, or nobody, vouched for its user.
+    def refuse_unproven(self, login: Login | None) -> None:
+        """Refuse a session whose token says that nobody, or another provider, vouched for its user.
 
         Raises:
             LoginRequiredError: the policy requires that its own provider did.
         """
-        if self.required and issuer != self._provider().terms.issuer:
+        if self.required and (login is None or login.issuer != self._provider().terms.issuer):
             raise LoginRequiredError("The session's token does not say that its user logged in.")
 
     def _provider(self) -> IdentityProvider:

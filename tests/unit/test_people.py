@@ -16,6 +16,7 @@ from world import HEAD, World
 
 from zt_agents import AccessDeniedError, PolicyFileError, User
 from zt_agents.errors import LoginRequiredError, TokenExpiredError, TokenInvalidError
+from zt_agents.identity import SigningKey
 from zt_agents.policy.loader import parse_policy
 
 RULES = """
@@ -111,6 +112,27 @@ def test_a_session_ends_with_the_token_it_was_opened_with(make: Any, idp: Loopba
             tool.invoke({})
     with pytest.raises(TokenExpiredError):
         world.session(on_behalf_of=user)
+
+
+def test_a_login_travels_with_the_session_and_one_without_is_denied(
+    make: Any, idp: LoopbackProvider, tmp_path: Path
+) -> None:
+    key = SigningKey.generate()
+    world, tool = make("required: true", when="user.acr == 'gold'", signing_key=key)
+    user = world.guard.user(access_token=idp.access_token(acr="gold", amr=["otp"], auth_time=1_700_000_000))
+    with world.session(on_behalf_of=user) as session:
+        other, same = make("required: true", when="user.acr == 'gold'", signing_key=key)
+        with other.guard.session_from_token(session.token) as passed_on:
+            assert passed_on.user.login == session.user.login
+            assert passed_on.user.login.token == ""
+            assert same.invoke({}) == "seen"
+            with pytest.raises(LoginRequiredError):  # what is left of a login opens no further session
+                other.session(on_behalf_of=passed_on.user)
+    lax, _ = make("required: false", signing_key=key)  # the same keys, before the policy was changed
+    unproven = lax.session(on_behalf_of="f1f2")
+    strict, tool = make("required: true", signing_key=key)
+    with strict.guard.session_from_token(unproven.token), pytest.raises(AccessDeniedError, match="logged in"):
+        tool.invoke({})
 
 
 def test_without_a_provider_nobody_is_proven(tmp_path: Path, idp: LoopbackProvider, make: Any) -> None:

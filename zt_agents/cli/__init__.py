@@ -30,6 +30,7 @@ from zt_agents.cli.explain import explain
 from zt_agents.cli.export import export
 from zt_agents.cli.init import init
 from zt_agents.cli.keys import keys_app
+from zt_agents.cli.revocations import reinstate, revocations, revoke
 from zt_agents.cli.timeline import timeline
 from zt_agents.errors import ZeroTrustError
 
@@ -84,6 +85,9 @@ app.command()(init)
 app.command()(check)
 app.command()(explain)
 app.command()(console)
+app.command()(revoke)
+app.command()(revocations)
+app.command()(reinstate)
 audit_app.command()(timeline)
 audit_app.command()(export)
 app.add_typer(audit_app, name="audit")

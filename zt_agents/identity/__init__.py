@@ -8,10 +8,12 @@ from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.principals import Agent, AgentStatus, User, parse_spiffe_id
 from zt_agents.identity.public_keys import VerificationKey
 from zt_agents.identity.registry import AgentRegistry
+from zt_agents.identity.scopes import TaskScope
 from zt_agents.identity.standing import StandingClaims
-from zt_agents.identity.tokens import SessionClaims, TokenIssuer
+from zt_agents.identity.tokens import Actor, SessionClaims, TokenIssuer
 
 __all__ = [
+    "Actor",
     "Agent",
     "AgentBaggage",
     "AgentRegistry",
@@ -27,6 +29,7 @@ __all__ = [
     "SessionClaims",
     "SigningKey",
     "StandingClaims",
+    "TaskScope",
     "TokenIssuer",
     "User",
     "VerificationKey",

@@ -80,6 +80,8 @@ class Agent:
     """What the policy has for an agent that changed; None denies it once anything was accepted, and nothing before."""
     under_review: OnChange | None = None
     """What holds for its calls now, because its owner has not accepted what it is; None is nothing."""
+    delegates: tuple[str, ...] = ()
+    """Names of the agents that it may hand its task on to."""
 
 
 def _words(name: str, value: Any) -> tuple[str, ...]:
@@ -115,8 +117,37 @@ class Login:
     """The ID or access token; empty where only a session token is left of it."""
     nonce: str | None = field(default=None, repr=False, compare=False)
     """Which an ID token was asked for with."""
-    access: bool = False
+    access: bool = field(default=False, repr=False, compare=False)
     """It is an access token."""
+
+    def to_claim(self) -> dict[str, Any]:
+        """Return what a session token says of this: all but the token."""
+        said: dict[str, Any] = {"iss": self.issuer, "sub": self.subject, "exp": self.expires_at}
+        if self.authenticated_at is not None:
+            said["auth_time"] = self.authenticated_at
+        if self.acr:
+            said["acr"] = self.acr
+        if self.amr:
+            said["amr"] = list(self.amr)
+        return said
+
+    @classmethod
+    def from_claim(cls, said: Mapping[str, Any]) -> Login:
+        """Return what :meth:`to_claim` said, or raise ValueError."""
+        numbers, texts, amr = ("exp", "auth_time"), ("iss", "sub", "acr"), said.get("amr", [])
+        good = {"iss", "sub", "exp"} <= said.keys() <= {*numbers, *texts, "amr"}
+        good = good and all(type(said[name]) is int for name in numbers if name in said)
+        good = good and all(isinstance(said[name], str) and said[name] for name in texts if name in said)
+        if not good or not isinstance(amr, list):
+            raise ValueError("it does not say how the user logged in")
+        return cls(
+            issuer=said["iss"],
+            subject=said["sub"],
+            expires_at=said["exp"],
+            authenticated_at=said.get("auth_time"),
+            acr=said.get("acr", ""),
+            amr=_words("amr", amr),
+        )
 
     def __copy__(self) -> Login:
         return self

@@ -36,6 +36,7 @@ from zt_agents.policy.identity_provider import provider_terms
 from zt_agents.policy.kept_content import ContentPolicy, content_policy
 from zt_agents.policy.models import ToolEntry, seconds
 from zt_agents.policy.rules import build_rules, overruled_rules
+from zt_agents.policy.signing_keys import KeysPolicy, keys_policy
 from zt_agents.policy.validation import ValidPart, validate
 
 _DANGEROUS = frozenset({Effect.DELETE, Effect.EGRESS, Effect.MONEY, Effect.AUTH, Effect.EXECUTE})
@@ -70,6 +71,8 @@ class Policy:
     """Seconds for which calls go on while the store of revocations cannot be read."""
     content: ContentPolicy | None
     """What of calls is kept beside their hashes; None is nothing."""
+    keys: KeysPolicy | None
+    """The folder of the keys that sign; None where the application hands one in, or none is shared."""
     agents: Mapping[str, Agent]
     tools: Mapping[str, ToolSpec]
     """By exact name, tiers already raised by patterns."""
@@ -125,6 +128,7 @@ def _policy(
     eligibility = _eligibility(part, terms, rules, parameters, findings)
     content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
     provider = provider_terms(part.file.identity_provider, part.tool_names, findings)
+    keys = keys_policy(part.file.keys, folder, findings)
     findings.raise_if_any()
 
     file = part.file
@@ -147,6 +151,7 @@ def _policy(
         revocations_path=folder / file.revocation.path,
         max_staleness=seconds(file.revocation.max_staleness),
         content=content,
+        keys=keys,
         owner_grace=seconds(file.owners.grace),
         agents=MappingProxyType(agents),
         tools=MappingProxyType(tools),

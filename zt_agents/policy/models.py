@@ -233,6 +233,19 @@ class TelemetrySection(_Section):
     """Whether services behind a tool are told, in signed W3C baggage, which agent calls: third parties, too."""
 
 
+class KeysSection(_Section):
+    """The keys that sign the tokens of sessions and calls, in a folder that processes share."""
+
+    path: Text = "zt-agents-keys"
+    """The folder, relative to that of the policy file; made by the first process, for its user alone."""
+    algorithm: Literal["ES256", "EdDSA"] = "ES256"
+    """Of keys that are made from now on."""
+    rotate: Period = Field(default=None)  # type: ignore[assignment] # never, and still null is refused
+    """After how long another key signs, such as 30d; at most 90d. Left out, only zt-agents keys rotate makes one."""
+    overlap: LongDuration = "1h"
+    """How long a key is published before it signs, and verifies when it no longer does: 1h to 24h."""
+
+
 class RevocationSection(_Section):
     """How guards learn what was taken back: zt-agents revoke."""
 
@@ -377,6 +390,8 @@ class PolicyFile(_Section):
     tier_patterns: Annotated[list[TierPatternEntry], Field(min_length=1)] = []
     rules: list[RuleEntry]
     """What no rule allows is denied, so an empty list denies everything."""
+    keys: KeysSection = Field(default=None)  # type: ignore[assignment] # none, and still null is refused
+    """The keys that sign; left out, the application hands one in, or tokens are good in one process alone."""
     owners: OwnersSection = OwnersSection()
     revocation: RevocationSection = RevocationSection()
     identity_provider: IdentityProviderSection = Field(default=None)  # type: ignore[assignment] # the application says

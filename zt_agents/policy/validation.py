@@ -25,6 +25,7 @@ _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "audit": ("audit", models.AuditSection),
     "telemetry": ("telemetry", models.TelemetrySection),
     "identity_provider": ("identity_provider", models.IdentityProviderSection),
+    "keys": ("keys", models.KeysSection),
     "agents": ("an agent", models.AgentEntry),
     "tools": ("a tool", models.ToolEntry),
     "tier_patterns": ("a tier pattern", models.TierPatternEntry),

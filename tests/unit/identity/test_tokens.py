@@ -45,7 +45,9 @@ def test_the_token_has_the_shape_of_rfc_9068_with_an_actor(issuer: TokenIssuer, 
     header = jwt.get_unverified_header(token)
     assert header == {"alg": "ES256", "typ": "at+jwt", "kid": key.thumbprint}
     claims = jwt.decode(token, options={"verify_signature": False})
-    assert claims["act"] == {"iss": claims["iss"], "sub": AGENT.id, "sub_profile": "ai_agent"}
+    assert claims["act"] == {
+        "iss": claims["iss"], "sub": AGENT.id, "sub_profile": "ai_agent", "sid": claims["jti"]
+    }
     assert claims["client_id"] == AGENT.id
     assert isinstance(claims["aud"], str)
 
