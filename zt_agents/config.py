@@ -24,8 +24,12 @@ from zt_agents.audit.content import ContentKeeper
 from zt_agents.audit.records import AuditRecord, change_record
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
+from zt_agents.catalog.secret_specs import SecretSource, SecretSpec, VaultSpec
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.credentials.call_tokens import CallTokenSigner
+from zt_agents.credentials.secret_files import EnvironmentSecret, FileSecret
+from zt_agents.credentials.secrets import SecretsBroker, SecretStore
+from zt_agents.credentials.vault import Vault, VaultSecret
 from zt_agents.desk.factors import SecondFactors
 from zt_agents.desk.proofs import AnswerProofs, Conditions
 from zt_agents.errors import ConfigurationError
@@ -100,7 +104,27 @@ def parts_from_file(
         "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),
         "meters": Meters(meter_provider),
         "hash_key": hashes,
+        "secrets": secrets_broker(policy.secrets, policy.vault),
     }
+
+
+def secrets_broker(specs: Mapping[str, SecretSpec], vault: VaultSpec | None) -> SecretsBroker:
+    """Return what lends the secrets of a policy. Variables are taken out of the environment here.
+
+    Raises:
+        ConfigurationError: the file of authorities for Vault cannot be used, or httpx is not installed.
+    """
+    server = Vault(vault) if vault is not None else None
+    stores: dict[str, tuple[SecretSpec, SecretStore]] = {}
+    for name, spec in specs.items():
+        if spec.source is SecretSource.VAULT:
+            assert server is not None  # or the policy would not have loaded
+            stores[name] = spec, VaultSecret(server, spec)
+        elif spec.source is SecretSource.FILE:
+            stores[name] = spec, FileSecret(Path(spec.path))
+        else:
+            stores[name] = spec, EnvironmentSecret(spec.variable, keep=spec.keep)
+    return SecretsBroker(stores, close=server.close if server is not None else None)
 
 
 def signing_keys(policy: Policy, handed_in: SigningKey | None, audit: AuditLog) -> tuple[KeyRing, SigningKey]:

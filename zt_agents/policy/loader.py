@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zt_agents._internal.suggest import did_you_mean
+from zt_agents.catalog.secret_specs import SecretSpec, VaultSpec
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Outcome
 from zt_agents.identity.principals import Agent, AgentStatus
@@ -36,6 +37,7 @@ from zt_agents.policy.identity_provider import provider_terms
 from zt_agents.policy.kept_content import ContentPolicy, content_policy
 from zt_agents.policy.models import ToolEntry, seconds
 from zt_agents.policy.rules import build_rules, overruled_rules
+from zt_agents.policy.secrets import secret_specs, vault_spec
 from zt_agents.policy.signing_keys import KeysPolicy, keys_policy
 from zt_agents.policy.validation import ValidPart, validate
 
@@ -83,6 +85,9 @@ class Policy:
     """Who says who the users are; None leaves it to the application."""
     warnings: tuple[str, ...]
     """What is allowed to be, and may not be what was meant."""
+    secrets: Mapping[str, SecretSpec]
+    """By the name by which bodies ask."""
+    vault: VaultSpec | None
 
 
 def load_policy(
@@ -128,6 +133,8 @@ def _policy(
     eligibility = _eligibility(part, terms, rules, parameters, findings)
     content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
     provider = provider_terms(part.file.identity_provider, part.tool_names, findings)
+    secrets = secret_specs(part, folder, findings)
+    vault = vault_spec(part, folder, findings)
     keys = keys_policy(part.file.keys, folder, findings)
     findings.raise_if_any()
 
@@ -160,6 +167,8 @@ def _policy(
         ),
         identity_provider=provider,
         warnings=tuple(_warnings(agents, tools, rules)),
+        secrets=secrets,
+        vault=vault,
     )
 
 
