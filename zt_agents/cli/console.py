@@ -91,5 +91,7 @@ def console(
 def _policy(path: Path) -> Policy:
     from zt_agents.catalog.lock import ToolLock, lock_path
     from zt_agents.policy import load_policy
+    from zt_agents.stores.sqlite_agents import SqliteAgentStore
 
-    return load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters)
+    registered = SqliteAgentStore.beside(path).registered()
+    return load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters, registered=registered)
