@@ -88,6 +88,7 @@ def _fill(store: SqliteRevocations, number: int) -> None:
         rows = ((f"{n:032x}", n + 1, "user", f"user-{n}@bench.example", *rest) for n in range(number))
         connection.executemany("INSERT INTO revocation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         connection.execute("UPDATE store SET generation = ?", (number + 1,))
+    store._file.empty_wal()
 
 
 def _timed(work: Callable[[], object], times: int) -> list[float]:
