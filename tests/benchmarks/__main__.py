@@ -24,6 +24,7 @@ from tests.benchmarks import (
     policy,
     query,
     revocations,
+    tokens,
 )
 
 SUBJECTS = {
@@ -37,6 +38,7 @@ SUBJECTS = {
     "pauses": pauses.tables,
     "query": query.tables,
     "revocations": revocations.tables,
+    "tokens": tokens.tables,
 }
 
 
