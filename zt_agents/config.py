@@ -69,7 +69,7 @@ def parts_from_file(
     """Return the parts of a guard as :meth:`Guard.from_config` needs them."""
     lock = ToolLock.read(lock_path(path))
     agents = SqliteAgentStore.beside(audit_path or path)
-    policy = load_policy(path, parameters=lock.parameters, registered=registered_agents(agents))
+    policy = load_policy(path, parameters=lock.parameters, registered=agents.registered())
     check_ids(policy.agents, agents)
     log = audit_path or policy.audit_path
     if approvals_path is None:  # who moves the log moves what lies beside it
@@ -160,15 +160,6 @@ def key_record(entry: KeyEntry, *, by: str, why: str, now: float) -> AuditRecord
     """Return the record of a new key."""
     facts = {"algorithm": entry.key.algorithm, "signs_from": rfc3339(entry.signs_from)}
     return change_record("key.rotated", entry.key.kid, by=by, why=why, time=now, **facts)
-
-
-def registered_agents(store: SqliteAgentStore) -> list[Agent]:
-    """Return the agents that were registered in *store*, rather than declared in the policy file.
-
-    Raises:
-        StoreError: it cannot be read.
-    """
-    return [state.declared for state in store.read().agents.values() if state.declared is not None]
 
 
 def check_ids(agents: Mapping[str, Agent], store: SqliteAgentStore) -> None:
