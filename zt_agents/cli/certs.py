@@ -153,11 +153,10 @@ def bundle(
 
 def _policy(path: Path) -> Policy:
     from zt_agents.catalog.lock import ToolLock, lock_path
-    from zt_agents.config import registered_agents
     from zt_agents.policy import load_policy
     from zt_agents.stores.sqlite_agents import SqliteAgentStore
 
-    registered = registered_agents(SqliteAgentStore.beside(path))
+    registered = SqliteAgentStore.beside(path).registered()
     return load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters, registered=registered)
 
 
