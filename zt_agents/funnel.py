@@ -106,6 +106,11 @@ class Permit(CallTrail):
         """SHA-256 over the canonical arguments."""
         return digest(self._encoded)
 
+    @property
+    def running(self) -> bool:
+        """Whether the body is running, or is a stream that has not ended."""
+        return self._open
+
     def descend(self, layer: int) -> bool:
         """Let a deeper gate of the same call pass on this permit: once per layer, while the body runs."""
         with _descent:
