@@ -5,7 +5,7 @@
         KID.pem               0600: one per key that is in the manifest
         root.pem              0600: does not rotate; what is signed for long is derived from it
         lock
-        agents/NAME/          a ring for each agent
+        agents/NAME/          a ring for each agent, and so for services; no root
 
 Rules:
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import secrets
 import stat
 import threading
@@ -43,6 +44,7 @@ from zt_agents.identity.public_keys import ES256, VerificationKey
 MANIFEST = "keys.json"
 ROOT = "root.pem"
 _LOCK = "lock"
+_CLIENT = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _MAX_BYTES = 4_000_000
 _AGAIN = 60.0
 """Seconds until a rotation that failed is tried again."""
@@ -122,6 +124,14 @@ class FolderKeyRing(KeyRing):
         """
         schedule = self._fresh().schedule
         return [(entry, schedule.state(entry, now)) for entry in schedule.entries]
+
+    def due(self, now: float, plan: Rotation) -> bool:
+        """Return whether *plan* says that it is time for another key.
+
+        Raises:
+            StoreError: the keys cannot be read.
+        """
+        return self._fresh().schedule.due(now, every=plan.every, overlap=plan.overlap)
 
     def create(self, now: float, *, root: bool) -> None:
         """Make the folder with its first key, unless there is one; with *root*, the key that does not rotate, too.
@@ -336,6 +346,17 @@ class _KindRing(KeyRing):
             self._view = view
             return keys, self._origins
         return self._keys, self._origins
+
+
+def client_folder(keys: Path, name: str, *, service: bool = False) -> Path:
+    """Return where, in the folder *keys*, the ring of the agent, or the service, *name* is.
+
+    Raises:
+        ValueError: *name* is not one that a folder can have.
+    """
+    if _CLIENT.fullmatch(name) is None or not name.strip("."):
+        raise ValueError("a client's name is 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', and no dots alone")
+    return keys / ("services" if service else "agents") / name
 
 
 def _read(path: Path) -> bytes:
