@@ -24,8 +24,12 @@ from zt_agents.audit.content import ContentKeeper
 from zt_agents.audit.records import AuditRecord, change_record
 from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.lock import ToolLock, lock_path
+from zt_agents.catalog.secret_specs import SecretSource, SecretSpec, VaultSpec
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.credentials.call_tokens import CallTokenSigner
+from zt_agents.credentials.secret_files import EnvironmentSecret, FileSecret
+from zt_agents.credentials.secrets import SecretsBroker, SecretStore
+from zt_agents.credentials.vault import Vault, VaultSecret
 from zt_agents.desk.factors import SecondFactors
 from zt_agents.desk.proofs import AnswerProofs, Conditions
 from zt_agents.errors import ConfigurationError
@@ -65,7 +69,7 @@ def parts_from_file(
     """Return the parts of a guard as :meth:`Guard.from_config` needs them."""
     lock = ToolLock.read(lock_path(path))
     agents = SqliteAgentStore.beside(audit_path or path)
-    policy = load_policy(path, parameters=lock.parameters, registered=registered_agents(agents))
+    policy = load_policy(path, parameters=lock.parameters, registered=agents.registered())
     check_ids(policy.agents, agents)
     log = audit_path or policy.audit_path
     if approvals_path is None:  # who moves the log moves what lies beside it
@@ -98,7 +102,27 @@ def parts_from_file(
         "tracing": Tracing(tracer_provider, hash_users=None if show_users else KeyedHash(hashes)),
         "meters": Meters(meter_provider),
         "hash_key": hashes,
+        "secrets": secrets_broker(policy.secrets, policy.vault),
     }
+
+
+def secrets_broker(specs: Mapping[str, SecretSpec], vault: VaultSpec | None) -> SecretsBroker:
+    """Return what lends the secrets of a policy. Variables are taken out of the environment here.
+
+    Raises:
+        ConfigurationError: the file of authorities for Vault cannot be used, or httpx is not installed.
+    """
+    server = Vault(vault) if vault is not None else None
+    stores: dict[str, tuple[SecretSpec, SecretStore]] = {}
+    for name, spec in specs.items():
+        if spec.source is SecretSource.VAULT:
+            assert server is not None  # or the policy would not have loaded
+            stores[name] = spec, VaultSecret(server, spec)
+        elif spec.source is SecretSource.FILE:
+            stores[name] = spec, FileSecret(Path(spec.path))
+        else:
+            stores[name] = spec, EnvironmentSecret(spec.variable, keep=spec.keep)
+    return SecretsBroker(stores, close=server.close if server is not None else None)
 
 
 def signing_keys(policy: Policy, handed_in: SigningKey | None, audit: AuditLog) -> tuple[KeyRing, SigningKey]:
@@ -136,15 +160,6 @@ def key_record(entry: KeyEntry, *, by: str, why: str, now: float) -> AuditRecord
     """Return the record of a new key."""
     facts = {"algorithm": entry.key.algorithm, "signs_from": rfc3339(entry.signs_from)}
     return change_record("key.rotated", entry.key.kid, by=by, why=why, time=now, **facts)
-
-
-def registered_agents(store: SqliteAgentStore) -> list[Agent]:
-    """Return the agents that were registered in *store*, rather than declared in the policy file.
-
-    Raises:
-        StoreError: it cannot be read.
-    """
-    return [state.declared for state in store.read().agents.values() if state.declared is not None]
 
 
 def check_ids(agents: Mapping[str, Agent], store: SqliteAgentStore) -> None:

@@ -31,6 +31,7 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.credentials.call_tokens import CallTokenSigner
+from zt_agents.credentials.secrets import SecretsBroker
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
@@ -87,6 +88,7 @@ class Guard:
         channel: Channel | None = None,
         clock: Clock = system_clock,
         meters: Meters | None = None,
+        secrets: SecretsBroker | None = None,
         agents: AgentStore | None = None,
     ) -> None:
         self.policy = policy
@@ -110,6 +112,9 @@ class Guard:
         self.content = content
         """Says what of calls is kept beside the log; None keeps nothing."""
         self.clock = clock
+        self.secrets = secrets or SecretsBroker({})
+        """Lends tools' bodies what the policy names them with."""
+        self.secrets.kept = self._lease_kept
         self.call_tokens = call_tokens
         self._baggage = baggage
         self.desk = ApprovalDesk(
@@ -533,8 +538,15 @@ class Guard:
             session.baggage = {BAGGAGE_KEY: self._baggage.sign(session.claims)}
         return session.baggage
 
+    def _lease_kept(self, name: str) -> None:
+        """Record that a secret made for a call could not be taken back after it: it is good until its lease ends."""
+        why = "Its source did not take it back when its call had ended."
+        with suppress(AuditError):
+            self.audit.append(change_record("lease.kept", name, by="zt_agents", why=why, time=self.clock()))
+
     def close(self) -> None:
-        """Write what is queued and close the audit log. A closed guard denies."""
+        """Take back what was lent, write what is queued and close the audit log. A closed guard denies."""
+        self.secrets.close()
         self.audit.close()
 
     def __enter__(self) -> Self:

@@ -97,6 +97,9 @@ class CallSpan:
     def set(self, attributes: Mapping[str, Any]) -> None:
         self.span.set_attributes(attributes)
 
+    def event(self, name: str, attributes: Mapping[str, Any]) -> None:
+        self.span.add_event(name, attributes)
+
     def link(self, trace_id: str, span_id: str) -> None:
         """Join this span to one of an earlier trace, if that was traced: 32 and 16 hex digits."""
         if trace_id and span_id:
