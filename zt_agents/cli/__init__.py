@@ -32,7 +32,6 @@ from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
 from zt_agents.cli.export import export
 from zt_agents.cli.init import init
-from zt_agents.cli.issuer import issuer_app
 from zt_agents.cli.keys import keys_app
 from zt_agents.cli.revocations import reinstate, revocations, revoke
 from zt_agents.cli.timeline import timeline
@@ -99,7 +98,6 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(approvers_app, name="approvers")
 app.add_typer(keys_app, name="keys")
-app.add_typer(issuer_app, name="issuer")
 
 
 def main() -> None:

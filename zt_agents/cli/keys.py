@@ -160,7 +160,7 @@ def _keys_of(path: Path) -> tuple[Policy, KeysPolicy]:
 def _ring(policy: Policy, keys: KeysPolicy, agent: str, service: str) -> FolderKeyRing:
     if agent or service:
         return KeyRing.in_folder(_client(policy, keys, agent, service), algorithm=keys.algorithm)
-    return KeyRing.in_folder(keys.path, algorithm=keys.algorithm, create=True)
+    return KeyRing.in_folder(keys.path, algorithm=keys.algorithm, token=keys.token, create=True)
 
 
 def _client(policy: Policy, keys: KeysPolicy, agent: str, service: str) -> Path:
