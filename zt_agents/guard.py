@@ -41,8 +41,10 @@ from zt_agents.identity import Agent, AgentRegistry, BaggageSigner, SigningKey, 
 from zt_agents.identity.baggage import BAGGAGE_KEY
 from zt_agents.identity.lifecycle import AgentStore
 from zt_agents.identity.manifests import Manifest, prompt_hash
+from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
 from zt_agents.invocation import GuardedTool, Invocation
+from zt_agents.people import People
 from zt_agents.provenance.labels import Label
 from zt_agents.revocation import refuse_revoked
 from zt_agents.session import Session
@@ -90,6 +92,7 @@ class Guard:
         meters: Meters | None = None,
         secrets: SecretsBroker | None = None,
         agents: AgentStore | None = None,
+        identity_provider: IdentityProvider | None = None,
     ) -> None:
         self.policy = policy
         self.catalog = catalog
@@ -116,6 +119,7 @@ class Guard:
         """Lends tools' bodies what the policy names them with."""
         self.secrets.kept = self._lease_kept
         self.call_tokens = call_tokens
+        self.people = People(identity_provider)
         self._baggage = baggage
         self.desk = ApprovalDesk(
             store=approvals,
@@ -268,6 +272,26 @@ class Guard:
         with suppress(AuditError):  # the log remembers the failure and denies what follows
             self.audit.append(record)
 
+    # -- people ---------------------------------------------------------------------------------------------------
+
+    def user(
+        self, *, id_token: str | None = None, nonce: str | None = None, access_token: str | None = None
+    ) -> User:
+        """Return the user that a token of the identity provider's proves; open a session on behalf of them.
+
+        Args:
+            id_token: as the application's own login got it.
+            nonce: that this login was asked for with; None where there was none.
+            access_token: as it was sent to the application; or, with *id_token*, the one that came with it.
+
+        Raises:
+            TokenInvalidError: the token is not good, or not for us.
+            TokenExpiredError: it was good.
+            LoginRequiredError: the login is too old or too weak; ``.challenge`` says what to ask for.
+            IdentityProviderError: the provider's keys cannot be had.
+        """
+        return self.people.user(id_token=id_token, nonce=nonce, access_token=access_token, now=self.clock())
+
     # -- sessions -------------------------------------------------------------------------------------------------
 
     def session(
@@ -284,23 +308,26 @@ class Guard:
 
         Args:
             agent: name of a registered, active agent.
-            on_behalf_of: the user, authenticated by the application.
+            on_behalf_of: the user: authenticated by the application, or as :meth:`user` returned them.
             intent: what the user asked for, in the user's own words.
             task: id of the task; a new one by default.
             attributes: facts about this request for conditions (``context.attributes``), never from a model.
-            ttl: seconds until the session expires; the policy's by default.
+            ttl: seconds until the session expires; the policy's by default. It ends no later than the user's token.
 
         Raises:
+            LoginRequiredError: the policy requires that the user logged in, lately and strongly enough.
+            IdentityError: the user's token is not good any more.
             UnknownAgentError: no such agent.
             AgentInactiveError: it is suspended or retired.
             TokenRevokedError: the agent, its owner, the user, the task or everything was revoked.
             StoreError: nobody can tell whether they were.
             ValueError: the ids, groups and roles take more room than a token, or agent baggage, has.
         """
-        user = on_behalf_of if isinstance(on_behalf_of, User) else User(on_behalf_of)
+        ttl = self.policy.session_ttl if ttl is None else ttl
+        user, ttl = self.people.subject(on_behalf_of, ttl=ttl, now=self.clock())
         actor = self.registry.active(self.registry.get(agent).id)
         token, claims = self.issuer.issue(
-            agent=actor, user=user, task=task, ttl=self.policy.session_ttl if ttl is None else ttl, now=self.clock()
+            agent=actor, user=user, task=task, ttl=ttl, now=self.clock()
         )
         refuse_revoked(self.revocations, claims, actor, now=self.clock())
         session = Session(
@@ -334,7 +361,7 @@ class Guard:
             Session(
                 self,
                 agent=agent,
-                user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
+                user=User(claims.user_id, groups=claims.groups, roles=claims.roles, login=claims.login),
                 intent="",
                 attributes=MappingProxyType({}),
                 token=token,
@@ -548,6 +575,7 @@ class Guard:
         """Take back what was lent, write what is queued and close the audit log. A closed guard denies."""
         self.secrets.close()
         self.audit.close()
+        self.people.close()
 
     def __enter__(self) -> Self:
         return self
