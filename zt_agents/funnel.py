@@ -26,6 +26,7 @@ from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
+from zt_agents.delegation import outside
 from zt_agents.desk import Ruling
 from zt_agents.errors import (
     AccessDeniedError,
@@ -188,6 +189,8 @@ class Permit(CallTrail):
             refusal = refusal or Reason(ReasonCode.ARGUMENTS, error.message)
         refusal = invocation.refusal or refusal or self._classify()
         session = self.session
+        if refusal is None and session is not None and tool.spec is not None:
+            refusal = outside(session, tool.spec, resource, arguments)
         self.call = ToolCall(
             tool=tool.name,
             spec=tool.spec,
@@ -203,6 +206,8 @@ class Permit(CallTrail):
             time=now,
             environment=guard.policy.environment,
             attributes=session.attributes if session else {},
+            tenant=session.claims.tenant if session else "",
+            chain=session.chain if session else (),
         )
         return refusal
 

@@ -31,6 +31,7 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.credentials.call_tokens import CallTokenSigner
+from zt_agents.delegation import delegate, link, task_scope
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
@@ -41,6 +42,7 @@ from zt_agents.identity.baggage import BAGGAGE_KEY
 from zt_agents.identity.lifecycle import AgentStore
 from zt_agents.identity.manifests import Manifest, prompt_hash
 from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
+from zt_agents.identity.scopes import TaskScope
 from zt_agents.invocation import GuardedTool, Invocation
 from zt_agents.provenance.labels import Label
 from zt_agents.revocation import refuse_revoked
@@ -273,6 +275,10 @@ class Guard:
         task: str = "",
         attributes: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        scope: TaskScope | None = None,
+        tools: Iterable[str] | None = None,
+        resources: Iterable[str] | None = None,
+        tenant: str = "",
     ) -> Session:
         """Open a session: *agent* works on one task for one user.
 
@@ -283,10 +289,15 @@ class Guard:
             task: id of the task; a new one by default.
             attributes: facts about this request for conditions (``context.attributes``), never from a model.
             ttl: seconds until the session expires; the policy's by default.
+            scope: what the task may touch, within what the policy allows; None is all of that.
+            tools: exact names, in place of a *scope*.
+            resources: ``ticket/5`` or ``ticket/*``, likewise; see :class:`TaskScope`.
+            tenant: whose data it is about, where an organisation serves several (``session.tenant``).
 
         Raises:
             UnknownAgentError: no such agent.
             AgentInactiveError: it is suspended or retired.
+            ScopeError: the scope names a tool that the policy does not have.
             TokenRevokedError: the agent, its owner, the user, the task or everything was revoked.
             StoreError: nobody can tell whether they were.
             ValueError: the ids, groups and roles take more room than a token, or agent baggage, has.
@@ -294,7 +305,13 @@ class Guard:
         user = on_behalf_of if isinstance(on_behalf_of, User) else User(on_behalf_of)
         actor = self.registry.active(self.registry.get(agent).id)
         token, claims = self.issuer.issue(
-            agent=actor, user=user, task=task, ttl=self.policy.session_ttl if ttl is None else ttl, now=self.clock()
+            agent=actor,
+            user=user,
+            task=task,
+            ttl=self.policy.session_ttl if ttl is None else ttl,
+            now=self.clock(),
+            scope=task_scope(self, scope, tools, resources),
+            tenant=tenant,
         )
         refuse_revoked(self.revocations, claims, actor, now=self.clock())
         session = Session(
@@ -306,8 +323,22 @@ class Guard:
             token=token,
             claims=claims,
         )
-        self.baggage(session)  # what cannot be said is refused here, not in the first call
-        return self._remember(session)
+        return self.admit(session)
+
+    def delegate(
+        self,
+        session: Session,
+        *,
+        agent: str,
+        scope: TaskScope | None = None,
+        tools: Iterable[str] | None = None,
+        resources: Iterable[str] | None = None,
+        ttl: int | None = None,
+        intent: str = "",
+    ) -> Session:
+        """Hand *session* on to another agent; users call :meth:`Session.delegate`."""
+        limits = task_scope(self, scope, tools, resources)
+        return delegate(session, agent=agent, scope=limits, ttl=ttl, intent=intent)
 
     def session_from_token(self, token: str) -> Session:
         """Return the session that *token* proves: open in this process, or in one that shares the signing key.
@@ -324,17 +355,23 @@ class Guard:
         session = self._sessions.get(claims.session_id)
         if session is not None:
             return session
-        return self._remember(
-            Session(
-                self,
-                agent=agent,
-                user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
-                intent="",
-                attributes=MappingProxyType({}),
-                token=token,
-                claims=claims,
-            )
+        session = Session(
+            self,
+            agent=agent,
+            user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
+            intent="",
+            attributes=MappingProxyType({}),
+            token=token,
+            claims=claims,
+            outer=self._sessions.get(claims.earlier[0].session_id) if claims.earlier else None,
         )
+        link(session, session.outer)
+        return self._remember(session)
+
+    def admit(self, session: Session) -> Session:
+        """Take *session* in, whose token was just signed."""
+        self.baggage(session)  # what cannot be said is refused here, not in the first call
+        return self._remember(session)
 
     def _remember(self, session: Session) -> Session:
         """Return the one session with this id: two threads may have read the same token."""
@@ -496,9 +533,9 @@ class Guard:
                 text = "A session cannot be entered within itself."
                 raise ConfigurationError(text, hint="Open one session per task.")
             outer = outer.within
-        session.within = caller
+        session.within = session.outer if caller is None else caller
         if caller is not None:
-            session.delegation = ((session.agent.id, session.user.id), *caller.delegation)
+            link(session, caller)
             self._describe(session)
         attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
         attributes.update(session.described)

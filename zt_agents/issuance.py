@@ -46,13 +46,14 @@ def call_token(
     if agent is None or session is None or refusal is not None:
         raise CredentialError(f"The session is no longer good. {refusal.text if refusal else ''}".rstrip())
     said = session.claims
+    agents, sessions = zip(*said.actors, strict=True)
     token_id, issued = uuid.uuid4().hex, int(now)
     claims = CallClaims(
         issuer=guard.call_tokens.issuer,
         audience=audience,
         user_id=said.user_id,
-        agents=(said.agent_id,),
-        sessions=(said.session_id,),
+        agents=agents,
+        sessions=sessions,
         owner=agent.owner,
         tool=permit.tool.name,
         resource=call.resource,

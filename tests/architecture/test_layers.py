@@ -28,6 +28,8 @@ FLOORS = {
     "zt_agents.credentials": 6,
     "zt_agents.session": 7,
     "zt_agents.identification": 7,
+    "zt_agents.delegation": 7,
+    "zt_agents.sub_agents": 7,
     "zt_agents.revocation": 7,
     "zt_agents.trail": 7,
     "zt_agents.desk": 7,

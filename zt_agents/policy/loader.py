@@ -25,7 +25,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Outcome
 from zt_agents.identity.principals import Agent, AgentStatus
-from zt_agents.policy.agents import declared_agents, other_agents
+from zt_agents.policy.agents import check_delegates, declared_agents, other_agents
 from zt_agents.policy.approvers import Eligibility, approval_terms, check_terms
 from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
@@ -73,6 +73,8 @@ class Policy:
     """By exact name, tiers already raised by patterns."""
     owner_grace: int
     """Seconds for which an agent goes on after its owner left."""
+    delegation_depth: int
+    """How many agents a chain of delegation may have."""
     engine: PolicyEngine
     warnings: tuple[str, ...]
     """What is allowed to be, and may not be what was meant."""
@@ -115,6 +117,7 @@ def _policy(
     others = other_agents(registered, declared, document, findings)
     agents = {**declared, **others}
     part = replace(part, agent_names=part.agent_names | others.keys())
+    check_delegates(part, findings)
     tools = _tools(part, compiler, findings)
     check_terms(("approvals",), terms := approval_terms(part.file.approvals), findings)
     rules = build_rules(part, agents, tools, compiler, findings)
@@ -143,6 +146,7 @@ def _policy(
         max_staleness=seconds(file.revocation.max_staleness),
         content=content,
         owner_grace=seconds(file.owners.grace),
+        delegation_depth=file.delegation.depth,
         agents=MappingProxyType(agents),
         tools=MappingProxyType(tools),
         engine=PolicyEngine(

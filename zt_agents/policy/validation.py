@@ -24,6 +24,7 @@ _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "approvals": ("approvals", models.ApprovalsSection),
     "audit": ("audit", models.AuditSection),
     "telemetry": ("telemetry", models.TelemetrySection),
+    "delegation": ("delegation", models.DelegationSection),
     "agents": ("an agent", models.AgentEntry),
     "tools": ("a tool", models.ToolEntry),
     "tier_patterns": ("a tier pattern", models.TierPatternEntry),
