@@ -74,10 +74,13 @@ def delegate(
     intent: str = "",
     session_id: str = "",
 ) -> Session:
-    """Return the session in which *agent* goes on with the task of *outer*; see :meth:`Session.delegate`."""
+    """Return the session in which *agent* goes on with the task of *outer*; see :meth:`Session.delegate`.
+
+    *session_id* is that of a session that this is again, in another process.
+    """
     guard, now = outer.guard, outer.guard.clock()
     delegator, refusal = identify(guard, outer, now=now)
-    if delegator is None:
+    if delegator is None or refusal is not None:
         raise DelegationError(f"The session cannot be handed on. {refusal.text if refusal else ''}".rstrip())
     actor = guard.registry.active(guard.registry.get(agent).id)
     token, claims = guard.issuer.exchange(

@@ -19,6 +19,7 @@
     ├── AccessDeniedError               .decision: the one most callers catch
     │   └── EnforcementUnavailableError the guard itself failed; the body did not run
     ├── CredentialError                 a credential of a call cannot be had where, or for what, it was asked
+    │   ├── SecretUnavailableError      .reason: it is the tool's, and could not be fetched
     │   └── CallTokenError              .reason: refused by the service that it was presented to
     ├── ArgumentsError                  arguments that cannot be decided on: cyclic, too deep, too large, NaN ...
     ├── SealError                       a sealed tool was tampered with, or comes without its guard
@@ -219,12 +220,23 @@ class EnforcementUnavailableError(AccessDeniedError):
 
 
 class CredentialError(ZeroTrustError):
-    """A tool's body asked for a credential outside of its call, or for what its tool may not reach."""
+    """A tool's body asked for a credential or a secret outside of its call, or for what its tool may not have."""
 
     code = "credential"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message_for_model()!r})"  # as for AccessDeniedError
+
+
+class SecretUnavailableError(CredentialError):
+    """A tool's body may have a secret, and could not be lent it; or it holds on to one that was lent to a call."""
+
+    code = "secret_unavailable"
+
+    def __init__(self, name: str, reason: str, message: str) -> None:
+        super().__init__(message, details={"secret": name, "reason": reason})
+        self.reason = reason
+        """One word: missing, refused, unreachable, malformed, unsafe, lease, over, field, fault."""
 
 
 class CallTokenReason(StrEnum):

@@ -5,7 +5,7 @@ Attributes that do not change from call to call are worked out once, when a tool
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
@@ -172,6 +172,7 @@ def outcome_record(
     duration_ms: float,
     result_hash: str,
     result_bytes: int | None,
+    secrets: Sequence[tuple[str, str]] = (),
 ) -> AuditRecord:
     """Return the record of how a body ended; see :class:`AuditRecord` for the units."""
     return AuditRecord(
@@ -192,4 +193,5 @@ def outcome_record(
         duration_ms=duration_ms,
         result_hash=result_hash,
         result_bytes=result_bytes,
+        secrets=secrets,
     )

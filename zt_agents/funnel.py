@@ -11,9 +11,10 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import replace
@@ -25,6 +26,7 @@ from zt_agents.audit.records import BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier
+from zt_agents.credentials.secrets import Secret
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
 from zt_agents.delegation import outside
 from zt_agents.desk import Ruling
@@ -40,6 +42,7 @@ from zt_agents.identification import identify
 from zt_agents.identity.principals import Agent
 from zt_agents.invocation import Invocation
 from zt_agents.issuance import call_token
+from zt_agents.lending import Lending
 from zt_agents.provenance.labels import Label
 from zt_agents.session import CallEntry, CallKey, CallState
 from zt_agents.telemetry import attributes as names
@@ -58,7 +61,7 @@ class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
 
 _permit: ContextVar[Permit | None] = ContextVar("zt_agents_permit", default=None)
 _descent = threading.Lock()
-"""Held while a permit is passed on to a deeper layer, which may happen in several threads at once."""
+"""Held while a permit is passed on to a deeper layer, or first asked for a secret: maybe in several threads."""
 
 
 def current_call() -> Permit | None:
@@ -104,6 +107,16 @@ class Permit(CallTrail):
         """SHA-256 over the canonical arguments."""
         return digest(self._encoded)
 
+    @property
+    def running(self) -> bool:
+        """Whether the body is running, or is a stream that has not ended."""
+        return self._open
+
+    @property
+    def name(self) -> str:
+        """What this call has in common with its repetition after a pause, and with no other call."""
+        return f"{self._call_id} {self.tool.name} {self.digest.hex()}" if self._call_id else self.decision.id
+
     def descend(self, layer: int) -> bool:
         """Let a deeper gate of the same call pass on this permit: once per layer, while the body runs."""
         with _descent:
@@ -111,6 +124,38 @@ class Permit(CallTrail):
                 return False
             self.layer = layer
             return True
+
+    def secret(self, name: str) -> Secret:
+        """Return a secret that the policy lends this tool: in its body, while that runs. This may wait for a network.
+
+        Raises:
+            CredentialError: it is not for this tool, or not now.
+            SecretUnavailableError: it could not be fetched.
+        """
+        return self._lend(name, here=self._is_here())
+
+    async def asecret(self, name: str) -> Secret:
+        """The async twin of :meth:`secret`."""
+        return await asyncio.to_thread(self._lend, name, here=self._is_here())
+
+    def secrets_environment(self, names: Iterable[str]) -> dict[str, str]:
+        """Return secrets as variables for the environment of a subprocess, and of that alone.
+
+        Raises:
+            CredentialError: as for :meth:`secret`.
+            SecretUnavailableError: as for :meth:`secret`.
+        """
+        secrets = [self.secret(name) for name in names]
+        return self._lending.environment(secrets) if self._lending is not None else {}
+
+    def _is_here(self) -> bool:
+        return self._open and _permit.get() is self
+
+    def _lend(self, name: str, *, here: bool) -> Secret:
+        with _descent:
+            if self._lending is None:
+                self._lending = Lending(self._guard.secrets)
+        return self._lending.lend(self, name, here=here)
 
     def token(
         self, *, audience: str, key_thumbprint: str = "", certificate_thumbprint: str = "", ttl: int = 60
@@ -468,6 +513,10 @@ class Permit(CallTrail):
 
     def _observe(self, status: BodyStatus, *, error_type: str = "", result: bytes | None = None) -> None:
         self._open = False
+        if self._lending is not None:
+            self._lending.end()
+        if status is not BodyStatus.SUSPENDED and self.session is not None and self.session.sub_agents.working:
+            self.session.sub_agents.end_all(self.name)
         super()._observe(status, error_type=error_type, result=result)
 
     def _release(self) -> None:

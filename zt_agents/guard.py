@@ -31,7 +31,8 @@ from zt_agents.catalog.catalog import Catalog
 from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.credentials.call_tokens import CallTokenSigner
-from zt_agents.delegation import delegate, link, task_scope
+from zt_agents.credentials.secrets import SecretsBroker
+from zt_agents.delegation import link, task_scope
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
@@ -89,6 +90,7 @@ class Guard:
         channel: Channel | None = None,
         clock: Clock = system_clock,
         meters: Meters | None = None,
+        secrets: SecretsBroker | None = None,
         agents: AgentStore | None = None,
     ) -> None:
         self.policy = policy
@@ -112,6 +114,9 @@ class Guard:
         self.content = content
         """Says what of calls is kept beside the log; None keeps nothing."""
         self.clock = clock
+        self.secrets = secrets or SecretsBroker({})
+        """Lends tools' bodies what the policy names them with."""
+        self.secrets.kept = self._lease_kept
         self.call_tokens = call_tokens
         self._baggage = baggage
         self.desk = ApprovalDesk(
@@ -149,8 +154,9 @@ class Guard:
                 resume each other's calls share it.
             revocations_path: the store of revocations; the policy's by default, or beside *audit_path*. What is revoked
                 there, by ``zt-agents revoke`` or another process, is refused here from the next decision on.
-            signing_key: signs session tokens. Processes that hand sessions on as tokens share one; by default a new one
-                is made, and tokens are good in this process alone.
+            signing_key: signs session tokens. Processes that hand sessions on as tokens share one, or the folder that
+                the policy names under ``keys``; by default a new one is made, and tokens are good in this process
+                alone.
             channel: how a human is asked; None denies every call that needs one.
             tracer_provider: where spans go; None uses the application's global provider.
             meter_provider: where metrics go; None uses the application's global provider.
@@ -325,21 +331,6 @@ class Guard:
         )
         return self.admit(session)
 
-    def delegate(
-        self,
-        session: Session,
-        *,
-        agent: str,
-        scope: TaskScope | None = None,
-        tools: Iterable[str] | None = None,
-        resources: Iterable[str] | None = None,
-        ttl: int | None = None,
-        intent: str = "",
-    ) -> Session:
-        """Hand *session* on to another agent; users call :meth:`Session.delegate`."""
-        limits = task_scope(self, scope, tools, resources)
-        return delegate(session, agent=agent, scope=limits, ttl=ttl, intent=intent)
-
     def session_from_token(self, token: str) -> Session:
         """Return the session that *token* proves: open in this process, or in one that shares the signing key.
 
@@ -350,14 +341,15 @@ class Guard:
             StoreError: nobody can tell whether it was.
         """
         claims = self.issuer.verify(token, now=self.clock())
-        agent = self.registry.active(claims.agent_id)
-        refuse_revoked(self.revocations, claims, agent, now=self.clock())
+        agents = [self.registry.active(actor.agent_id) for actor in claims.actors]
+        for each in agents:
+            refuse_revoked(self.revocations, claims, each, now=self.clock())
         session = self._sessions.get(claims.session_id)
         if session is not None:
             return session
         session = Session(
             self,
-            agent=agent,
+            agent=agents[0],
             user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
             intent="",
             attributes=MappingProxyType({}),
@@ -569,8 +561,15 @@ class Guard:
             session.baggage = {BAGGAGE_KEY: self._baggage.sign(session.claims)}
         return session.baggage
 
+    def _lease_kept(self, name: str) -> None:
+        """Record that a secret made for a call could not be taken back after it: it is good until its lease ends."""
+        why = "Its source did not take it back when its call had ended."
+        with suppress(AuditError):
+            self.audit.append(change_record("lease.kept", name, by="zt_agents", why=why, time=self.clock()))
+
     def close(self) -> None:
-        """Write what is queued and close the audit log. A closed guard denies."""
+        """Take back what was lent, write what is queued and close the audit log. A closed guard denies."""
+        self.secrets.close()
         self.audit.close()
 
     def __enter__(self) -> Self:

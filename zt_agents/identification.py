@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agent | None, Reason | None]:
-    """Return the agent that *session* proves, or what speaks against it."""
+    """Return the agent that *session* proves, where it proves one, and what speaks against the call, if anything."""
     if session is None:
         text = "No session: open one with guard.session(...) around the agent's run."
         return None, Reason(ReasonCode.NO_SESSION, text)
@@ -38,6 +38,6 @@ def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agen
             reason = reason or revoked(guard.revocations, session, earlier, now=now)
             if reason is None and earlier.under_review is OnChange.DENY:
                 reason = CHANGED_AGENT
-        return (None, reason) if reason is not None else (agent, None)
+        return agent, reason
     except (IdentityError, StoreError) as error:
         return None, Reason(ReasonCode.IDENTITY, error.message)

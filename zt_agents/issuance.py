@@ -45,25 +45,25 @@ def call_token(
     agent, refusal = identify(guard, session, now=now)
     if agent is None or session is None or refusal is not None:
         raise CredentialError(f"The session is no longer good. {refusal.text if refusal else ''}".rstrip())
-    said = session.claims
-    agents, sessions = zip(*said.actors, strict=True)
+    bearing = session.claims.bearing(agent.owner)
     token_id, issued = uuid.uuid4().hex, int(now)
     claims = CallClaims(
         issuer=guard.call_tokens.issuer,
         audience=audience,
-        user_id=said.user_id,
-        agents=agents,
-        sessions=sessions,
+        user_id=bearing.user,
+        agents=bearing.agents,
+        sessions=bearing.sessions,
         owner=agent.owner,
         tool=permit.tool.name,
         resource=call.resource,
         effects=permit.tool.effects,
         system=spec.system,
-        task=said.task,
+        task=bearing.task,
+        tenant=session.claims.tenant,
         token_id=token_id,
         args_hash=hash_of_arguments(token_id, encoded),
         issued_at=issued,
-        expires_at=min(issued + ttl, said.expires_at),
+        expires_at=min(issued + ttl, session.claims.expires_at),
         key_thumbprint=key_thumbprint,
         certificate_thumbprint=certificate_thumbprint,
     )

@@ -12,13 +12,14 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from zt_agents.approvals import ApprovalState, ApprovalStore, StoredApproval
 from zt_agents.audit import AuditLog
-from zt_agents.audit.records import change_record
+from zt_agents.audit.records import AuditRecord, change_record
 from zt_agents.decisions import Reason, ReasonCode, ToolCall
-from zt_agents.errors import AuditError, StoreError, TokenRevokedError
+from zt_agents.errors import AuditError, StoreError, TokenRevokedError, ZeroTrustError
 from zt_agents.identity.revocations import (
     Bearing,
     Revocation,
@@ -76,60 +77,69 @@ def said(revocation: Revocation) -> str:
 
 
 class Stopped(NamedTuple):
-    """What came of a revocation, which is in force."""
+    """What came of revoking. No call runs that falls under what was revoked, whatever else failed."""
 
-    revocation: Revocation
+    revoked: tuple[Revocation, ...]
     withdrawn: int
     """Requests for approval that waited, and do not any more."""
-    failures: tuple[AuditError | StoreError, ...]
-    """What could not be done: to record it, to withdraw requests. No call that falls under it runs in any case."""
+    missed: tuple[str, ...]
+    """Values that were not revoked."""
+    failures: tuple[ZeroTrustError, ...]
+    """Why not; and why it is not on record, or requests still wait."""
 
 
 def stop(
     kind: Revoked,
-    value: str,
+    values: Sequence[str],
     *,
     by: str,
     why: str,
     now: float,
     revocations: RevocationStore,
     approvals: ApprovalStore | None,
-    audit: AuditLog,
+    audit: Callable[[], AuditLog],
 ) -> Stopped:
-    """Revoke something, record it, and withdraw the requests for approval that fall under it.
+    """Revoke, withdraw the requests for approval that fall under it, and record it, in this order.
 
-    What was approved in advance stays: no call that falls under the revocation is asked about.
+    What was approved in advance stays: no call that falls under a revocation is asked about.
 
     Args:
         kind: what is taken back.
-        value: which, as tokens have it: of an agent its SPIFFE-format id. Empty for all.
+        values: which, as tokens have it: of an agent its SPIFFE-format id. One empty text for all.
         by: who does it.
         why: their words, or an empty text.
         now: seconds since the epoch.
         revocations: where guards look.
         approvals: the store of approvals; None where there is none.
-        audit: the log.
+        audit: returns the log; it is opened last.
 
     Raises:
-        StoreError: it was not revoked.
-        ValueError: *value* is empty, or is not.
+        StoreError: nothing was revoked.
+        ValueError: a value is empty, or is not.
     """
-    made = revocations.revoke(kind, value, by=by, why=why, now=now)
-    withdrawn, failures = 0, list[AuditError | StoreError]()
+    made, failures = list[Revocation](), list[ZeroTrustError]()
+    for value in values:
+        try:
+            made.append(revocations.revoke(kind, value, by=by, why=why, now=now))
+        except StoreError as error:
+            if not made:
+                raise
+            failures.append(error)
+            break
+    withdrawn: dict[str, int] = {}
     try:
-        for request in waiting(made, approvals, now=now):
-            assert approvals is not None
-            settled = approvals.settle(request.id, ApprovalState.CANCELLED, now=now)
-            withdrawn += settled.state is ApprovalState.CANCELLED
+        for each in made:
+            withdrawn[each.id] = _withdraw(each, approvals, now=now)
     except StoreError as error:
         failures.append(error)
-    about = f"{kind} {value}" if value else str(kind)
-    record = change_record("revocation.made", about, by=by, why=why, time=now, id=made.id, withdrawn=withdrawn)
     try:
-        audit.append(record).wait(_DURABLE)
-    except AuditError as error:
+        log = audit()
+        for each in made:
+            record = _record("revocation.made", each, by, why, now, withdrawn=withdrawn.get(each.id, 0))
+            log.append(record).wait(_DURABLE)
+    except (AuditError, StoreError) as error:
         failures.append(error)
-    return Stopped(made, withdrawn, tuple(failures))
+    return Stopped(tuple(made), sum(withdrawn.values()), tuple(values[len(made) :]), tuple(failures))
 
 
 def reinstate(
@@ -141,20 +151,29 @@ def reinstate(
         AuditError: it could not be recorded, and is in force as before.
         StoreError: likewise it could not be lifted.
     """
-    about = f"{revocation.kind} {revocation.value}" if revocation.value else str(revocation.kind)
-    record = change_record("revocation.lifted", about, by=by, why=why, time=now, id=revocation.id)
-    audit.append(record).wait(_DURABLE)
+    audit.append(_record("revocation.lifted", revocation, by, why, now)).wait(_DURABLE)
     return revocations.lift(revocation.id, now=now) is not None
 
 
-def waiting(revocation: Revocation, approvals: ApprovalStore | None, *, now: float) -> list[StoredApproval]:
+def _record(what: str, revocation: Revocation, by: str, why: str, now: float, **facts: int) -> AuditRecord:
+    about, kind = revocation.value or str(revocation.kind), str(revocation.kind)
+    return change_record(what, about, by=by, why=why, time=now, kind=kind, id=revocation.id, **facts)
+
+
+def _withdraw(revocation: Revocation, approvals: ApprovalStore | None, *, now: float) -> int:
+    if approvals is None:
+        return 0
+    found = waiting(revocation, approvals, now=now)
+    states = [approvals.settle(each.id, ApprovalState.CANCELLED, now=now).state for each in found]
+    return states.count(ApprovalState.CANCELLED)
+
+
+def waiting(revocation: Revocation, approvals: ApprovalStore, *, now: float) -> list[StoredApproval]:
     """Return the requests for approval that wait and fall under *revocation*.
 
     Raises:
         StoreError: the store of approvals cannot be used.
     """
-    if approvals is None:
-        return []
     index = RevocationIndex()
     index.add(revocation)
     return [

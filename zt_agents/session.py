@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +34,24 @@ _current: ContextVar[Session | None] = ContextVar("zt_agents_session", default=N
 def current_session() -> Session | None:
     """Return the session of this context, or None."""
     return _current.get()
+
+
+@contextmanager
+def entered(session: Session) -> Iterator[None]:
+    """Make *session*, which was begun, that of this context; it goes on afterwards. Used by integrations."""
+    token = _current.set(session)
+    span = session.span.again() if session.span is not None else None
+    if span is not None:
+        span.attach()
+    try:
+        yield
+    finally:
+        try:
+            _current.reset(token)
+        except ValueError:  # a coroutine that was dropped is closed in any context
+            span = None
+        if span is not None:
+            span.detach()
 
 
 class Session:
@@ -148,9 +167,10 @@ class Session:
             AuditError: it cannot be recorded.
             StoreError: a store that has to be asked cannot be read.
         """
-        return self.guard.delegate(
-            self, agent=agent, scope=scope, tools=tools, resources=resources, ttl=ttl, intent=intent
-        )
+        from zt_agents.delegation import delegate, task_scope  # which is about sessions, and so comes after them
+
+        limits = task_scope(self.guard, scope, tools, resources)
+        return delegate(self, agent=agent, scope=limits, ttl=ttl, intent=intent)
 
     def begin(self) -> None:
         """Start the session's span. Used by integrations that end it, too; ``with`` does both."""
@@ -159,7 +179,7 @@ class Session:
     def end(self, error_type: str = "") -> None:
         """End the session for good, and its sub-agents' with it. Used by integrations."""
         self.guard.revoke(self)
-        self.sub_agents.end()
+        self.sub_agents.end_all()
         span, self.span = self.span, None
         if span is not None:
             span.end(error_type=error_type)

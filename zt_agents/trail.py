@@ -15,6 +15,7 @@ from zt_agents.decisions import Decision, ToolCall
 from zt_agents.errors import AuditError
 from zt_agents.evidence import call_attributes, decision_attributes, decision_record, outcome_record
 from zt_agents.invocation import Invocation, checked_id
+from zt_agents.lending import Lending
 from zt_agents.telemetry import CallSpan
 from zt_agents.telemetry import attributes as names
 
@@ -33,6 +34,7 @@ class CallTrail:
         "_encoded",
         "_guard",
         "_kept",
+        "_lending",
         "_span",
         "_started",
         "call",
@@ -55,6 +57,8 @@ class CallTrail:
         self._args_hash = ""
         self._kept = False
         """The log has, or was to have, this call's arguments."""
+        self._lending: Lending | None = None
+        """What the body has been lent."""
         self._span: CallSpan | None = None
         self._asked = 0.0
         """Seconds that a human was waited for."""
@@ -106,6 +110,7 @@ class CallTrail:
             duration_ms=duration,
             result_hash=self._guard.keyed_hash(result) if result is not None else "",
             result_bytes=len(result) if result is not None else None,
+            secrets=self._lending.asked if self._lending is not None else (),
         )
         content, keeper = None, self._guard.content
         if keeper is not None and status is BodyStatus.OK and self._may_keep(keeper):
@@ -117,6 +122,11 @@ class CallTrail:
         self._time_call(error_type)
         if self._span is not None:
             self._span.end(error_type=error_type)
+
+    def note_secret(self, name: str, what: str) -> None:
+        """Note on the span that the body asked for a secret, and what came of it."""
+        if self._span is not None:
+            self._span.event(names.EVENT_SECRET, {names.SECRET_NAME: name, names.SECRET_STATUS: what})
 
     def _record_denial(self) -> Exception | None:
         failure = None

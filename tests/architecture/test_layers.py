@@ -34,6 +34,7 @@ FLOORS = {
     "zt_agents.trail": 7,
     "zt_agents.desk": 7,
     "zt_agents.funnel": 7,
+    "zt_agents.lending": 7,
     "zt_agents.evidence": 7,
     "zt_agents.invocation": 7,
     "zt_agents.issuance": 7,

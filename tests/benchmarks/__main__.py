@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import approvals, audit, calls, exporters, machine, memory, pauses, peers, policy, query
+from tests.benchmarks import approvals, audit, calls, exporters, machine, memory, pauses, peers, policy, query, tokens
 
 SUBJECTS = {
     "calls": calls.tables,
@@ -24,6 +24,7 @@ SUBJECTS = {
     "memory": memory.tables,
     "pauses": pauses.tables,
     "query": query.tables,
+    "tokens": tokens.tables,
 }
 
 

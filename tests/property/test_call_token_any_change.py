@@ -26,7 +26,7 @@ arguments = st.dictionaries(texts, values | st.lists(values, max_size=3), max_si
 def calls(draw: st.DrawFn) -> tuple[CallClaims, dict[str, object]]:
     """Draw the claims of any call, and its arguments."""
     said = draw(arguments)
-    token_id, depth, now = draw(words), draw(st.integers(1, 16)), int(NOW)
+    token_id, depth, now = draw(words), draw(st.integers(1, 8)), int(NOW)
     return CallClaims(
         issuer=ISSUER,
         audience=draw(words),
@@ -39,6 +39,7 @@ def calls(draw: st.DrawFn) -> tuple[CallClaims, dict[str, object]]:
         effects=tuple(draw(st.lists(words, max_size=3))),
         system=draw(texts),
         task=draw(words),
+        tenant=draw(texts),
         token_id=token_id,
         args_hash=hash_of_arguments(token_id, encode(said)),
         issued_at=now - draw(st.integers(0, 1)),

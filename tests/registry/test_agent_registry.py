@@ -219,7 +219,7 @@ def test_what_was_never_accepted_is_noted_only(opened: Open) -> None:
     here.observe("helpdesk", ONE)
     here.observe("helpdesk", TWO)
     assert here.active(AGENT.id, (ONE, TWO)).under_review is None
-    assert here.state("helpdesk").observed == TWO
+    assert here.standing("helpdesk").state.observed == TWO
 
 
 def test_what_was_accepted_is_held_to(opened: Open) -> None:

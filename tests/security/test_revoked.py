@@ -14,7 +14,7 @@ from langchain_core.tools import tool
 
 from zt_agents import AccessDeniedError, ReasonCode, StoreChannel, current_call
 from zt_agents.approvals import ApprovalState, StoredApproval
-from zt_agents.errors import StoreError, TokenRevokedError
+from zt_agents.errors import AuditError, StoreError, TokenRevokedError
 from zt_agents.identity.revocations import MemoryRevocations, Revoked
 from zt_agents.revocation import reinstate, stop, waiting
 from zt_agents.session import Session
@@ -86,6 +86,8 @@ def test_the_next_call_of_an_open_session_is_denied_until_it_is_reinstated(
             call(3)
     assert ran == [1, 3] * len(OF)
     assert world.decisions() == [("allow", "rule"), ("deny", "revoked"), ("allow", "rule")] * len(OF)
+    decided = [record for record in world.records() if record["kind"] == "decision"]
+    assert {(each["agent"], each["user_id"]) for each in decided} == {("helpdesk", "alice@acme.example")}
 
 
 def test_no_session_is_opened_for_what_is_revoked_and_any_for_the_rest(make_world: Any, act: Any) -> None:
@@ -260,8 +262,8 @@ def test_who_waits_for_an_approval_is_woken_and_denied(
     until = time.monotonic() + 10
     while len(store.pending()) < 2 and time.monotonic() < until:
         time.sleep(0.01)
-    parts = {"revocations": world.guard.revocations, "approvals": store, "audit": world.guard.audit}
-    stopped = stop(kind, OF[kind](session), by="os:root", why="", now=time.time(), **parts)
+    parts = {"revocations": world.guard.revocations, "approvals": store, "audit": lambda: world.guard.audit}
+    stopped = stop(kind, [OF[kind](session)], by="os:root", why="", now=time.time(), **parts)
     threads[0].join(1)
     assert not threads[0].is_alive()
     assert denials[0].decision.reasons[0].code is ReasonCode.REVOKED
@@ -288,39 +290,56 @@ def test_every_kind_is_found_among_what_waits(make_world: Any, act: Any) -> None
             assert not waiting(revoke(world, kind, f"{of(session)}x"), store, now=time.time())
 
 
+def stop_helpdesk(world: Any, revocations: Any, *more: str) -> Any:
+    parts = {"revocations": revocations, "approvals": world.guard.desk.store, "audit": lambda: world.guard.audit}
+    return stop(Revoked.AGENT, [HELPDESK, *more], by="os:root", why="odd calls", now=1.0, **parts)
+
+
 def test_stopping_and_reinstating_are_on_record(make_world: Any, act: Any) -> None:
     world = make_world(act)
-    parts = {"revocations": world.guard.revocations, "audit": world.guard.audit}
-    made, _, failures = stop(
-        Revoked.AGENT, HELPDESK, by="os:root", why="odd calls", now=1.0, approvals=None, **parts
-    )
-    assert not failures
-    assert reinstate(made, by="os:dana", why="all is well", now=2.0, **parts)
-    assert not reinstate(made, by="os:dana", why="again", now=3.0, **parts)
+    revocations = world.guard.revocations
+    (made,), _, missed, failures = stop_helpdesk(world, revocations)
+    assert missed == failures == ()
+    how = {"by": "os:dana", "now": 2.0, "revocations": revocations, "audit": world.guard.audit}
+    assert reinstate(made, why="all is well", **how)
+    assert not reinstate(made, why="again", **how)
     changes = [record["change"] for record in world.records() if record["kind"] == "change"]
     assert [(each["what"], each["by"], each["why"]) for each in changes][:2] == [
         ("revocation.made", "os:root", "odd calls"),
         ("revocation.lifted", "os:dana", "all is well"),
     ]
-    assert {each["about"] for each in changes} == {f"agent {HELPDESK}"}
-    assert {each["id"] for each in changes} == {made.id}
+    assert {(each["about"], each["kind"], each["id"]) for each in changes} == {(HELPDESK, "agent", made.id)}
 
 
-def test_a_log_that_cannot_be_written_does_not_keep_a_revocation_from_being_made(make_world: Any, act: Any) -> None:
+def test_a_log_that_cannot_be_written_keeps_nobody_from_revoking_but_from_reinstating(
+    make_world: Any, act: Any
+) -> None:
     world = make_world(act)
+    revocations = world.guard.revocations
     world.guard.audit.close()
-    made, _, failures = stop(
-        Revoked.AGENT,
-        HELPDESK,
-        by="os:root",
-        why="",
-        now=1.0,
-        approvals=None,
-        revocations=world.guard.revocations,
-        audit=world.guard.audit,
-    )
-    assert world.guard.revocations.list() == [made]
-    assert failures
+    stopped = stop_helpdesk(world, revocations)
+    assert list(revocations.list()) == list(stopped.revoked)
+    assert [type(each).__name__ for each in stopped.failures] == ["AuditWriteError"]
+    with pytest.raises(AuditError):
+        reinstate(
+            *stopped.revoked, by="os:dana", why="", now=2.0, revocations=revocations, audit=world.guard.audit
+        )
+    assert list(revocations.list()) == list(stopped.revoked)
+
+
+def test_what_could_not_be_revoked_is_said_and_the_rest_is_in_force(make_world: Any, act: Any) -> None:
+    world = make_world(act)
+
+    class Full(MemoryRevocations):
+        def revoke(self, kind: Revoked, value: str, **how: Any) -> Any:
+            if value != HELPDESK:
+                raise StoreError("The disk is full.")
+            return super().revoke(kind, value, **how)
+
+    stopped = stop_helpdesk(world, Full(), "spiffe://acme.example/agent/other")
+    assert [each.value for each in stopped.revoked] == [HELPDESK]
+    assert stopped.missed == ("spiffe://acme.example/agent/other",)
+    assert [each.message for each in stopped.failures] == ["The disk is full."]
 
 
 def test_a_store_that_nobody_can_read_denies(make_world: Any, act: Any, ran: list[int]) -> None:

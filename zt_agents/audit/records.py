@@ -95,6 +95,9 @@ class AuditRecord(NamedTuple):
     """Decision records after a human was asked only: of each answer who gave it, yes or no, how that is known, which
     second factor was shown, from which standing approval it comes, and the hex SHA-256 over what was signed."""
 
+    secrets: Sequence[tuple[str, str]] = ()
+    """Outcome records only: names of the secrets that the body asked for, each with what came of it (lent, refused, or
+    in one word why not)."""
     change: Mapping[str, Any] | None = None
     """Change records only: see :func:`change_record`."""
 

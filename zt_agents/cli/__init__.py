@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from zt_agents.cli import agent_lifecycle as _agent_lifecycle  # noqa: F401 - its commands join those of agents
+from zt_agents.cli import agent_review as _agent_review  # noqa: F401 - likewise
 from zt_agents.cli import approval_stats as _approval_stats  # noqa: F401 - its command joins those of approvals
 from zt_agents.cli import changes as _changes  # noqa: F401 - its command joins those of audit
 from zt_agents.cli import content as _content  # noqa: F401 - likewise
@@ -19,6 +21,7 @@ from zt_agents.cli import notify as _notify  # noqa: F401 - likewise
 from zt_agents.cli import proofs as _proofs  # noqa: F401 - likewise
 from zt_agents.cli import segments as _segments  # noqa: F401 - likewise
 from zt_agents.cli import standing as _standing  # noqa: F401 - likewise
+from zt_agents.cli.agents import agents_app
 from zt_agents.cli.approvals import approvals_app
 from zt_agents.cli.approvers import approvers_app
 from zt_agents.cli.audit import audit_app
@@ -30,6 +33,7 @@ from zt_agents.cli.explain import explain
 from zt_agents.cli.export import export
 from zt_agents.cli.init import init
 from zt_agents.cli.keys import keys_app
+from zt_agents.cli.revocations import reinstate, revocations, revoke
 from zt_agents.cli.timeline import timeline
 from zt_agents.errors import ZeroTrustError
 
@@ -84,8 +88,12 @@ app.command()(init)
 app.command()(check)
 app.command()(explain)
 app.command()(console)
+app.command()(revoke)
+app.command()(revocations)
+app.command()(reinstate)
 audit_app.command()(timeline)
 audit_app.command()(export)
+app.add_typer(agents_app, name="agents")
 app.add_typer(audit_app, name="audit")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(approvers_app, name="approvers")

@@ -21,6 +21,7 @@ from zt_agents.cli.display import say, say_json, say_table
 from zt_agents.decisions import Outcome
 from zt_agents.errors import PolicyFileError
 from zt_agents.identity.principals import AgentStatus
+from zt_agents.stores.sqlite_agents import SqliteAgentStore
 
 if TYPE_CHECKING:
     from zt_agents.policy.loader import Policy
@@ -69,8 +70,11 @@ def check(
     descriptions = describe_sources([*sources, *(tools or [])])
 
     candidate = lock.accept(descriptions)
+    registered = SqliteAgentStore.beside(policy_file).registered()
     try:
-        policy = load_policy(policy_file, parameters=(candidate if accept else lock).parameters)
+        policy = load_policy(
+            policy_file, parameters=(candidate if accept else lock).parameters, registered=registered
+        )
     except PolicyFileError:
         if not accept and candidate.fingerprints != lock.fingerprints:
             say(

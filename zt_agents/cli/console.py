@@ -13,6 +13,7 @@ import typer
 
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.optional import require
+from zt_agents._internal.origins import is_loopback
 from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
 from zt_agents.cli.approvers import DomainOption, KeyOption
 from zt_agents.cli.display import say
@@ -42,7 +43,7 @@ def console(
         require(module, extra=_EXTRA, purpose=_PURPOSE)
     from zt_agents.config import answer_proofs, approver_authority
     from zt_agents.console.logins import Logins
-    from zt_agents.console.origins import Origin, is_loopback
+    from zt_agents.console.origins import Origin
     from zt_agents.console.parts import Console
     from zt_agents.console.passkeys import Passkeys
     from zt_agents.console.server import listening, server
@@ -91,5 +92,7 @@ def console(
 def _policy(path: Path) -> Policy:
     from zt_agents.catalog.lock import ToolLock, lock_path
     from zt_agents.policy import load_policy
+    from zt_agents.stores.sqlite_agents import SqliteAgentStore
 
-    return load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters)
+    registered = SqliteAgentStore.beside(path).registered()
+    return load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters, registered=registered)

@@ -23,6 +23,7 @@ from zt_agents.decisions import ToolCall
 from zt_agents.errors import ArgumentsError, ConfigurationError
 from zt_agents.identity.principals import User
 from zt_agents.provenance.labels import DataClass, Integrity, Label
+from zt_agents.stores.sqlite_agents import SqliteAgentStore
 
 if TYPE_CHECKING:
     from zt_agents.policy.engine import Rule
@@ -55,7 +56,8 @@ def explain(
     from zt_agents.policy.loader import load_policy
 
     lock = ToolLock.read(lock_path(policy_file))
-    policy = load_policy(policy_file, parameters=lock.parameters)
+    registered = SqliteAgentStore.beside(policy_file).registered()
+    policy = load_policy(policy_file, parameters=lock.parameters, registered=registered)
     spec = _known("tool", tool, policy.tools)
     arguments = _parse_arguments(args)
     notes = _notes(lock, tool, arguments)

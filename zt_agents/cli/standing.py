@@ -34,6 +34,7 @@ from zt_agents.errors import ConfigurationError, TokenInvalidError
 from zt_agents.identity import StandingClaims, jws
 from zt_agents.identity.approvers import SEPARATOR
 from zt_agents.identity.standing import standing_of
+from zt_agents.stores.sqlite_agents import SqliteAgentStore
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
 DEFAULT_POLICY = Path("zt-agents.yaml")
@@ -138,7 +139,8 @@ def _check(when: str, stored: StoredApproval, policy: Path) -> None:
     from zt_agents.policy import load_policy
 
     assert stored.request is not None
-    loaded = load_policy(policy, parameters=ToolLock.read(lock_path(policy)).parameters)
+    registered = SqliteAgentStore.beside(policy).registered()
+    loaded = load_policy(policy, parameters=ToolLock.read(lock_path(policy)).parameters, registered=registered)
     call = stored.request.call
     mistakes = loaded.eligibility.mistakes(when, call.tool)
     if mistakes:

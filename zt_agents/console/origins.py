@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
+from zt_agents._internal.origins import is_loopback
 from zt_agents.errors import ConfigurationError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -53,14 +54,6 @@ class Origin:
         if port not in (None, usual):
             host = f"{host}:{port}"
         return cls(f"{parts.scheme}://{host}", secure, host, name, usual if port is None else port)
-
-
-def is_loopback(name: str) -> bool:
-    """Return whether *name* is this machine, as far as a name can say so."""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
 
 
 def is_address(name: str) -> bool:

@@ -28,6 +28,7 @@ from zt_agents.identity import jws
 from zt_agents.identity.key_ring import KeyRing
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.revocations import Bearing
+from zt_agents.identity.tokens import MAX_DEPTH
 
 CALL_TOKEN_TYPE = "zt-call+jwt"  # noqa: S105 - a media type, not a secret
 CALL_DETAILS = "zt_agents_tool_call"
@@ -36,11 +37,10 @@ MAX_TTL = 60
 """Longest life, seconds."""
 MAX_CHARS = 8_192
 """Longest token: what a header may hold nearly everywhere."""
-MAX_ACTORS = 16
 
 _CLAIMS = frozenset(
     {"iss", "sub", "client_id", "act", "aud", "iat", "nbf", "exp", "jti", "txn", "sid", "owner", "tool", "args_hash"}
-    | {"authorization_details"}
+    | {"tenant", "authorization_details"}
 )
 _BOUND = _CLAIMS | {"cnf"}
 _ACTOR = frozenset({"iss", "sub", "sub_profile", "sid"})
@@ -78,6 +78,8 @@ class CallClaims:
     issued_at: int
     expires_at: int
     """Seconds since the epoch; it is good strictly before that."""
+    tenant: str = ""
+    """Whose data it is about, where an organisation serves several."""
     key_thumbprint: str = ""
     """RFC 7638 thumbprint of the key by whose proof (DPoP) it is used; empty if there is none."""
     certificate_thumbprint: str = ""
@@ -175,6 +177,7 @@ def claims_of(said: Mapping[str, Any]) -> CallClaims:
         args_hash=said["args_hash"],
         issued_at=said["iat"],
         expires_at=said["exp"],
+        tenant=said["tenant"],
         key_thumbprint=key,
         certificate_thumbprint=certificate,
     )
@@ -186,7 +189,7 @@ def _check(claims: CallClaims, not_before: object) -> None:
     for text in (claims.user_id, claims.task, claims.token_id, claims.tool):
         if type(text) is not str or not text:
             raise ValueError("an id is missing")
-    for text in (claims.owner, claims.resource, claims.system, claims.args_hash, *claims.effects):
+    for text in (claims.owner, claims.tenant, claims.resource, claims.system, claims.args_hash, *claims.effects):
         if type(text) is not str:
             raise ValueError("a claim is not text")
     times = claims.issued_at, not_before, claims.expires_at
@@ -213,6 +216,7 @@ def _said(claims: CallClaims) -> dict[str, Any]:
         "jti": claims.token_id,
         "txn": claims.task,
         "sid": claims.session_id,
+        "tenant": claims.tenant,
         "owner": claims.owner,
         "tool": claims.tool,
         "args_hash": claims.args_hash,
@@ -244,7 +248,7 @@ def _actors(act: Any, issuer: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     agents: list[str] = []
     sessions: list[str] = []
     while True:
-        if len(agents) == MAX_ACTORS or act.keys() - {"act"} != _ACTOR:
+        if len(agents) == MAX_DEPTH or act.keys() - {"act"} != _ACTOR:
             raise ValueError("it does not say who acts")
         if act["iss"] != issuer or act["sub_profile"] != _AGENT:
             raise ValueError("an actor is no agent of this issuer")

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import jwt
 
+from zt_agents._internal.origins import origin_of
 from zt_agents.credentials.strict_encodings import base64url, read_base64url, read_object
 from zt_agents.errors import CallTokenError, CallTokenReason, TokenInvalidError
 from zt_agents.identity import SigningKey
@@ -27,7 +28,6 @@ PROOF_TYPE = "dpop+jwt"
 PROOF_SECONDS = 60
 """How old a proof may be."""
 _MAX_CHARS = 4_096
-_PORTS = {"https": 443, "http": 80}
 _CLAIMS = {"jti", "htm", "htu", "iat", "ath"}
 
 
@@ -112,12 +112,10 @@ def _signed(proof: object, thumbprint: str) -> dict[str, Any]:
 
 def _target(url: str) -> str:
     """Return *url* without query and fragment, normalised (RFC 9449, section 4.3; RFC 3986, section 6.2)."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
+    origin = origin_of(url)
+    if not origin:
         raise ValueError("it is not the URL of a service")
-    port = "" if parts.port in (None, _PORTS[parts.scheme]) else f":{parts.port}"
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}{port}{parts.path or '/'}"
+    return f"{origin}{urlsplit(url).path or '/'}"
 
 
 def _hash(token: str) -> str:

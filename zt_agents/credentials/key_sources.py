@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import threading
 import urllib.request
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
+from zt_agents._internal.origins import is_loopback
 from zt_agents.credentials.strict_encodings import read_object
 from zt_agents.errors import ConfigurationError, StoreError, TokenInvalidError
 from zt_agents.identity.public_keys import VerificationKey
@@ -131,7 +131,7 @@ class HttpKeys(_ReadKeys):
         """
         super().__init__()
         parts = urlsplit(url)
-        if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and _local(parts.hostname))):
+        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise ConfigurationError("Public keys are read by https, or by http from this machine alone.")
         self._url = url
         self._opener = urllib.request.build_opener(_NoRedirects)
@@ -156,13 +156,6 @@ def _bounded(stream: IO[bytes]) -> bytes:
     if len(content) > _MAX_BYTES:
         raise ValueError("it is too large to be a set of keys")
     return content
-
-
-def _local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _read(jwks: Mapping[str, Any]) -> _Keys:

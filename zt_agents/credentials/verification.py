@@ -86,7 +86,7 @@ class CallTokenVerifier:
             raise ValueError(f"a token is used at least once, and leeway is 0 to {MAX_LEEWAY} seconds")
         self._keys: KeySource = StaticKeys(keys) if isinstance(keys, Mapping) else keys
         self._issuer = issuer
-        self._audience = audience
+        self.audience = audience
         self._replays = MemoryReplays() if replays is None else replays
         self._uses = uses
         self._bound = bound
@@ -158,7 +158,7 @@ class CallTokenVerifier:
             _refuse(CallTokenReason.MALFORMED, "The token of a call could not be read.", error)
         if said.get("iss") != self._issuer:
             _refuse(CallTokenReason.UNKNOWN_ISSUER, "The token is from another issuer.")
-        if said.get("aud") != self._audience:
+        if said.get("aud") != self.audience:
             _refuse(CallTokenReason.WRONG_AUDIENCE, "The token is for another service.")
         try:
             claims = claims_of(said)

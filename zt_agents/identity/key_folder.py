@@ -36,37 +36,17 @@ from typing import Any
 from zt_agents._internal.key_files import write_once
 from zt_agents.errors import ConfigurationError, StoreError
 from zt_agents.identity.key_ring import KeyRing
-from zt_agents.identity.key_schedule import KID, KeyEntry, KeySchedule, KeyState
+from zt_agents.identity.key_schedule import KID, OVERLAP, KeyEntry, KeySchedule, KeyState, OnRotation, Rotation
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.public_keys import ES256, VerificationKey
 
 MANIFEST = "keys.json"
 ROOT = "root.pem"
-OVERLAP = 3600.0
-"""Seconds; the longest life of a token."""
 _LOCK = "lock"
 _MAX_BYTES = 4_000_000
 _AGAIN = 60.0
 """Seconds until a rotation that failed is tried again."""
 _logger = logging.getLogger("zt_agents.identity")
-
-OnRotation = Callable[[KeyEntry, float], None]
-"""Is told of the new key and the time, by the process that made it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rotation:
-    """When a ring gets another key by itself."""
-
-    every: float
-    """Seconds for which a key signs."""
-    overlap: float = OVERLAP
-    """Seconds for which a key is published before it signs, and verifies when it no longer does."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.overlap < self.every:
-            raise ValueError("a key signs for longer than it overlaps with the next one")
-
 
 @dataclass(frozen=True, slots=True)
 class _View:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents.errors import ConfigurationError, StoreError
+from zt_agents.identity.key_schedule import OnRotation, Rotation
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.public_keys import ES256, VerificationKey
 
 if TYPE_CHECKING:
-    from zt_agents.identity.key_folder import FolderKeyRing, OnRotation, Rotation
+    from zt_agents.identity.key_folder import FolderKeyRing
 
 
 class KeyRing(ABC):

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -27,6 +27,8 @@ from zt_agents.identity.public_keys import VerificationKey
 
 KID = re.compile(r"[A-Za-z0-9_-]{43}")
 """An RFC 7638 thumbprint, which is all that a key is ever called: never a path."""
+OVERLAP = 3600.0
+"""Seconds; the longest life of a token."""
 _VERSION = 1
 _FOREVER = 253_402_300_800.0
 """The year 10000."""
@@ -129,6 +131,24 @@ class KeySchedule:
             for entry, after in pairwise(ordered)
         ]
         return KeySchedule((*followed, ordered[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When a ring gets another key by itself."""
+
+    every: float
+    """Seconds for which a key signs."""
+    overlap: float = OVERLAP
+    """Seconds for which a key is published before it signs, and verifies when it no longer does."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap < self.every:
+            raise ValueError("a key signs for longer than it overlaps with the next one")
+
+
+OnRotation = Callable[[KeyEntry, float], None]
+"""Is told of a new key and the time, by the process that made it."""
 
 
 def _entry(said: object) -> KeyEntry:

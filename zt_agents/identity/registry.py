@@ -17,12 +17,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from zt_agents._internal.clock import Clock, rfc3339, system_clock
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.errors import AgentInactiveError, UnknownAgentError
 from zt_agents.identity.lifecycle import (
     RESTRICTION,
+    Absence,
     AgentState,
     AgentStore,
     MemoryAgentStore,
@@ -40,6 +42,19 @@ _SETTLED = 0.05
 
 Note = Callable[[str, Agent, Mapping[str, object]], None]
 """Puts on record what happened to an agent: what, such as ``agent.suspended``; which; and further facts."""
+
+
+class Standing(NamedTuple):
+    """How one agent stands."""
+
+    agent: Agent
+    """As it is now: status, owner, whether it is under review."""
+    state: AgentState
+    """What is stored of it."""
+    absence: Absence | None
+    """Its owner left."""
+    ends_at: float | None
+    """When that ends it, seconds since the epoch."""
 
 
 class AgentRegistry:
@@ -83,8 +98,8 @@ class AgentRegistry:
         """What was read is known to be all that had been written."""
         self._settles_at = 0.0
         """On the monotonic clock."""
-        self._current: dict[str, tuple[Agent, AgentState | None, float | None]] = {}
-        """By id: the agent as it stands, what is stored of it, and when its owner's absence ends it."""
+        self._current: dict[str, Standing] = {}
+        """By id."""
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Agent:
@@ -94,7 +109,7 @@ class AgentRegistry:
             UnknownAgentError: there is none.
             StoreError: how it stands cannot be told.
         """
-        return self._states()[self._declared(name).id][0]
+        return self.standing(name).agent
 
     def active(self, agent_id: str, seen: Collection[Manifest] = ()) -> Agent:
         """Return the agent with the SPIFFE-format *agent_id*, which must be active.
@@ -109,7 +124,7 @@ class AgentRegistry:
             StoreError: how it stands cannot be told.
         """
         try:
-            agent, state, ends_at = self._states()[agent_id]
+            agent, state, _, ends_at = self._standings()[agent_id]
         except KeyError:
             raise UnknownAgentError("The token names an agent that is not registered.") from None
         if agent.status is not AgentStatus.ACTIVE:
@@ -123,15 +138,14 @@ class AgentRegistry:
                 return replace(agent, under_review=under_review)
         return agent
 
-    def state(self, name: str) -> AgentState:
-        """Return what is stored of the agent called *name*.
+    def standing(self, name: str) -> Standing:
+        """Return how the agent called *name* stands.
 
         Raises:
             UnknownAgentError: there is none.
-            StoreError: it cannot be read.
+            StoreError: it cannot be told.
         """
-        agent = self._declared(name)
-        return self._states()[agent.id][1] or AgentState(agent.id, name)
+        return self._standings()[self._declared(name).id]
 
     def suspend(self, name: str) -> None:
         """Stop the agent called *name*: from now on each of its calls is denied, wherever the store is shared.
@@ -211,7 +225,7 @@ class AgentRegistry:
         self._latest = now = max(self._latest, self._clock())
         return now
 
-    def _states(self) -> dict[str, tuple[Agent, AgentState | None, float | None]]:
+    def _standings(self) -> dict[str, Standing]:
         """Return how every agent stands, read again if anything was written."""
         version = self._store.version()
         if version != self._version or not self._settled:
@@ -224,23 +238,22 @@ class AgentRegistry:
                 self._version, self._settled = version, now >= self._settles_at
         return self._current
 
-    def _standing(self, agent: Agent, stored: Stored) -> tuple[Agent, AgentState | None, float | None]:
-        state = stored.agents.get(agent.id)
-        if state is not None:
-            status = max(agent.status, state.status, key=RESTRICTION.__getitem__)
-            owner = state.declared.owner if state.declared is not None else agent.owner
-            agent = replace(agent, status=status, owner=owner)
-        seen = self._seen.get(agent.id) or (state.observed if state is not None else None)
+    def _standing(self, agent: Agent, stored: Stored) -> Standing:
+        state = stored.agents.get(agent.id) or AgentState(agent.id, agent.name)
+        status = max(agent.status, state.status, key=RESTRICTION.__getitem__)
+        owner = state.declared.owner if state.declared is not None else agent.owner
+        agent = replace(agent, status=status, owner=owner)
+        seen = self._seen.get(agent.id) or state.observed
         if seen is not None:
             seen = replace(seen, version=agent.version, environment=self._environment or seen.environment)
         agent = replace(agent, under_review=_review(agent, state, (seen,) if seen is not None else ()))
-        absence = stored.absence(agent.owner)
-        return agent, state, absence.left_at + self._grace if absence is not None else None
+        absence = stored.absence(owner)
+        return Standing(agent, state, absence, absence.left_at + self._grace if absence is not None else None)
 
 
-def _review(agent: Agent, state: AgentState | None, seen: Collection[Manifest]) -> OnChange | None:
+def _review(agent: Agent, state: AgentState, seen: Collection[Manifest]) -> OnChange | None:
     """Return what holds for an agent that was *seen* to be something, or None if its owner has accepted that."""
-    accepted = state.accepted if state is not None else None
+    accepted = state.accepted
     if accepted is None:
         return agent.on_change
     if all(each.hash == accepted.hash or accepted.covers(each) for each in seen):

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zt_agents._internal.suggest import did_you_mean
+from zt_agents.catalog.secret_specs import SecretSpec, VaultSpec
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Outcome
 from zt_agents.identity.principals import Agent, AgentStatus
@@ -34,6 +35,8 @@ from zt_agents.policy.findings import Findings
 from zt_agents.policy.kept_content import ContentPolicy, content_policy
 from zt_agents.policy.models import ToolEntry, seconds
 from zt_agents.policy.rules import build_rules, overruled_rules
+from zt_agents.policy.secrets import secret_specs, vault_spec
+from zt_agents.policy.signing_keys import KeysPolicy, keys_policy
 from zt_agents.policy.validation import ValidPart, validate
 
 _DANGEROUS = frozenset({Effect.DELETE, Effect.EGRESS, Effect.MONEY, Effect.AUTH, Effect.EXECUTE})
@@ -68,6 +71,8 @@ class Policy:
     """Seconds for which calls go on while the store of revocations cannot be read."""
     content: ContentPolicy | None
     """What of calls is kept beside their hashes; None is nothing."""
+    keys: KeysPolicy | None
+    """The folder of the keys that sign; None where the application hands one in, or none is shared."""
     agents: Mapping[str, Agent]
     tools: Mapping[str, ToolSpec]
     """By exact name, tiers already raised by patterns."""
@@ -78,6 +83,9 @@ class Policy:
     engine: PolicyEngine
     warnings: tuple[str, ...]
     """What is allowed to be, and may not be what was meant."""
+    secrets: Mapping[str, SecretSpec]
+    """By the name by which bodies ask."""
+    vault: VaultSpec | None
 
 
 def load_policy(
@@ -123,6 +131,9 @@ def _policy(
     rules = build_rules(part, agents, tools, compiler, findings)
     eligibility = _eligibility(part, terms, rules, parameters, findings)
     content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
+    secrets = secret_specs(part, folder, findings)
+    vault = vault_spec(part, folder, findings)
+    keys = keys_policy(part.file.keys, folder, findings)
     findings.raise_if_any()
 
     file = part.file
@@ -145,6 +156,7 @@ def _policy(
         revocations_path=folder / file.revocation.path,
         max_staleness=seconds(file.revocation.max_staleness),
         content=content,
+        keys=keys,
         owner_grace=seconds(file.owners.grace),
         delegation_depth=file.delegation.depth,
         agents=MappingProxyType(agents),
@@ -153,6 +165,8 @@ def _policy(
             policy_id=policy_id, policy_version=version, agents=agents, tools=tools, rules=rules, terms=terms
         ),
         warnings=tuple(_warnings(agents, tools, rules)),
+        secrets=secrets,
+        vault=vault,
     )
 
 

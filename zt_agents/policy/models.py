@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from zt_agents.catalog.secret_specs import SecretSource
 from zt_agents.catalog.specs import Effect, Tier
 from zt_agents.decisions import Outcome, Proof, SecondFactor
 from zt_agents.identity.principals import AgentStatus, OnChange
@@ -31,6 +32,8 @@ _SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
 _APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
 _EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
 _DURATION = r"^[1-9][0-9]{0,5}[smh]$"
+_NAME_OF_SECRET = r"^[a-z][a-z0-9_]{0,63}$"  # noqa: S105 - how it is spelled, not what it is
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 _PERIOD = r"^[1-9][0-9]{0,5}[smhd]$"
 _AUDIENCE = r"^[a-z][a-z0-9+.-]{0,30}:[!-~]{1,480}$"
 ANY_TEXT = r"\S"
@@ -46,6 +49,8 @@ RULES_OF_SPELLING = {
     _APPROVER: "an approver is anyone, owner, session-user, user:ID or group:NAME",
     _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
     _DURATION: "a duration is written 30s, 15m or 1h",
+    _NAME_OF_SECRET: "a secret's name is 1 to 64 of a-z, 0-9 and '_', and begins with a letter",
+    _VARIABLE: "an environment variable is 1 to 128 of A-Z, a-z, 0-9 and '_', and begins with no digit",
     _PERIOD: "a period is written 30m, 12h or 7d",
     _AUDIENCE: "a service is named by a URI, such as https://tickets.acme.example or urn:acme:tickets",
     ANY_TEXT: "text is needed here",
@@ -132,6 +137,7 @@ ShortDuration = Annotated[
 ]
 Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
 Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
+SecretName = Annotated[str, StringConstraints(pattern=_NAME_OF_SECRET)]
 Audience = Annotated[str, StringConstraints(pattern=_AUDIENCE)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
@@ -229,6 +235,19 @@ class TelemetrySection(_Section):
     """Whether services behind a tool are told, in signed W3C baggage, which agent calls: third parties, too."""
 
 
+class KeysSection(_Section):
+    """The keys that sign the tokens of sessions and calls, in a folder that processes share."""
+
+    path: Text = "zt-agents-keys"
+    """The folder, relative to that of the policy file; made by the first process, for its user alone."""
+    algorithm: Literal["ES256", "EdDSA"] = "ES256"
+    """Of keys that are made from now on."""
+    rotate: Period = Field(default=None)  # type: ignore[assignment] # never, and still null is refused
+    """After how long another key signs, such as 30d; at most 90d. Left out, only zt-agents keys rotate makes one."""
+    overlap: LongDuration = "1h"
+    """How long a key is published before it signs, and verifies when it no longer does: 1h to 24h."""
+
+
 class RevocationSection(_Section):
     """How guards learn what was taken back: zt-agents revoke."""
 
@@ -324,6 +343,43 @@ class RuleEntry(_Section):
     """One sentence for people; required unless the outcome is allow."""
 
 
+class SecretEntry(_Section):
+    """One long-lived secret: the bodies of the named tools are lent it for one call at a time."""
+
+    source: Annotated[SecretSource, Field(strict=False)]
+    """env: a variable that this process was started with; file: a file of its own; vault: OpenBao or Vault."""
+    tools: Annotated[list[ToolName], Field(min_length=1)]
+    """Exact names of the tools whose bodies may have it."""
+    variable: Annotated[str, StringConstraints(pattern=_VARIABLE)] = ""
+    """The environment variable it is in, or comes to be in for a subprocess; the name in capitals, if left out."""
+    path: Text = ""
+    """The file, relative to the folder of the policy file; or the path of Vault's API, such as secret/data/stripe."""
+    field: Text = ""
+    """Which field of Vault's answer it is; all of them, if left out."""
+    lease: bool = False
+    """Vault makes it for the call (database/creds/ROLE), and it is taken back when the call ends."""
+    keep: bool = False
+    """Whether the variable stays in this process's environment, where any code can read it."""
+
+
+class VaultSection(_Section):
+    """Where OpenBao or Vault is, and how this process shows who it is: a token_file, or role_id and secret_id_file."""
+
+    address: Text
+    """Such as https://vault.acme.example:8200."""
+    namespace: Text = ""
+    ca_file: Text = ""
+    """PEM of who signed the server's certificate; whom the system trusts, if left out."""
+    token_file: Text = ""
+    """A file with a token, read anew for each secret, as an agent of Vault keeps it."""
+    role_id: Text = ""
+    """Of AppRole."""
+    secret_id_file: Text = ""
+    """A file with the secret id of AppRole."""
+    approle: Text = "approle"
+    """Where AppRole is mounted."""
+
+
 class PolicyFile(_Section):
     """A policy file of zt_agents."""
 
@@ -342,6 +398,12 @@ class PolicyFile(_Section):
     tier_patterns: Annotated[list[TierPatternEntry], Field(min_length=1)] = []
     rules: list[RuleEntry]
     """What no rule allows is denied, so an empty list denies everything."""
+    keys: KeysSection = Field(default=None)  # type: ignore[assignment] # none, and still null is refused
+    """The keys that sign; left out, the application hands one in, or tokens are good in one process alone."""
     owners: OwnersSection = OwnersSection()
     revocation: RevocationSection = RevocationSection()
     delegation: DelegationSection = DelegationSection()
+    secrets: Annotated[dict[SecretName, SecretEntry], Field(min_length=1)] = {}
+    """Long-lived secrets that tools need, by the name by which their bodies ask."""
+    vault: VaultSection = Field(default=None)  # type: ignore[assignment] # none, and still null is refused
+    """Where secrets with the source vault are."""

@@ -25,10 +25,13 @@ _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "audit": ("audit", models.AuditSection),
     "telemetry": ("telemetry", models.TelemetrySection),
     "delegation": ("delegation", models.DelegationSection),
+    "keys": ("keys", models.KeysSection),
     "agents": ("an agent", models.AgentEntry),
     "tools": ("a tool", models.ToolEntry),
     "tier_patterns": ("a tier pattern", models.TierPatternEntry),
     "rules": ("a rule", models.RuleEntry),
+    "secrets": ("a secret", models.SecretEntry),
+    "vault": ("vault", models.VaultSection),
     "owners": ("owners", models.OwnersSection),
 }
 _NEEDED = {"version": 1, "trust_domain": "unknown", "environment": "unknown"}
@@ -76,7 +79,7 @@ def validate(document: Document, findings: Findings) -> ValidPart:
     )
 
 
-_LISTED = frozenset({"agents", "tools", "tier_patterns", "rules"})
+_LISTED = frozenset({"agents", "tools", "tier_patterns", "rules", "secrets"})
 
 
 def _kept(section: str, data: Mapping[str, Any], dropped: set[Trail]) -> list[int]:
@@ -96,8 +99,9 @@ def _without(data: Mapping[str, Any], dropped: set[Trail]) -> dict[str, Any]:
             rest[key] = [each for index, each in enumerate(value) if (key, index) not in dropped]
         else:
             rest[key] = value
-    if not rest.get("tier_patterns"):
-        rest.pop("tier_patterns", None)
+    for section in ("tier_patterns", "secrets"):
+        if not rest.get(section):
+            rest.pop(section, None)
     return {**_NEEDED, **rest}
 
 

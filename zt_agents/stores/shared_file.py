@@ -52,7 +52,7 @@ class SharedFile:
             hint: what an error says besides.
         """
         self.path = Path(path).absolute()
-        self._wal = self.path.with_name(f"{self.path.name}-wal")
+        self._watched = str(self.path), f"{self.path}-wal"  # texts: to look a path up costs twice as much
         self._name = name
         self._application_id = application_id
         self._schema = schema
@@ -78,7 +78,8 @@ class SharedFile:
 
     def version(self) -> Hashable:
         """Return what the file system says of the file and its write-ahead log: it differs after a write."""
-        return _written(self.path), _written(self._wal)
+        file, wal = self._watched
+        return _written(file), _written(wal)
 
     def empty_wal(self) -> bool:
         """Bring what is in the write-ahead log into the file and empty it. Returns whether no reader kept it."""
@@ -126,10 +127,10 @@ class SharedFile:
         self._create = False
 
 
-def _written(path: Path) -> tuple[int, int, int] | None:
+def _written(path: str) -> tuple[int, int, int] | None:
     """Return which file is there, when it was written and its size; an empty one, as readers make them, is none."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size) if found.st_size else None

@@ -76,6 +76,10 @@ class SqliteAgentStore:
         with self._file.reading() as connection:
             return self._all(connection)
 
+    def registered(self) -> list[Agent]:
+        """Return the agents that were registered here, rather than declared in a policy file. Raises StoreError."""
+        return [state.declared for state in self.read().agents.values() if state.declared is not None]
+
     def change(self, agent_id: str, transition: Transition) -> AgentState:
         self.read()  # a file that is gone, or was put back, is not to be written
         with self._file.writing() as connection:

@@ -135,7 +135,7 @@ class SqliteRevocations:
         self._ensure()
         with self._file.reading() as connection:
             self._check(connection)
-            return [_revocation(row) for row in connection.execute(f"{_IN_FORCE} ORDER BY at, id")]
+            return [_revocation(row) for row in connection.execute(f"{_IN_FORCE} ORDER BY generation")]
 
     # -- reading --------------------------------------------------------------------------------------------------
 

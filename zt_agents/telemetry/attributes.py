@@ -46,6 +46,10 @@ APPROVAL_ID = "zt_agents.approval.id"
 APPROVAL_STATUS = "zt_agents.approval.status"
 PROVENANCE_INTEGRITY = "zt_agents.provenance.integrity"
 AUDIT_SEQ = "zt_agents.audit.seq"
+SECRET_NAME = "zt_agents.secret.name"  # noqa: S105 - its name, not the secret
+SECRET_STATUS = "zt_agents.secret.status"  # noqa: S105
+
+EVENT_SECRET = "zt_agents.secret"  # noqa: S105
 
 SPAN_INVOKE_AGENT = "invoke_agent"
 SPAN_EXECUTE_TOOL = "execute_tool"

@@ -90,12 +90,19 @@ class CallSpan:
             otel_context.detach(self._token)
             self._token = None
 
+    def again(self) -> CallSpan:
+        """Return this span as one that is current nowhere yet: for a context besides."""
+        return CallSpan(self.span)
+
     def forget(self) -> None:
         """Give up restoring: the context in which this was attached is gone."""
         self._token = None
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         self.span.set_attributes(attributes)
+
+    def event(self, name: str, attributes: Mapping[str, Any]) -> None:
+        self.span.add_event(name, attributes)
 
     def link(self, trace_id: str, span_id: str) -> None:
         """Join this span to one of an earlier trace, if that was traced: 32 and 16 hex digits."""

@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.tools import BaseTool, tool
-from world import HEAD, World
+from call_bodies import MAIL, POLICY, TICKETS, Bodies, permit
+from langchain_core.tools import tool
 
 import zt_agents
-from zt_agents.credentials import CallClaims, CallTokenError, CallTokenReason, CallTokenVerifier
+from zt_agents.credentials import CallTokenError, CallTokenReason
 from zt_agents.errors import CredentialError
-
-ISSUER = "spiffe://acme.example/zt-agents"
-TICKETS, MAIL = "https://tickets.acme.example", "urn:acme:mail"
-POLICY = f"""{HEAD}
-tools:
-  update: {{tier: medium, effects: [write, read], system: tickets, resource: "ticket/{{args.number}}",
-           audiences: ["{TICKETS}", "{MAIL}"]}}
-  plain: {{tier: low, effects: [read]}}
-rules:
-  - {{id: all, agents: [helpdesk], tools: [update, plain], outcome: allow}}
-"""
-
-Body = Callable[..., Any]
-
-
-class Bodies:
-    """Two guarded tools whose body is whatever a test says."""
-
-    def __init__(self, folder: Path, **parts: Any) -> None:
-        self.body: Body = lambda: None
-
-        @tool
-        def update(number: int, note: str = "") -> Any:
-            """Update a ticket."""
-            return self.body()
-
-        @tool
-        def plain(number: int) -> Any:
-            """Do something plain."""
-            return self.body()
-
-        self.world = World(folder, POLICY, [update, plain], None, **parts)
-        self.update, self.plain = self.world.guard.protect([update, plain])
-
-    def run(self, body: Body, which: BaseTool | None = None, **session: Any) -> Any:
-        self.body = body
-        with self.world.session(**session):
-            return (which or self.update).invoke({"number": 5})
-
-    def verify(self, token: str, audience: str = TICKETS, **changes: Any) -> CallClaims:
-        service = CallTokenVerifier(
-            keys=self.world.guard.call_keys, issuer=ISSUER, audience=audience, clock=self.world.guard.clock
-        )
-        return service.verify(token, **{"tool": "update", "arguments": {"number": 5, "note": ""}, **changes})
 
 
 @pytest.fixture
@@ -65,12 +21,6 @@ def bodies(tmp_path: Path) -> Iterator[Bodies]:
     made = Bodies(tmp_path)
     yield made
     made.world.guard.close()
-
-
-def permit() -> zt_agents.funnel.Permit:
-    found = zt_agents.current_call()
-    assert found is not None
-    return found
 
 
 def test_it_says_what_was_decided(bodies: Bodies) -> None:

@@ -299,7 +299,7 @@ while True:
 
 def test_killed_at_any_point_a_ring_is_whole(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
-    for number in range(6):
+    for number in range(4):
         with subprocess.Popen(
             [sys.executable, "-c", ROTATING, str(folder)], stdout=subprocess.PIPE, text=True
         ) as process:
