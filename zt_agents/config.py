@@ -37,6 +37,7 @@ from zt_agents.identity import Agent, ApprovalSigner, ApproverAuthority, Baggage
 from zt_agents.identity.factors import FactorSigner
 from zt_agents.identity.key_schedule import KeyEntry, Rotation
 from zt_agents.identity.keys import read_private_file
+from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.policy import Policy, load_policy
 from zt_agents.policy.signing_keys import KeysPolicy
 from zt_agents.stores.sqlite_agents import SqliteAgentStore
@@ -95,6 +96,7 @@ def parts_from_file(
         "proofs": answer_proofs(
             policy.trust_domain, key, SqliteApproverRegistry.beside(approvals_path, create=True), policy.eligibility
         ),
+        "identity_provider": IdentityProvider(policy.identity_provider) if policy.identity_provider else None,
         "call_tokens": CallTokenSigner(issuer=name, keys=keys),
         "baggage": BaggageSigner(issuer=name, key=key) if policy.baggage else None,
         "audit": audit,
@@ -152,6 +154,7 @@ def key_ring(keys: KeysPolicy, audit: AuditLog, *, by: str, create: bool = False
         algorithm=keys.algorithm,
         rotation=Rotation(every=keys.rotate, overlap=keys.overlap) if keys.rotate else None,
         on_rotation=rotated,
+        token=keys.token,
         create=create,
     )
 

@@ -104,6 +104,7 @@ def delegate(
         outer=outer,
     )
     link(session, outer)
+    guard.baggage(session)  # what cannot be said is refused here, not in the first call
     guard.admit(session)
     guard.audit.append(
         change_record(

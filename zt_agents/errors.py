@@ -10,6 +10,8 @@
     │   ├── TokenInvalidError           malformed, forged, wrong type, issuer or audience
     │   ├── TokenExpiredError
     │   ├── TokenRevokedError
+    │   ├── LoginRequiredError          .challenge: the user has to log in, again or more strongly
+    │   ├── IdentityProviderError       .error: it cannot be asked, or refuses
     │   ├── CertificateRefusedError     .reason: a peer's certificate proves nobody
     │   ├── UnknownAgentError
     │   ├── AgentInactiveError          not activated, suspended, retired, or its owner is gone
@@ -135,6 +137,28 @@ class TokenRevokedError(IdentityError):
     """A token, or something that it says, was taken back before it expired."""
 
     code = "token_revoked"
+
+
+class LoginRequiredError(IdentityError):
+    """Nobody has logged in, or not lately or strongly enough."""
+
+    code = "login_required"
+
+    def __init__(self, message: str, *, hint: str | None = None, challenge: dict[str, Any] | None = None) -> None:
+        super().__init__(message, hint=hint, details=challenge)
+        self.challenge = challenge or {}
+        """What to ask the identity provider for: ``acr_values``, ``max_age`` (RFC 9470, section 3)."""
+
+
+class IdentityProviderError(IdentityError):
+    """The identity provider cannot be asked, answers something else than it may, or refuses."""
+
+    code = "identity_provider"
+
+    def __init__(self, message: str, *, error: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, details={"error": error})
+        self.error = error
+        """Its OAuth error code (RFC 6749, section 5.2), or a word of ours: unreachable, answer, issuer ..."""
 
 
 class CertificateRefusedError(IdentityError):

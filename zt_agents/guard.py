@@ -16,7 +16,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from zt_agents._internal.adapters import adapter_for, adapter_module
@@ -42,11 +41,13 @@ from zt_agents.identity import Agent, AgentRegistry, BaggageSigner, SigningKey, 
 from zt_agents.identity.baggage import BAGGAGE_KEY
 from zt_agents.identity.lifecycle import AgentStore
 from zt_agents.identity.manifests import Manifest, prompt_hash
+from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
 from zt_agents.identity.scopes import TaskScope
 from zt_agents.invocation import GuardedTool, Invocation
+from zt_agents.opening import open_session, session_of
+from zt_agents.people import People
 from zt_agents.provenance.labels import Label
-from zt_agents.revocation import refuse_revoked
 from zt_agents.session import Session
 from zt_agents.streams import conclude
 from zt_agents.telemetry import CallSpan, Meters, Tracing
@@ -92,6 +93,7 @@ class Guard:
         meters: Meters | None = None,
         secrets: SecretsBroker | None = None,
         agents: AgentStore | None = None,
+        identity_provider: IdentityProvider | None = None,
     ) -> None:
         self.policy = policy
         self.catalog = catalog
@@ -118,6 +120,7 @@ class Guard:
         """Lends tools' bodies what the policy names them with."""
         self.secrets.kept = self._lease_kept
         self.call_tokens = call_tokens
+        self.people = People(identity_provider)
         self._baggage = baggage
         self.desk = ApprovalDesk(
             store=approvals,
@@ -262,13 +265,33 @@ class Guard:
 
     def _note(self, what: str, agent: Agent, facts: Mapping[str, object]) -> None:
         """Put on record what this process did to an agent, or noticed of it."""
-        by = "guard" if what == "agent.observed" else f"os:{login()}"
+        by = "guard" if what == "agent.changed" else f"os:{login()}"
         record = change_record(what, agent.name, by=by, why="", time=self.clock(), id=agent.id, **facts)
         if what == "agent.resumed":  # who may do more, may do so once that is on record
             self.audit.append(record, awaited=True).wait(_DURABLE_TIMEOUT)
             return
         with suppress(AuditError):  # the log remembers the failure and denies what follows
             self.audit.append(record)
+
+    # -- people ---------------------------------------------------------------------------------------------------
+
+    def user(
+        self, *, id_token: str | None = None, nonce: str | None = None, access_token: str | None = None
+    ) -> User:
+        """Return the user that a token of the identity provider's proves; open a session on behalf of them.
+
+        Args:
+            id_token: as the application's own login got it.
+            nonce: that this login was asked for with; None where there was none.
+            access_token: as it was sent to the application; or, with *id_token*, the one that came with it.
+
+        Raises:
+            TokenInvalidError: the token is not good, or not for us.
+            TokenExpiredError: it was good.
+            LoginRequiredError: the login is too old or too weak; ``.challenge`` says what to ask for.
+            IdentityProviderError: the provider's keys cannot be had.
+        """
+        return self.people.user(id_token=id_token, nonce=nonce, access_token=access_token, now=self.clock())
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
@@ -290,17 +313,19 @@ class Guard:
 
         Args:
             agent: name of a registered, active agent.
-            on_behalf_of: the user, authenticated by the application.
+            on_behalf_of: the user: authenticated by the application, or as :meth:`user` returned them.
             intent: what the user asked for, in the user's own words.
             task: id of the task; a new one by default.
             attributes: facts about this request for conditions (``context.attributes``), never from a model.
-            ttl: seconds until the session expires; the policy's by default.
+            ttl: seconds until the session expires; the policy's by default. It ends no later than the user's token.
             scope: what the task may touch, within what the policy allows; None is all of that.
             tools: exact names, in place of a *scope*.
             resources: ``ticket/5`` or ``ticket/*``, likewise; see :class:`TaskScope`.
             tenant: whose data it is about, where an organisation serves several (``session.tenant``).
 
         Raises:
+            LoginRequiredError: the policy requires that the user logged in, lately and strongly enough.
+            IdentityError: the user's token is not good any more.
             UnknownAgentError: no such agent.
             AgentInactiveError: it is suspended or retired.
             ScopeError: the scope names a tool that the policy does not have.
@@ -308,28 +333,17 @@ class Guard:
             StoreError: nobody can tell whether they were.
             ValueError: the ids, groups and roles take more room than a token, or agent baggage, has.
         """
-        user = on_behalf_of if isinstance(on_behalf_of, User) else User(on_behalf_of)
-        actor = self.registry.active(self.registry.get(agent).id)
-        token, claims = self.issuer.issue(
-            agent=actor,
-            user=user,
+        return open_session(
+            self,
+            agent=agent,
+            on_behalf_of=on_behalf_of,
+            intent=intent,
             task=task,
-            ttl=self.policy.session_ttl if ttl is None else ttl,
-            now=self.clock(),
+            attributes=attributes,
+            ttl=ttl,
             scope=task_scope(self, scope, tools, resources),
             tenant=tenant,
         )
-        refuse_revoked(self.revocations, claims, actor, now=self.clock())
-        session = Session(
-            self,
-            agent=actor,
-            user=user,
-            intent=intent,
-            attributes=MappingProxyType(dict(attributes or {})),
-            token=token,
-            claims=claims,
-        )
-        return self.admit(session)
 
     def session_from_token(self, token: str) -> Session:
         """Return the session that *token* proves: open in this process, or in one that shares the signing key.
@@ -340,33 +354,14 @@ class Guard:
             IdentityError: the token is not good, its agent may not act, or something that it says was revoked.
             StoreError: nobody can tell whether it was.
         """
-        claims = self.issuer.verify(token, now=self.clock())
-        agents = [self.registry.active(actor.agent_id) for actor in claims.actors]
-        for each in agents:
-            refuse_revoked(self.revocations, claims, each, now=self.clock())
-        session = self._sessions.get(claims.session_id)
-        if session is not None:
-            return session
-        session = Session(
-            self,
-            agent=agents[0],
-            user=User(claims.user_id, groups=claims.groups, roles=claims.roles),
-            intent="",
-            attributes=MappingProxyType({}),
-            token=token,
-            claims=claims,
-            outer=self._sessions.get(claims.earlier[0].session_id) if claims.earlier else None,
-        )
-        link(session, session.outer)
-        return self._remember(session)
+        return session_of(self, token)
+
+    def known(self, session_id: str) -> Session | None:
+        """Return the session with this id, if it is open in this process."""
+        return self._sessions.get(session_id)
 
     def admit(self, session: Session) -> Session:
-        """Take *session* in, whose token was just signed."""
-        self.baggage(session)  # what cannot be said is refused here, not in the first call
-        return self._remember(session)
-
-    def _remember(self, session: Session) -> Session:
-        """Return the one session with this id: two threads may have read the same token."""
+        """Take *session* in, and return the one with its id: two threads may have read the same token."""
         self._describe(session)
         with self._lock:
             if len(self._sessions) >= self._purge_at:
@@ -571,6 +566,7 @@ class Guard:
         """Take back what was lent, write what is queued and close the audit log. A closed guard denies."""
         self.secrets.close()
         self.audit.close()
+        self.people.close()
 
     def __enter__(self) -> Self:
         return self

@@ -29,6 +29,7 @@ def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agen
         claims = guard.issuer.verify(session.token, now=now)
         if claims.user_id != session.user.id or claims.session_id != session.id:
             return None, Reason(ReasonCode.IDENTITY, "The session's token is not its own.")
+        guard.people.refuse_unproven(claims.login)
         agent = guard.registry.active(claims.agent_id, session.seen)
         reason = revoked(guard.revocations, session, agent, now=now)
         if reason is None and agent.under_review is OnChange.DENY:

@@ -30,6 +30,8 @@ FLOORS = {
     "zt_agents.identification": 7,
     "zt_agents.delegation": 7,
     "zt_agents.sub_agents": 7,
+    "zt_agents.opening": 7,
+    "zt_agents.people": 7,
     "zt_agents.revocation": 7,
     "zt_agents.trail": 7,
     "zt_agents.desk": 7,

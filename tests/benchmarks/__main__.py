@@ -12,7 +12,20 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import approvals, audit, calls, exporters, machine, memory, pauses, peers, policy, query, tokens
+from tests.benchmarks import (
+    approvals,
+    audit,
+    calls,
+    exporters,
+    machine,
+    memory,
+    pauses,
+    peers,
+    policy,
+    query,
+    revocations,
+    tokens,
+)
 
 SUBJECTS = {
     "calls": calls.tables,
@@ -24,6 +37,7 @@ SUBJECTS = {
     "memory": memory.tables,
     "pauses": pauses.tables,
     "query": query.tables,
+    "revocations": revocations.tables,
     "tokens": tokens.tables,
 }
 

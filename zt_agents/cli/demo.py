@@ -9,13 +9,16 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from zt_agents._internal.optional import require
 from zt_agents.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zt_agents.demo.backend import Backend
 
 FAILED = 1
 """Exit code when it did not go as a demonstration should."""
@@ -25,6 +28,9 @@ def demo(
     yes: Annotated[bool, typer.Option("--yes", help="Approve whatever needs a human.")] = False,
     no: Annotated[bool, typer.Option("--no", help="Approve nothing.")] = False,
     inbox: Annotated[bool, typer.Option("--inbox", help="Ask somebody else: in the console, or elsewhere.")] = False,
+    backend: Annotated[
+        bool, typer.Option("--backend", help="With a ticket service that takes CallTokens and nothing else.")
+    ] = False,
     model: Annotated[str | None, typer.Option(metavar="PROVIDER:NAME", help="A real model, through LangChain.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--dir", metavar="FOLDER", help="Where to work; a temporary folder if left out.")
@@ -38,6 +44,8 @@ def demo(
     if yes + no + inbox > 1:
         raise typer.BadParameter("choose one of --yes, --no and --inbox", param_hint="--yes")
     require("langchain.agents", extra="langchain", purpose="zt-agents demo")
+    for module in ("httpx", "uvicorn", "starlette") if backend else ():
+        require(module, extra="services", purpose="zt-agents demo --backend")
     from zt_agents.demo.play import play  # loads LangChain
     from zt_agents.demo.show import Show
 
@@ -50,11 +58,23 @@ def demo(
     answer = True if yes else False if no else None
     asks = answer is None and not inbox and not as_json and sys.stdin.isatty()
     show = Show(console)
-    played = play(_prepare(folder), show, answer=answer, asks=asks, inbox=inbox, model_name=model)
+    with _service() if backend else contextlib.nullcontext() as service:
+        played = play(
+            _prepare(folder), show, answer=answer, asks=asks, inbox=inbox, backend=service, model_name=model
+        )
+        if service is not None and not as_json and sys.stdin.isatty():
+            with contextlib.suppress(EOFError, KeyboardInterrupt):
+                console.input("\nThe ticket service runs until you press Enter; its tokens are good for a minute. ")
     if as_json:
         typer.echo(json.dumps(played.to_dict(), indent=2))
     if not played.well:
         raise typer.Exit(FAILED)
+
+
+def _service() -> Backend:
+    from zt_agents.demo.backend import Backend  # loads a web server
+
+    return Backend()
 
 
 def _prepare(folder: Path | None) -> Path:

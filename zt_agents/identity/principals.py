@@ -95,6 +95,71 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """How an identity provider vouched for a user.
+
+    It holds the very token, and no mark that says "verified": whoever opens a session verifies it again, so a copy of
+    this, or one that somebody made up, proves what its token proves.
+    """
+
+    issuer: str
+    subject: str
+    """``sub``, whatever claim the user is called by."""
+    expires_at: int
+    """Seconds since the epoch, as for the next."""
+    authenticated_at: int | None = None
+    """When they last proved who they are (``auth_time``)."""
+    acr: str = ""
+    """How strongly, in the provider's words."""
+    amr: tuple[str, ...] = ()
+    """By which means (RFC 8176)."""
+    token: str = field(default="", repr=False, compare=False)
+    """The ID or access token; empty where only a session token is left of it."""
+    nonce: str | None = field(default=None, repr=False, compare=False)
+    """Which an ID token was asked for with."""
+    access: bool = field(default=False, repr=False, compare=False)
+    """It is an access token."""
+
+    def to_claim(self) -> dict[str, Any]:
+        """Return what a session token says of this: all but the token."""
+        said: dict[str, Any] = {"iss": self.issuer, "sub": self.subject, "exp": self.expires_at}
+        if self.authenticated_at is not None:
+            said["auth_time"] = self.authenticated_at
+        if self.acr:
+            said["acr"] = self.acr
+        if self.amr:
+            said["amr"] = list(self.amr)
+        return said
+
+    @classmethod
+    def from_claim(cls, said: Mapping[str, Any]) -> Login:
+        """Return what :meth:`to_claim` said, or raise ValueError."""
+        numbers, texts, amr = ("exp", "auth_time"), ("iss", "sub", "acr"), said.get("amr", [])
+        good = {"iss", "sub", "exp"} <= said.keys() <= {*numbers, *texts, "amr"}
+        good = good and all(type(said[name]) is int for name in numbers if name in said)
+        good = good and all(isinstance(said[name], str) and said[name] for name in texts if name in said)
+        if not good or not isinstance(amr, list):
+            raise ValueError("it does not say how the user logged in")
+        return cls(
+            issuer=said["iss"],
+            subject=said["sub"],
+            expires_at=said["exp"],
+            authenticated_at=said.get("auth_time"),
+            acr=said.get("acr", ""),
+            amr=_words("amr", amr),
+        )
+
+    def __copy__(self) -> Login:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Login:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("a login holds a token and cannot be pickled")
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """The human on whose behalf an agent acts, as the application authenticated them."""
 
@@ -104,6 +169,8 @@ class User:
     roles: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Further facts for conditions; set by the application, never by a model."""
+    login: Login | None = None
+    """How an identity provider vouched for them; :meth:`Guard.user` says so, or nobody."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id.strip():

@@ -30,7 +30,7 @@ from zt_agents.identity import jws
 from zt_agents.identity.jws import MAX_TOKEN_CHARS
 from zt_agents.identity.key_ring import KeyRing
 from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.principals import Agent, User
+from zt_agents.identity.principals import Agent, Login, User
 from zt_agents.identity.revocations import Bearing
 from zt_agents.identity.scopes import TaskScope
 
@@ -42,7 +42,7 @@ MAX_DEPTH = 8
 _PROFILE = "ai_agent"
 _ACTOR = frozenset({"iss", "sub", "sub_profile", "sid"})
 _REQUIRED = ["sub", "client_id", "exp", "iat", "nbf", "jti", "txn", "act", "groups", "roles"]
-_KNOWN = frozenset({"iss", "aud", "tenant", "authorization_details", *_REQUIRED})
+_KNOWN = frozenset({"iss", "aud", "tenant", "authorization_details", "idp", *_REQUIRED})
 _REMEMBERED = 4096
 _PURGED = 1_000
 """Revocations held before those of expired tokens are dropped."""
@@ -78,6 +78,8 @@ class SessionClaims:
     scope: TaskScope | None = None
     """What the task may touch; None is whatever the policy allows."""
     tenant: str = ""
+    login: Login | None = None
+    """How an identity provider vouched for the user, if one did."""
 
     @property
     def actors(self) -> tuple[Actor, ...]:
@@ -145,6 +147,7 @@ class TokenIssuer:
                 expires_at=issued + ttl,
                 scope=scope,
                 tenant=tenant,
+                login=user.login,
             ),
             now,
         )
@@ -229,6 +232,8 @@ class TokenIssuer:
             said["tenant"] = claims.tenant
         if claims.scope is not None:
             said["authorization_details"] = claims.scope.to_details()
+        if claims.login is not None:
+            said["idp"] = claims.login.to_claim()
         token = jws.sign(TOKEN_TYPE, self.keys.current(now), said)
         if len(token) > MAX_TOKEN_CHARS:
             raise ValueError("ids, groups, roles and scope take more room than a token has")
@@ -345,4 +350,5 @@ def _typed(claims: Mapping[str, Any], issuer: str) -> SessionClaims:
         earlier=tuple(earlier),
         scope=TaskScope.from_details(claims[details]) if details in claims else None,
         tenant=_text(claims, "tenant") if "tenant" in claims else "",
+        login=Login.from_claim(claims["idp"]) if "idp" in claims else None,
     )

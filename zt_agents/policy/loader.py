@@ -26,12 +26,14 @@ from zt_agents.catalog.secret_specs import SecretSpec, VaultSpec
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Outcome
 from zt_agents.identity.principals import Agent, AgentStatus
+from zt_agents.identity.provider_terms import ProviderTerms
 from zt_agents.policy.agents import check_delegates, declared_agents, other_agents
 from zt_agents.policy.approvers import Eligibility, approval_terms, check_terms
 from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
 from zt_agents.policy.engine import PolicyEngine, Rule
 from zt_agents.policy.findings import Findings
+from zt_agents.policy.identity_provider import provider_terms
 from zt_agents.policy.kept_content import ContentPolicy, content_policy
 from zt_agents.policy.models import ToolEntry, seconds
 from zt_agents.policy.rules import build_rules, overruled_rules
@@ -81,6 +83,8 @@ class Policy:
     delegation_depth: int
     """How many agents a chain of delegation may have."""
     engine: PolicyEngine
+    identity_provider: ProviderTerms | None
+    """Who says who the users are; None leaves it to the application."""
     warnings: tuple[str, ...]
     """What is allowed to be, and may not be what was meant."""
     secrets: Mapping[str, SecretSpec]
@@ -131,6 +135,7 @@ def _policy(
     rules = build_rules(part, agents, tools, compiler, findings)
     eligibility = _eligibility(part, terms, rules, parameters, findings)
     content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
+    provider = provider_terms(part.file.identity_provider, part.tool_names, findings)
     secrets = secret_specs(part, folder, findings)
     vault = vault_spec(part, folder, findings)
     keys = keys_policy(part.file.keys, folder, findings)
@@ -164,6 +169,7 @@ def _policy(
         engine=PolicyEngine(
             policy_id=policy_id, policy_version=version, agents=agents, tools=tools, rules=rules, terms=terms
         ),
+        identity_provider=provider,
         warnings=tuple(_warnings(agents, tools, rules)),
         secrets=secrets,
         vault=vault,

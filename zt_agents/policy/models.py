@@ -15,6 +15,7 @@ from zt_agents.catalog.secret_specs import SecretSource
 from zt_agents.catalog.specs import Effect, Tier
 from zt_agents.decisions import Outcome, Proof, SecondFactor
 from zt_agents.identity.principals import AgentStatus, OnChange
+from zt_agents.identity.provider_terms import AccessTokenKind, UserClaim
 from zt_agents.provenance.labels import DataClass, Integrity
 
 EVERY = "*"
@@ -36,6 +37,7 @@ _NAME_OF_SECRET = r"^[a-z][a-z0-9_]{0,63}$"  # noqa: S105 - how it is spelled, n
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 _PERIOD = r"^[1-9][0-9]{0,5}[smhd]$"
 _AUDIENCE = r"^[a-z][a-z0-9+.-]{0,30}:[!-~]{1,480}$"
+_PROVIDER_TEXT = r"^[!-~]{1,500}$"
 ANY_TEXT = r"\S"
 RULES_OF_SPELLING = {
     _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
@@ -53,6 +55,7 @@ RULES_OF_SPELLING = {
     _VARIABLE: "an environment variable is 1 to 128 of A-Z, a-z, 0-9 and '_', and begins with no digit",
     _PERIOD: "a period is written 30m, 12h or 7d",
     _AUDIENCE: "a service is named by a URI, such as https://tickets.acme.example or urn:acme:tickets",
+    _PROVIDER_TEXT: "this is 1 to 500 printable ASCII characters without spaces",
     ANY_TEXT: "text is needed here",
 }
 
@@ -139,6 +142,7 @@ Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
 Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
 SecretName = Annotated[str, StringConstraints(pattern=_NAME_OF_SECRET)]
 Audience = Annotated[str, StringConstraints(pattern=_AUDIENCE)]
+ProviderText = Annotated[str, StringConstraints(pattern=_PROVIDER_TEXT)]
 ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
@@ -246,6 +250,8 @@ class KeysSection(_Section):
     """After how long another key signs, such as 30d; at most 90d. Left out, only zt-agents keys rotate makes one."""
     overlap: LongDuration = "1h"
     """How long a key is published before it signs, and verifies when it no longer does: 1h to 24h."""
+    token: Text = ""
+    """URI of a PKCS#11 token that makes the keys and never lets go of them: pkcs11:token=NAME?module-path=FILE."""
 
 
 class RevocationSection(_Section):
@@ -343,6 +349,46 @@ class RuleEntry(_Section):
     """One sentence for people; required unless the outcome is allow."""
 
 
+class ExchangeEntry(_Section):
+    """A back end for which tools may get a token of the identity provider's, on behalf of the user."""
+
+    audience: ProviderText
+    """What the provider calls the back end."""
+    tools: Annotated[list[ToolName], Field(min_length=1)]
+    """Exact names of the tools whose bodies may ask for it."""
+    scopes: list[ProviderText] = []
+    """What may be asked for; nothing but the provider's default, if left out."""
+
+
+class IdentityProviderSection(_Section):
+    """Who says who the users are (OpenID Connect)."""
+
+    issuer: ProviderText
+    """Its issuer, exactly as its tokens have it; https, or http on this machine."""
+    client_id: ProviderText
+    """Our client there, under which people log in: the audience of ID tokens."""
+    audience: ProviderText = ""
+    """The audience of access tokens; none are taken, if left out."""
+    algorithms: Annotated[list[Literal["ES256", "RS256", "PS256", "EdDSA"]], Field(min_length=1)] = ["RS256"]
+    """How its tokens may be signed."""
+    access_tokens: Annotated[AccessTokenKind, Field(strict=False)] = AccessTokenKind.RFC_9068
+    """How access tokens are marked: at+jwt (RFC 9068), or bearer, as Keycloak has it."""
+    user: Annotated[UserClaim, Field(strict=False)] = UserClaim.SUBJECT
+    """What users are called by: sub, or email, which then has to be verified."""
+    groups: Annotated[list[ProviderText], Field(min_length=1)] = ["groups"]
+    """Names that lead to the claim with the user's groups, the outermost first."""
+    roles: Annotated[list[ProviderText], Field(min_length=1)] = ["roles"]
+    """Names that lead to the claim with the user's roles, such as [realm_access, roles]."""
+    required: bool = False
+    """Whether nobody has a session who did not log in there."""
+    max_age: LongDuration = ""
+    """How long ago they may have proved who they are; at most 24h; any time, if left out."""
+    acr: list[ProviderText] = []
+    """The levels of login that are strong enough; any, if left out."""
+    exchange: list[ExchangeEntry] = []
+    """For which back ends tools may get a token on behalf of the user (RFC 8693)."""
+
+
 class SecretEntry(_Section):
     """One long-lived secret: the bodies of the named tools are lent it for one call at a time."""
 
@@ -403,6 +449,7 @@ class PolicyFile(_Section):
     owners: OwnersSection = OwnersSection()
     revocation: RevocationSection = RevocationSection()
     delegation: DelegationSection = DelegationSection()
+    identity_provider: IdentityProviderSection = Field(default=None)  # type: ignore[assignment] # the application says
     secrets: Annotated[dict[SecretName, SecretEntry], Field(min_length=1)] = {}
     """Long-lived secrets that tools need, by the name by which their bodies ask."""
     vault: VaultSection = Field(default=None)  # type: ignore[assignment] # none, and still null is refused

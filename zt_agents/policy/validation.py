@@ -25,6 +25,7 @@ _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "audit": ("audit", models.AuditSection),
     "telemetry": ("telemetry", models.TelemetrySection),
     "delegation": ("delegation", models.DelegationSection),
+    "identity_provider": ("identity_provider", models.IdentityProviderSection),
     "keys": ("keys", models.KeysSection),
     "agents": ("an agent", models.AgentEntry),
     "tools": ("a tool", models.ToolEntry),
@@ -140,6 +141,8 @@ def _place(trail: Trail) -> tuple[str, type[BaseModel]]:
         return "approvals", models.RuleApprovals
     if trail[:2] == ("audit", "content"):
         return "content", models.ContentSection
+    if trail[:2] == ("identity_provider", "exchange"):
+        return "an exchange", models.ExchangeEntry
     return _PLACES[str(trail[0]) if trail else ""]
 
 

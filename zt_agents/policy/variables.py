@@ -161,12 +161,20 @@ _TEXTS = ValueType(Kind.LIST, STRING)
 _FACTS = ValueType(Kind.MAP, DYNAMIC)
 _EFFECTS = ValueType(Kind.LIST, _one_of(Effect))
 
+_authenticated_at = attrgetter("user.login.authenticated_at")
+
 _FIXED: dict[str, Variable] = {
     "user.id": _read("user.id"),
     "user.name": _read("user.name"),
     "user.groups": _read("user.groups", _TEXTS),
     "user.roles": _read("user.roles", _TEXTS),
     "user.attributes": _read("user.attributes", _FACTS),
+    "user.issuer": _read("user.login.issuer"),
+    "user.acr": _read("user.login.acr"),
+    "user.amr": _read("user.login.amr", _TEXTS),
+    "user.authenticated_at": Variable(
+        ValueType(Kind.TIMESTAMP), lambda call: as_datetime(_authenticated_at(call))
+    ),
     "agent.name": _read("agent.name"),
     "agent.id": _read("agent.id"),
     "agent.version": _read("agent.version"),
@@ -193,8 +201,12 @@ _FIXED: dict[str, Variable] = {
     "provenance.data_class": _read("label.data_class.value", _one_of(DataClass)),
 }
 _OF_APPROVERS: dict[str, Variable] = {
-    # What the application said of a request is not kept while it waits.
-    **{name: variable for name, variable in _FIXED.items() if not name.endswith(".attributes")},
+    # What the application said of a request, and how its user logged in, is not kept while it waits.
+    **{
+        name: variable
+        for name, variable in _FIXED.items()
+        if not name.endswith((".attributes", ".issuer", ".acr", ".amr", ".authenticated_at"))
+    },
     "approver.id": _read("approver.id"),
     "approver.groups": _read("approver.groups", _TEXTS),
 }

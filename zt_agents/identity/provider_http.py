@@ -1,0 +1,131 @@
+"""Asks an identity provider over HTTP.
+
+Rules:
+
+1. TLS checks the server's certificate and name; http is for this machine alone.
+2. Redirects are not followed, and no proxy is taken from the environment.
+3. An answer has a size, and a time for all of it: one byte in a second is no answer.
+4. What goes wrong is said with the provider's error code, never with its text, nor with what was sent.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from zt_agents._internal.optional import require
+from zt_agents.errors import IdentityProviderError
+
+if TYPE_CHECKING:
+    import httpx
+
+_SILENT = 5.0
+"""Seconds that a provider may be silent."""
+_LONGEST = 10.0
+"""Seconds that an answer may take in all."""
+_LARGEST = 512 * 1024
+"""Bytes of an answer."""
+_CODE = re.compile(r"[a-z_]{1,64}")
+_NO_CONTENT = 204
+
+
+class ProviderAnswer(NamedTuple):
+    """What a provider said."""
+
+    status: int
+    body: dict[str, Any]
+
+    @property
+    def good(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def error(self) -> str:
+        """The OAuth error code (RFC 6749, section 5.2), or the status."""
+        code = self.body.get("error")
+        return code if isinstance(code, str) and _CODE.fullmatch(code) else f"http_{self.status}"
+
+
+class ProviderHttp:
+    """Short questions to one provider. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._client: httpx.Client | None = None
+        self._lock = threading.Lock()
+
+    def get(self, address: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return the JSON object at *address*.
+
+        Raises:
+            IdentityProviderError: it cannot be had.
+        """
+        answer = self.ask("GET", address, headers=headers)
+        if not answer.good:
+            raise IdentityProviderError("The identity provider did not answer as one.", error=answer.error)
+        return answer.body
+
+    def ask(
+        self,
+        method: str,
+        address: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        json: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+    ) -> ProviderAnswer:
+        """Return the answer to one request.
+
+        Raises:
+            IdentityProviderError: nobody answers, or what comes is no JSON object, too large or too slow.
+        """
+        httpx = require("httpx", extra="identity", purpose="Asking an identity provider")
+        end = time.monotonic() + _LONGEST
+        received = bytearray()
+        sent = {"Accept": "application/json", "User-Agent": "zt-agents", **(headers or {})}
+        try:
+            with self._open(httpx).stream(
+                method, address, data=form, json=json, headers=sent, auth=auth
+            ) as response:
+                for chunk in response.iter_bytes():
+                    received += chunk
+                    if len(received) > _LARGEST or time.monotonic() > end:
+                        raise IdentityProviderError(
+                            "The identity provider's answer is too large or too slow.", error="answer"
+                        )
+                status = response.status_code
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise IdentityProviderError("The identity provider cannot be reached.", error="unreachable") from error
+        if not received and status == _NO_CONTENT:
+            return ProviderAnswer(status, {})
+        try:
+            body = orjson.loads(received)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            if 200 <= status < 300:
+                raise IdentityProviderError("The identity provider's answer is no JSON object.", error="answer")
+            body = {}
+        return ProviderAnswer(status, body)
+
+    def _open(self, httpx: Any) -> httpx.Client:
+        with self._lock:
+            if self._client is None:
+                # The system's certificates, and nothing else of the environment.
+                self._client = httpx.Client(
+                    verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, timeout=_SILENT
+                )
+            return self._client
+
+    def close(self) -> None:
+        """End the connections. The next question opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
