@@ -264,7 +264,7 @@ class Guard:
 
     def _note(self, what: str, agent: Agent, facts: Mapping[str, object]) -> None:
         """Put on record what this process did to an agent, or noticed of it."""
-        by = "guard" if what == "agent.observed" else f"os:{login()}"
+        by = "guard" if what == "agent.changed" else f"os:{login()}"
         record = change_record(what, agent.name, by=by, why="", time=self.clock(), id=agent.id, **facts)
         if what == "agent.resumed":  # who may do more, may do so once that is on record
             self.audit.append(record, awaited=True).wait(_DURABLE_TIMEOUT)

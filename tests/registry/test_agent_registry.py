@@ -215,9 +215,9 @@ def test_the_owner_of_a_declared_agent_is_changed_in_the_policy(opened: Open) ->
 
 
 def test_what_was_never_accepted_is_noted_only(opened: Open) -> None:
-    here = registry(opened)
+    here, there = registry(opened), registry(opened)
     here.observe("helpdesk", ONE)
-    here.observe("helpdesk", TWO)
+    there.observe("helpdesk", TWO)
     assert here.active(AGENT.id, (ONE, TWO)).under_review is None
     assert here.standing("helpdesk").state.observed == TWO
 
@@ -302,12 +302,32 @@ def test_what_was_shown_is_what_is_accepted(opened: Open) -> None:
 
 
 def test_what_is_seen_again_is_written_once(tmp_path: Path) -> None:
-    notes: list[str] = []
-    here = registry(lambda: SqliteAgentStore(tmp_path / "agents.db"), note=lambda what, *_: notes.append(what))
-    for manifest in (ONE, ONE, TWO, TWO):
+    notes: list[object] = []
+    store = SqliteAgentStore(tmp_path / "agents.db")
+    accepted(store, ONE)
+    here = registry(lambda: store, note=lambda *noted: notes.append((noted[0], noted[2])))
+    for manifest in (ONE, ONE, TWO, TWO, ONE):
         here.observe("helpdesk", manifest)
         assert here.saw("helpdesk", manifest)
-    assert notes == ["agent.observed"] * 2
+    changed = [("agent.changed", {"manifest": each.hash, "parts": ["prompt"]}) for each in (TWO, ONE)]
+    assert notes == changed
+
+
+def test_a_prompt_that_tells_the_time_is_not_written_each_time_while_nobody_has_accepted_it(opened: Open) -> None:
+    notes: list[str] = []
+    here = registry(opened, note=lambda what, *_: notes.append(what))
+    at = [replace(ONE, prompt=prompt_hash(f"It is {second} o'clock.")) for second in range(5)]
+    here.active(AGENT.id)
+    for manifest in at:
+        here.observe("helpdesk", manifest)
+    assert opened().read().agents[AGENT.id].observed == at[0]
+    assert notes == []
+    accepted(opened(), at[0])
+    assert here.active(AGENT.id).under_review is OnChange.DENY, "what this process saw last counts, stored or not"
+    assert not here.saw("helpdesk", at[4])
+    here.observe("helpdesk", at[4])
+    assert opened().read().agents[AGENT.id].observed == at[4]
+    assert notes == ["agent.changed"]
 
 
 def test_what_could_not_be_stored_counts_all_the_same_and_is_tried_again(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_changed_agent_is_denied_until_its_owner_accepts_what_it_is(make_world
         accept_now(world)
         assert plus.invoke({"a": 4}) == 5
     what = [record["change"]["what"] for record in world.records() if record["kind"] == "change"]
-    assert what == ["agent.observed"] * 2
+    assert what == ["agent.changed"]
     assert "Be kind" not in str(world.records())
 
 

@@ -175,7 +175,7 @@ def test_a_review_from_the_change_to_the_owner_s_word(folder: Path) -> None:
     assert second["changes"] == [{"part": "model", "before": "m-1", "after": "m-2"}]
     assert "is what dana@acme.example accepted" in run("review", "helpdesk", "--accept", second["difference"], *said)
     whats = [each["what"] for each in json.loads(run("history", "helpdesk", "--json"))]
-    assert whats == ["agent.observed", "agent.accepted"] * 2
+    assert whats == ["agent.accepted", "agent.changed", "agent.accepted"]
 
 
 def test_names_of_strangers_are_shown_and_not_obeyed(folder: Path) -> None:

@@ -25,6 +25,7 @@ from zt_agents.cli.agents import agents_app
 from zt_agents.cli.approvals import approvals_app
 from zt_agents.cli.approvers import approvers_app
 from zt_agents.cli.audit import audit_app
+from zt_agents.cli.certs import certs_app
 from zt_agents.cli.check import check
 from zt_agents.cli.console import console
 from zt_agents.cli.demo import demo
@@ -104,6 +105,7 @@ app.add_typer(approvals_app, name="approvals")
 app.add_typer(approvers_app, name="approvers")
 app.add_typer(keys_app, name="keys")
 app.add_typer(idp_app, name="idp")
+app.add_typer(certs_app, name="certs")
 
 
 def main() -> None:

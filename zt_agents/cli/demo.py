@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.console import Console
 from zt_agents._internal.optional import require
 from zt_agents.cli.login import logged_in
 from zt_agents.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zt_agents.demo.backend import Backend
 
 FAILED = 1
 """Exit code when it did not go as a demonstration should."""
@@ -26,6 +29,9 @@ def demo(
     yes: Annotated[bool, typer.Option("--yes", help="Approve whatever needs a human.")] = False,
     no: Annotated[bool, typer.Option("--no", help="Approve nothing.")] = False,
     inbox: Annotated[bool, typer.Option("--inbox", help="Ask somebody else: in the console, or elsewhere.")] = False,
+    backend: Annotated[
+        bool, typer.Option("--backend", help="With a ticket service that takes CallTokens and nothing else.")
+    ] = False,
     model: Annotated[str | None, typer.Option(metavar="PROVIDER:NAME", help="A real model, through LangChain.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--dir", metavar="FOLDER", help="Where to work; a temporary folder if left out.")
@@ -41,6 +47,8 @@ def demo(
     if yes + no + inbox > 1:
         raise typer.BadParameter("choose one of --yes, --no and --inbox", param_hint="--yes")
     require("langchain.agents", extra="langchain", purpose="zt-agents demo")
+    for module in ("httpx", "uvicorn", "starlette") if backend else ():
+        require(module, extra="services", purpose="zt-agents demo --backend")
     from zt_agents.demo.play import play  # loads LangChain
     from zt_agents.demo.show import Show
 
@@ -55,13 +63,30 @@ def demo(
     show = Show(console)
     found = logged_in()
     login = found[0] if found is not None else None
-    played = play(
-        _prepare(folder), show, answer=answer, asks=asks, inbox=inbox, model_name=model, login=login
-    )
+    with _service() if backend else contextlib.nullcontext() as service:
+        played = play(
+            _prepare(folder),
+            show,
+            answer=answer,
+            asks=asks,
+            inbox=inbox,
+            backend=service,
+            model_name=model,
+            login=login,
+        )
+        if service is not None and not as_json and sys.stdin.isatty():
+            with contextlib.suppress(EOFError, KeyboardInterrupt):
+                console.input("\nThe ticket service runs until you press Enter; its tokens are good for a minute. ")
     if as_json:
         typer.echo(json.dumps(played.to_dict(), indent=2))
     if not played.well:
         raise typer.Exit(FAILED)
+
+
+def _service() -> Backend:
+    from zt_agents.demo.backend import Backend  # loads a web server
+
+    return Backend()
 
 
 def _prepare(folder: Path | None) -> Path:

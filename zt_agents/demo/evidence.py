@@ -45,6 +45,21 @@ class Call:
         return str(self.decision["reasons"][0][1])
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request to the ticket service that no governed call made, and the answer."""
+
+    what: str
+    command: str
+    """Makes it again."""
+    status: int
+    answer: dict[str, Any]
+
+
+EXPECTED = ["missing", "replayed", "other_arguments"]
+"""Why each attempt is refused: without a token, with a used one, with one for something else."""
+
+
 def read_calls(log: Path) -> list[Call]:
     """Return the calls in the audit log, in the order of their first record."""
     decisions: dict[str, list[dict[str, Any]]] = {}

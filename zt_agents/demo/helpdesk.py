@@ -107,6 +107,11 @@ class Helpdesk:
         ):
             yield path
 
+    def change_ticket(self, ticket_id: int, status: str, note: str) -> str:
+        """Set a ticket's status and note, and return what to say about it."""
+        self.query("UPDATE", "ticket", "UPDATE ticket SET status = ?, note = ? WHERE id = ?", status, note, ticket_id)
+        return f"Ticket {ticket_id} is {status}."
+
     # -- what the agent may be given ------------------------------------------------------------------------------
 
     def tools(self) -> list[BaseTool]:
@@ -140,10 +145,7 @@ class Helpdesk:
         @tool
         def update_ticket(ticket_id: int, status: Status, note: str) -> str:
             """Set a ticket's status and leave a note for its requester."""
-            self.query(
-                "UPDATE", "ticket", "UPDATE ticket SET status = ?, note = ? WHERE id = ?", status, note, ticket_id
-            )
-            return f"Ticket {ticket_id} is {status}."
+            return self.change_ticket(ticket_id, status, note)
 
         @tool
         def reset_password(email: str) -> str:

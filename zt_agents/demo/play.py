@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain.agents import create_agent
 from langchain.chat_models import init_chat_model
@@ -22,7 +22,7 @@ from rich.text import Text
 from zt_agents.approvals import Answer, ApprovalRequest, TerminalChannel, approval_panel
 from zt_agents.audit.verify import VerifyReport, VerifyStatus, verify
 from zt_agents.catalog.lock import lock_path
-from zt_agents.demo.evidence import Call, Check, check_data, deliver, disagreements, read_calls
+from zt_agents.demo.evidence import EXPECTED, Attempt, Call, Check, check_data, deliver, disagreements, read_calls
 from zt_agents.demo.helpdesk import ATTACKER, INJECTION, Helpdesk
 from zt_agents.demo.inbox import InboxChannel, open_inbox
 from zt_agents.demo.logged_in import require_login
@@ -35,6 +35,9 @@ from zt_agents.identity.login_file import StoredLogin
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.telemetry.recording import SpanNode, SpanRecorder
+
+if TYPE_CHECKING:
+    from zt_agents.demo.backend import Backend
 
 POLICY = Path(__file__).with_name("policy.yaml")
 INTENT = "Work through the open tickets in my queue, and tell me what you did."
@@ -86,12 +89,16 @@ class Played:
     report: VerifyReport
     attacked: bool
     """The model did what the ticket told it to, and each of those calls was refused."""
+    attempts: Sequence[Attempt] = ()
+    """Requests to the ticket service that no call made, where there is one."""
 
     @property
     def well(self) -> bool:
         """Whether it went as a demonstration should."""
         proven = self.report.status is VerifyStatus.VERIFIED and not self.differences
-        return proven and self.attacked and all(check.holds for check in self.checks)
+        reasons = [attempt.answer.get("reason") for attempt in self.attempts]
+        refused = reasons == EXPECTED[: len(reasons)]
+        return proven and self.attacked and refused and all(check.holds for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -109,6 +116,7 @@ class Played:
                 "differences_from_trace": self.differences,
             },
             "data": [asdict(check) for check in self.checks],
+            "attempts": [asdict(attempt) for attempt in self.attempts],
         }
 
 
@@ -127,6 +135,7 @@ def play(
     answer: bool | None = None,
     asks: bool = False,
     inbox: bool = False,
+    backend: Backend | None = None,
     model_name: str | None = None,
     ticket: str = INJECTION,
     login: StoredLogin | None = None,
@@ -137,6 +146,7 @@ def play(
         answer: what to answer when a human is needed; None answers nothing, which means no.
         asks: a human sits at this terminal and is asked instead.
         inbox: somebody else is asked, in the console or at another terminal.
+        backend: a service keeps the tickets, which takes CallTokens and nothing else.
         model_name: a real model as ``PROVIDER:NAME``; the script by default.
         ticket: what the stranger's ticket says.
         login: of whoever watches: the agent works for them then, and the policy requires it.
@@ -152,8 +162,9 @@ def play(
         require_login(policy, login)
     recorder, finished = SpanRecorder(service_name="zt-agents-demo"), InMemorySpanExporter()
     recorder.provider.add_span_processor(SimpleSpanProcessor(finished))
-    desk = Helpdesk(folder, tracer_provider=recorder.provider)
-    desk.found(poisoned=ticket)
+    data = Helpdesk(folder, tracer_provider=recorder.provider)
+    data.found(poisoned=ticket)
+    desk = backend.helpdesk(folder, recorder.provider) if backend else data
 
     key = open_inbox(folder, policy, show) if inbox else None
     channel = InboxChannel(show) if inbox else DemoChannel(show, answer, asks)
@@ -161,6 +172,8 @@ def play(
         policy, channel=channel, signing_key=key, tracer_provider=recorder.provider
     ) as guard:
         user = guard.user(id_token=login.id_token, nonce=login.nonce) if login is not None else ALICE
+        if backend is not None:
+            backend.start(data, guard)
         tools = guard.protect(desk.tools())
         agent = create_agent(model, tools, system_prompt=PROMPT, middleware=[ZeroTrustMiddleware(guard)])
         show.opening(
@@ -204,6 +217,7 @@ def play(
         report,
         # A real model may have more sense than the script.
         attacked=not any(call.allowed for call in hijacked) and (bool(hijacked) or model_name is not None),
+        attempts=backend.attempts() if backend is not None else (),
     )
     _look_back(show, played, finished)
     return played
@@ -260,6 +274,8 @@ def _look_back(show: Show, played: Played, finished: InMemorySpanExporter) -> No
         if differences
         else f"Trace and log: {tools} of {tools} calls agree on decision id, outcome, tier, trace and span",
     )
+    if played.attempts:
+        show.attempts(played.attempts)
     show.ending(played.calls, played.checks, well=played.well)
     commands = [
         ("the log, and its proof", f"zt-agents audit show --log {played.log}"),

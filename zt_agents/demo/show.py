@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from rich.tree import Tree
 
 from zt_agents._internal.clock import as_datetime
 from zt_agents._internal.display import visible
-from zt_agents.demo.evidence import Call, Check
+from zt_agents.demo.evidence import Attempt, Call, Check
 from zt_agents.telemetry import attributes as names
 from zt_agents.telemetry.recording import SpanNode
 
@@ -159,6 +160,16 @@ class Show:
         self.console.print()
         self.console.print(Text(verified), soft_wrap=True)
         self.console.print(Text(agreement), soft_wrap=True)
+        self.pause(2)
+
+    def attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Print what somebody without a call got from the ticket service, and how to try it."""
+        self._heading("The ticket service: who goes around the guard has no credential")
+        for attempt in attempts:
+            self.console.print(Text.assemble(("✘ ", "bold red"), (attempt.what, "bold")))
+            self.console.print(Text(f"  {attempt.command}", "dim"), soft_wrap=True)
+            answer = json.dumps(attempt.answer, separators=(", ", ": "))
+            self.console.print(Text(f"  {attempt.status} {answer}"), soft_wrap=True)
         self.pause(2)
 
     def ending(self, calls: Sequence[Call], checks: Sequence[Check], *, well: bool) -> None:

@@ -32,13 +32,17 @@ from zt_agents.identity.lifecycle import (
     move,
     observe,
 )
-from zt_agents.identity.manifests import Manifest
+from zt_agents.identity.manifests import Manifest, differences
 from zt_agents.identity.principals import Agent, AgentStatus, OnChange
 
 GRACE = 7 * 86_400
 """Seconds for which the agents of an owner who left go on, unless the policy says otherwise."""
 _SETTLED = 0.05
 """Seconds after which a file that was read can be told from one that was written since: its times are that coarse."""
+
+_STORED_EVERY = 60.0
+"""Seconds between two writes about an agent that nobody has accepted anything of."""
+_REMEMBERED = 1_000
 
 Note = Callable[[str, Agent, Mapping[str, object]], None]
 """Puts on record what happened to an agent: what, such as ``agent.suspended``; which; and further facts."""
@@ -93,6 +97,8 @@ class AgentRegistry:
         """What this process saw of each agent last, by id."""
         self._unstored: set[str] = set()
         """Ids of those of which that is not stored."""
+        self._stored_at: dict[str, float] = {}
+        """When that was stored last, by id, on the monotonic clock."""
         self._version: Hashable = object()
         self._settled = False
         """What was read is known to be all that had been written."""
@@ -100,6 +106,8 @@ class AgentRegistry:
         """On the monotonic clock."""
         self._current: dict[str, Standing] = {}
         """By id."""
+        self._reviewed: dict[tuple[str, ...], tuple[Agent, Agent]] = {}
+        """By id and what was seen: the agent as it stood then, and as it stands for who saw that."""
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Agent:
@@ -132,11 +140,7 @@ class AgentRegistry:
         if ends_at is not None and self._now() >= ends_at:
             text = f"The owner of agent {agent.name!r} left, and its time was over on {rfc3339(ends_at)}."
             raise AgentInactiveError(text, hint="Give it another owner.")
-        if seen:
-            under_review = _review(agent, state, seen)
-            if under_review is not agent.under_review:
-                return replace(agent, under_review=under_review)
-        return agent
+        return self._as_seen(agent, state, seen) if seen else agent
 
     def standing(self, name: str) -> Standing:
         """Return how the agent called *name* stands.
@@ -179,14 +183,17 @@ class AgentRegistry:
         self._store.change(agent.id, transition)
 
     def saw(self, name: str, manifest: Manifest) -> bool:
-        """Return whether :meth:`observe` has nothing to do: this process noted *manifest*, and stored it."""
+        """Return whether :meth:`observe` has nothing to do: *manifest* was noted, and stored if it is time for that."""
         agent = self._declared(name)
         before = self._seen.get(agent.id)
         known = before is not None and (before is manifest or before.joined(manifest) == before)
-        return known and agent.id not in self._unstored
+        return known and not (agent.id in self._unstored and self._due(agent))
 
     def observe(self, name: str, manifest: Manifest) -> None:
         """Note what the agent called *name* was seen to be. Costs a comparison where that is nothing new.
+
+        Where nothing was accepted and the policy asks for nothing, what is new is stored once a minute at most: some
+        prompts tell the time.
 
         Raises:
             UnknownAgentError: there is none.
@@ -197,20 +204,43 @@ class AgentRegistry:
         agent = self._declared(name)
         with self._lock:
             before = self._seen.get(agent.id)
-            self._seen[agent.id] = (before.joined(manifest) if before is not None else None) or manifest
+            seen = (before.joined(manifest) if before is not None else None) or manifest
+            self._seen[agent.id] = seen
             self._unstored.add(agent.id)
             self._version = object()
-        before_it: list[AgentState | None] = []
+        if not self._due(agent):
+            return
+        earlier: list[AgentState | None] = []
 
         def transition(state: AgentState | None, stored: Stored) -> AgentState:
-            before_it.append(state)
-            return observe(agent, manifest, self._clock())(state, stored)
+            earlier.append(state)
+            return observe(agent, seen, self._clock())(state, stored)
 
         state = self._store.change(agent.id, transition)
         self._unstored.discard(agent.id)
-        if state != before_it[0]:
-            facts = {"manifest": state.observed.hash if state.observed else "", "accepted": state.accepted is not None}
-            self._note("agent.observed", agent, facts)
+        self._stored_at[agent.id] = time.monotonic()
+        held = state.accepted is not None or agent.on_change is not None
+        if held and state != earlier[0] and state.observed is not None:
+            was = earlier[0].observed if earlier[0] is not None else None
+            parts = [change.part for change in differences(was, state.observed)]
+            self._note("agent.changed", agent, {"manifest": state.observed.hash, "parts": parts})
+
+    def _due(self, agent: Agent) -> bool:
+        """Return whether what was seen of *agent* is to be stored now."""
+        standing = self._current.get(agent.id)
+        if standing is None or standing.state.accepted is not None or agent.on_change is not None:
+            return True
+        stored_at = self._stored_at.get(agent.id)
+        return stored_at is None or time.monotonic() - stored_at >= _STORED_EVERY
+
+    def _as_seen(self, agent: Agent, state: AgentState, seen: Collection[Manifest]) -> Agent:
+        key = agent.id, *(each.hash for each in seen)
+        found = self._reviewed.get(key)
+        if found is None or found[0] is not agent:
+            if len(self._reviewed) >= _REMEMBERED:
+                self._reviewed.clear()
+            found = self._reviewed[key] = agent, replace(agent, under_review=_review(agent, state, seen))
+        return found[1]
 
     def _declared(self, name: str) -> Agent:
         try:
