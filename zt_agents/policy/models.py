@@ -250,6 +250,8 @@ class KeysSection(_Section):
     """After how long another key signs, such as 30d; at most 90d. Left out, only zt-agents keys rotate makes one."""
     overlap: LongDuration = "1h"
     """How long a key is published before it signs, and verifies when it no longer does: 1h to 24h."""
+    token: Text = ""
+    """URI of a PKCS#11 token that makes the keys and never lets go of them: pkcs11:token=NAME?module-path=FILE."""
 
 
 class RevocationSection(_Section):

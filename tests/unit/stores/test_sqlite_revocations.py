@@ -26,6 +26,7 @@ def revoke(store: SqliteRevocations, value: str = "alice", kind: Revoked = Revok
 
 
 def found(store: SqliteRevocations, bearing: Bearing = ALICE) -> str | None:
+    time.sleep(sqlite_revocations._GLANCE)
     revocation = store.find(bearing, now=1.0)
     return None if revocation is None else revocation.id
 
@@ -33,6 +34,15 @@ def found(store: SqliteRevocations, bearing: Bearing = ALICE) -> str | None:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "revocations.db"
+
+
+def test_whoever_revokes_sees_it_at_once(path: Path) -> None:
+    store = SqliteRevocations(path)
+    for _ in range(20):
+        made = revoke(store)
+        assert store.find(ALICE, now=1.0) is not None
+        store.lift(made, now=2.0)
+        assert store.find(ALICE, now=1.0) is None
 
 
 def test_another_process_sees_a_revocation_at_its_next_look(path: Path) -> None:
@@ -200,12 +210,12 @@ def test_of_many_writes_each_is_seen_at_the_next_look(path: Path) -> None:
     """As fast as one process can write, often within one tick of the clock of files; a look follows each of them."""
     writer, reader = SqliteRevocations(path), SqliteRevocations(path)
     late = 0
-    for _ in range(100):
+    for _ in range(40):
         made = revoke(writer)
         late += found(reader) != made
         writer.lift(made, now=2.0)
         late += found(reader) is not None
-    assert late <= 4, "a look at the file system shows nearly every write at once"
+    assert late <= 3, "a look at the file system shows nearly every write at once"
     time.sleep(0.3)
     assert found(reader) is None
 
@@ -220,13 +230,14 @@ def test_threads_that_look_while_others_write_never_see_what_is_in_force_as_not(
             while not ended.is_set():
                 if reader.find(ALICE, now=1.0) is None:
                     missed.append("")
+                time.sleep(0.001)
         except BaseException as error:
             faults.append(error)
 
     threads = [threading.Thread(target=look) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for number in range(60):  # alice is revoked all the time, twice now and then
+    for number in range(40):  # alice is revoked all the time, twice now and then
         again = revoke(writer)
         writer.lift(again if number % 2 else made, now=2.0)
         made = made if number % 2 else again
