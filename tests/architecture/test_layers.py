@@ -29,6 +29,7 @@ FLOORS = {
     "zt_agents.session": 7,
     "zt_agents.identification": 7,
     "zt_agents.people": 7,
+    "zt_agents.exchange": 7,
     "zt_agents.revocation": 7,
     "zt_agents.trail": 7,
     "zt_agents.desk": 7,
