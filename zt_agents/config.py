@@ -154,6 +154,7 @@ def key_ring(keys: KeysPolicy, audit: AuditLog, *, by: str, create: bool = False
         algorithm=keys.algorithm,
         rotation=Rotation(every=keys.rotate, overlap=keys.overlap) if keys.rotate else None,
         on_rotation=rotated,
+        token=keys.token,
         create=create,
     )
 

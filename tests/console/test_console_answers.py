@@ -10,7 +10,8 @@ import pytest
 from reception import ALICE, MakeReception, Reception
 
 from zt_agents.approvals import ApprovalState
-from zt_agents.console.server import listening, server
+from zt_agents.console.prompt import listening
+from zt_agents.console.server import server
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor, ToolCall
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import User

@@ -18,6 +18,7 @@ from reception import MakeReception, Reception
 from typer.testing import CliRunner
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+import zt_agents.console.prompt as prompt
 import zt_agents.console.server as serving
 from zt_agents.approvals import Answer, binding_hash
 from zt_agents.catalog.specs import Tier
@@ -170,10 +171,10 @@ def test_answers_at_two_consoles_at_once_are_one_answer(reception: Reception) ->
 @pytest.fixture
 def served(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The port of a server that has little patience."""
-    monkeypatch.setattr(serving, "_IDLE", 0.3)
-    monkeypatch.setattr(serving, "_UNREAD", 0.3)
+    monkeypatch.setattr(prompt, "IDLE", 0.3)
+    monkeypatch.setattr(prompt, "UNREAD", 0.3)
     monkeypatch.setattr(gate, "_BODY_TIME", 0.3)
-    with serving.listening("127.0.0.1", 0) as place:
+    with prompt.listening("127.0.0.1", 0) as place:
         server = serving.server(reception.console)
         thread = threading.Thread(target=server.run, args=([place],))
         thread.start()

@@ -17,8 +17,9 @@ from test_console_shows import HOSTILE
 from world import HEAD, World
 
 from zt_agents.approvals import ApprovalRequest, StoreChannel
+from zt_agents.console.prompt import listening
 from zt_agents.console.rates import Rates
-from zt_agents.console.server import listening, server
+from zt_agents.console.server import server
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
 from zt_agents.identity import User
 

@@ -56,6 +56,8 @@ def hold(store: RevocationStore, watchers: list[Any], done: list[Any], asked: li
             assert (lifted is not None) == (made[which] in in_force)
             in_force = [each for each in in_force if each is not made[which]]
         assert list(store.list()) == in_force
+        for watcher in watchers:
+            watcher._glanced_at = 0.0  # time has passed
         for bearing in asked:
             about = [each for each in in_force if is_about(each, bearing)]
             for watcher in watchers:

@@ -27,3 +27,17 @@ def write_once(path: Path, content: bytes) -> None:
         os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Write *content* to the file *path*, readable by its owner alone, in place of what is there.
+
+    Raises:
+        OSError: it cannot be written; what was there was not touched.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        write_once(temporary, content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -46,7 +46,8 @@ def console(
     from zt_agents.console.origins import Origin
     from zt_agents.console.parts import Console
     from zt_agents.console.passkeys import Passkeys
-    from zt_agents.console.server import listening, server
+    from zt_agents.console.prompt import listening
+    from zt_agents.console.server import server
     from zt_agents.desk import ApprovalDesk
     from zt_agents.identity import SigningKey
     from zt_agents.stores.sqlite_approvals import SqliteApprovalStore

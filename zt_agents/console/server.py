@@ -2,80 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from zt_agents.console import prompt
 from zt_agents.console.app import application
 from zt_agents.console.origins import is_address
 from zt_agents.console.parts import Console
 from zt_agents.errors import ConfigurationError
-
-_MOST_CONNECTIONS = 500
-_IDLE = 10
-"""Seconds for which a connection without a request, or with one that is not whole, stays open."""
-_UNREAD = 60
-"""Seconds that a client has to read what it asked for."""
-
-
-class _Prompt(H11Protocol):
-    """HTTP whose clients say what they want, and take it: uvicorn waits for a first request, and a reader, for ever."""
-
-    _late: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._late = self.loop.call_later(_IDLE, transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._in_time()
-        elif self._late is None:
-            self._late = self.loop.call_later(_IDLE, self.transport.abort)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread = self.loop.call_later(_UNREAD, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        self._read()
-        super().resume_writing()
-
-    def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
-        self.transport.abort()  # closing waits for whoever does not read
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._in_time()
-        self._read()
-        super().connection_lost(exc)
-
-    def _in_time(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
-    def _read(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        ConfigurationError: it cannot.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
-    except OSError as error:
-        raise ConfigurationError(f"The console cannot listen on {host}, port {port}: {error.strerror}.") from error
 
 
 def server(console: Console, *, proxy: str = "") -> uvicorn.Server:
@@ -92,7 +25,7 @@ def server(console: Console, *, proxy: str = "") -> uvicorn.Server:
         raise ConfigurationError("--proxy is the IP address of one proxy: any other client could say who it is.")
     config = uvicorn.Config(
         application(console),
-        http=_Prompt,  # and no other that happens to be installed, which may take headers without end
+        http=prompt.Prompt,  # and no other that happens to be installed, which may take headers without end
         proxy_headers=bool(proxy),
         forwarded_allow_ips=proxy or None,
         server_header=False,
@@ -100,8 +33,8 @@ def server(console: Console, *, proxy: str = "") -> uvicorn.Server:
         log_level="warning",
         ws="none",
         lifespan="off",
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_keep_alive=_IDLE,
+        limit_concurrency=prompt.MOST_CONNECTIONS,
+        timeout_keep_alive=prompt.IDLE,
         timeout_graceful_shutdown=2,
     )
     return uvicorn.Server(config)

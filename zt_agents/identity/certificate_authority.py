@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from zt_agents._internal.key_files import write_once
+from zt_agents._internal.key_files import replace_whole, write_once
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity.certificates import TrustBundle, X509Identity
 from zt_agents.identity.keys import read_private_file
@@ -97,12 +97,7 @@ class CertificateAuthority:
         if not replace:
             write_once(path, pem)
             return
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        write_once(temporary, pem)
-        try:
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_whole(path, pem)
 
     def rotated(self, *, now: float, overlap: float = OVERLAP) -> CertificateAuthority:
         """Return this authority with a new key, that issues after *overlap* seconds; what is long over is left out."""

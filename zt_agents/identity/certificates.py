@@ -131,6 +131,33 @@ class TrustBundle:
         return {"keys": [_bundle_key(each) for each in self.authorities]}
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What a file of certificates says; it proves nothing by itself."""
+
+    spiffe_id: str
+    starts_at: float
+    """Seconds since the epoch."""
+    ends_at: float
+    der: tuple[bytes, ...]
+
+
+def read_chain(pem: bytes) -> Chain:
+    """Return the chain in *pem*.
+
+    Raises:
+        CertificateRefusedError: there is none, or it names nobody.
+    """
+    try:
+        chain = x509.load_pem_x509_certificates(pem)
+        svid, der = chain[0], tuple(each.public_bytes(_DER) for each in chain)
+        return Chain(
+            _named(svid), svid.not_valid_before_utc.timestamp(), svid.not_valid_after_utc.timestamp(), der
+        )
+    except _UNREADABLE as error:
+        raise CertificateRefusedError("malformed", "The certificate could not be read.") from error
+
+
 def verify_peer(chain: Sequence[bytes], bundle: TrustBundle, *, now: float) -> str:
     """Return the SPIFFE ID that *chain* (DER, the peer's own certificate first) proves.
 

@@ -114,6 +114,16 @@ def kind_of(token: object) -> str:
         return ""
 
 
+def names_of(token: object) -> tuple[str, str]:
+    """Return ``typ`` and ``kid`` that *token* claims, or empty texts: which verification to try, and no more."""
+    try:
+        header = jwt.get_unverified_header(token)  # type: ignore[arg-type]
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return "", ""
+    kind, kid = header.get("typ"), header.get("kid")
+    return (kind, kid) if isinstance(kind, str) and isinstance(kid, str) else ("", "")
+
+
 def unverified(token: str) -> dict[str, Any]:
     """Return the claims of a *token* that is the caller's own, and believed as such; or raise TokenInvalidError."""
     try:

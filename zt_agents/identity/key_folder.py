@@ -2,10 +2,10 @@
 
     zt-agents-keys/           0700
         keys.json             0600: which key signs from when, and verifies until when
-        KID.pem               0600: one per key that is in the manifest
+        KID.pem               0600: one per key that is in the manifest, unless it is in a PKCS#11 token
         root.pem              0600: does not rotate; what is signed for long is derived from it
         lock
-        agents/NAME/          a ring for each agent
+        agents/NAME/          a ring for each agent, and so for services; no root
 
 Rules:
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import secrets
 import stat
 import threading
@@ -31,7 +32,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.key_files import write_once
 from zt_agents.errors import ConfigurationError, StoreError
@@ -40,9 +41,15 @@ from zt_agents.identity.key_schedule import KID, OVERLAP, KeyEntry, KeySchedule,
 from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.public_keys import ES256, VerificationKey
 
+if TYPE_CHECKING:
+    from zt_agents.identity.pkcs11 import Pkcs11Token
+
 MANIFEST = "keys.json"
 ROOT = "root.pem"
+IN_TOKENS = ("zt-call+jwt",)
+"""Kinds for which a PKCS#11 token holds a key besides: there, none is derived."""
 _LOCK = "lock"
+_CLIENT = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _MAX_BYTES = 4_000_000
 _AGAIN = 60.0
 """Seconds until a rotation that failed is tried again."""
@@ -70,11 +77,13 @@ class FolderKeyRing(KeyRing):
         algorithm: str = ES256,
         rotation: Rotation | None = None,
         on_rotation: OnRotation | None = None,
+        token: Pkcs11Token | None = None,
     ) -> None:
         self.path = path.absolute()
         self.algorithm = algorithm
         self.rotation = rotation
         self._on_rotation = on_rotation
+        self._token = token
         self._view: _View | None = None
         self._reading = threading.Lock()
         self._not_before = 0.0
@@ -123,6 +132,14 @@ class FolderKeyRing(KeyRing):
         schedule = self._fresh().schedule
         return [(entry, schedule.state(entry, now)) for entry in schedule.entries]
 
+    def due(self, now: float, plan: Rotation) -> bool:
+        """Return whether *plan* says that it is time for another key.
+
+        Raises:
+            StoreError: the keys cannot be read.
+        """
+        return self._fresh().schedule.due(now, every=plan.every, overlap=plan.overlap)
+
     def create(self, now: float, *, root: bool) -> None:
         """Make the folder with its first key, unless there is one; with *root*, the key that does not rotate, too.
 
@@ -138,8 +155,7 @@ class FolderKeyRing(KeyRing):
                 if not os.path.lexists(self.path / MANIFEST):
                     if root and not os.path.lexists(self.path / ROOT):
                         write_once(self.path / ROOT, SigningKey.generate().pem)
-                    key = self._new_key()
-                    self._write(KeySchedule((KeyEntry(key.verification, now, now, None),)))
+                    self._write(KeySchedule((self._new_key(now, signs_from=now),)))
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"The keys in {self.path} could not be made{_why(error)}.") from error
 
@@ -209,7 +225,12 @@ class FolderKeyRing(KeyRing):
         raise OSError("it never stays the same")
 
     def _load(self, entry: KeyEntry) -> SigningKey:
-        key = SigningKey.from_pem(_read(self.path / f"{entry.key.kid}.pem"))
+        if not entry.place:
+            key = SigningKey.from_pem(_read(self.path / f"{entry.key.kid}.pem"))
+        elif self._token is not None:
+            key = self._token.key(entry.place)
+        else:
+            raise ValueError("a key is in a PKCS#11 token, and none is given")
         if key.thumbprint != entry.key.kid:
             raise ValueError("a file holds another key than the one it is named after")
         return key
@@ -240,15 +261,22 @@ class FolderKeyRing(KeyRing):
     def _follow(self, view: _View, now: float, overlap: float | None, *, at_once: bool, withdraw: bool) -> KeyEntry:
         if overlap is None:
             overlap = self.rotation.overlap if self.rotation else OVERLAP
-        key = self._new_key()
-        entry = KeyEntry(key.verification, now, now if at_once else now + overlap, None)
-        self._write(view.schedule.followed_by(entry, now=now, overlap=overlap, withdraw=withdraw))
+        entry = self._new_key(now, signs_from=now if at_once else now + overlap)
+        schedule = view.schedule.followed_by(entry, now=now, overlap=overlap, withdraw=withdraw)
+        self._write(schedule)
+        kept = {each.place for each in schedule.entries}
+        for place in {each.place for each in view.schedule.entries} - kept - {""}:
+            if self._token is not None:
+                self._token.remove(place, IN_TOKENS)
         return entry
 
-    def _new_key(self) -> SigningKey:
-        key = SigningKey.generate(self.algorithm)
-        write_once(self.path / f"{key.thumbprint}.pem", key.pem)
-        return key
+    def _new_key(self, now: float, *, signs_from: float) -> KeyEntry:
+        if self._token is not None:
+            place, key = self._token.generate(self.algorithm, IN_TOKENS)
+        else:
+            place, key = "", SigningKey.generate(self.algorithm)
+            write_once(self.path / f"{key.thumbprint}.pem", key.pem)
+        return KeyEntry(key.verification, now, signs_from, None, place)
 
     def _write(self, schedule: KeySchedule) -> None:
         """Replace the manifest, and then remove the keys that are not in it, and what somebody who died has left."""
@@ -336,6 +364,17 @@ class _KindRing(KeyRing):
             self._view = view
             return keys, self._origins
         return self._keys, self._origins
+
+
+def client_folder(keys: Path, name: str, *, service: bool = False) -> Path:
+    """Return where, in the folder *keys*, the ring of the agent, or the service, *name* is.
+
+    Raises:
+        ValueError: *name* is not one that a folder can have.
+    """
+    if _CLIENT.fullmatch(name) is None or not name.strip("."):
+        raise ValueError("a client's name is 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', and no dots alone")
+    return keys / ("services" if service else "agents") / name
 
 
 def _read(path: Path) -> bytes:

@@ -36,6 +36,7 @@ class KeyRing(ABC):
         algorithm: str = ES256,
         rotation: Rotation | None = None,
         on_rotation: OnRotation | None = None,
+        token: str = "",
         create: bool = False,
         clock: Clock = system_clock,
     ) -> FolderKeyRing:
@@ -46,6 +47,8 @@ class KeyRing(ABC):
             algorithm: of keys that are made: ``ES256`` or ``EdDSA``.
             rotation: when the ring gets another key by itself; never, if left out.
             on_rotation: is told of each new key.
+            token: URI of a PKCS#11 token (extra ``pkcs11``) in which keys are made, and stay; see
+                :mod:`zt_agents.identity.pkcs11`. The key that does not rotate is a file in any case.
             create: make the folder with a first key, and with one that does not rotate, where there is none.
             clock: seconds since the epoch.
 
@@ -56,7 +59,14 @@ class KeyRing(ABC):
             raise ConfigurationError("Keys in a folder need a system that knows whose a file is: Linux or macOS.")
         from zt_agents.identity.key_folder import FolderKeyRing
 
-        ring = FolderKeyRing(Path(path), algorithm=algorithm, rotation=rotation, on_rotation=on_rotation)
+        held = None
+        if token:
+            from zt_agents.identity.pkcs11 import open_token
+
+            held = open_token(token)
+        ring = FolderKeyRing(
+            Path(path), algorithm=algorithm, rotation=rotation, on_rotation=on_rotation, token=held
+        )
         if create:
             ring.create(clock(), root=True)
         try:

@@ -55,7 +55,7 @@ class KeyEntry:
     verifies_until: float | None
     """Seconds since the epoch, like those above; None while nothing has followed it."""
     place: str = ""
-    """PKCS#11 URI of the key; an empty text is the file beside the manifest that has the key's name."""
+    """Label of the key in a PKCS#11 token; an empty text is the file beside the manifest that has the key's name."""
 
     def verifies(self, now: float) -> bool:
         return self.verifies_until is None or now < self.verifies_until

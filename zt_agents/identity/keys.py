@@ -82,8 +82,9 @@ class SigningKey:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the key as PEM, readable by its owner alone; an existing file is never overwritten."""
+        pem = self.pem
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(self.pem)
+            file.write(pem)
 
     @property
     def pem(self) -> bytes:

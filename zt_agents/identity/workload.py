@@ -70,22 +70,22 @@ class IssuedIdentity:
 
 
 class FiledIdentity:
-    """A certificate, its key and a bundle in files that somebody else renews, as ``zt-agents certs issue`` writes them.
+    """A key with its certificate, and a bundle, in files that ``zt-agents certs issue`` makes anew from time to time.
 
-    The files are read again when they have changed.
+    The files are read again when they have changed. Key and certificate are in one file, so that they always match.
     """
 
-    def __init__(self, trust_domain: str, *, certificate: Path, key: Path, bundle: Path) -> None:
+    def __init__(self, trust_domain: str, *, identity: Path, bundle: Path) -> None:
         """Read the files.
 
         Raises:
-            ConfigurationError: one cannot be read, or the key's can be by others.
-            CertificateRefusedError: they do not belong together.
+            ConfigurationError: one cannot be read, or others can read the key.
+            CertificateRefusedError: key and certificate do not belong together.
         """
         self._trust_domain = trust_domain
-        self._paths = certificate, key, bundle
+        self._identity, self._bundle = identity, bundle
         self._lock = threading.Lock()
-        self._stamps: tuple[tuple[int, int], ...] = ()
+        self._stamps: list[tuple[int, int]] = []
         self._read()
 
     def svid(self) -> X509Identity:
@@ -95,19 +95,17 @@ class FiledIdentity:
         return self._read()[1]
 
     def _read(self) -> tuple[X509Identity, TrustBundle]:
-        certificate, key, bundle = self._paths
         with self._lock:
             try:
-                stamps = tuple((status.st_ino, status.st_mtime_ns) for status in map(Path.stat, self._paths))
+                found = [path.stat() for path in (self._identity, self._bundle)]
+                stamps = [(each.st_ino, each.st_mtime_ns) for each in found]
                 if stamps != self._stamps:
-                    svid = X509Identity.of(
-                        x509.load_pem_x509_certificates(certificate.read_bytes()), _private_key(read_private_file(key))
-                    )
-                    self._held = svid, TrustBundle.from_pem(self._trust_domain, bundle.read_bytes())
+                    pem = read_private_file(self._identity)
+                    svid = X509Identity.of(x509.load_pem_x509_certificates(pem), _private_key(pem))
+                    self._held = svid, TrustBundle.from_pem(self._trust_domain, self._bundle.read_bytes())
                     self._stamps = stamps
             except (OSError, ValueError) as error:
-                text = f"The certificate {certificate}, its key or its bundle could not be read."
-                raise ConfigurationError(text) from error
+                raise ConfigurationError(f"{self._identity} or {self._bundle} could not be read.") from error
             return self._held
 
 

@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 import orjson
 
-from zt_agents.credentials.over_http import Refusal, presented, refusal
+from zt_agents.credentials.call_tokens import CallClaims
+from zt_agents.credentials.over_http import Presented, Refusal, presented, refusal
 from zt_agents.credentials.verification import CallTokenVerifier
 from zt_agents.errors import CallTokenError
 
@@ -56,7 +57,7 @@ class CallTokenMiddleware:
             tool: the tool whose calls may make these requests, or what returns it for a request.
             arguments: returns the call's arguments as the request states them, from its scope and its body (at most
                 1 MB); raises ValueError if it states none. None compares none: a call may do whatever its tool may.
-            origin: scheme, host and port by which clients know the service; the verifier's audience by default.
+            origin: scheme, host and port that clients use, for DPoP; the verifier's audience by default.
             certificate: returns the client certificate (DER) of the connection, as the server verified it.
         """
         self._app = app
@@ -73,32 +74,36 @@ class CallTokenMiddleware:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return None
-        body, arguments = b"", None
-        if self._arguments is not None:
-            try:
+        try:
+            shown = presented(scope["method"], path_of(scope), scope["headers"], origin=self._origin)
+            arguments = None
+            if self._arguments is not None and shown.token:  # nobody's body is kept who brings nothing
                 body = await _whole(receive)
                 arguments = self._arguments(scope, body)
-            except OverflowError:
-                return await _answer(send, _TOO_LARGE)
-            except ValueError:
-                return await _answer(send, _UNREADABLE)
-            receive = _again(body, receive)
-        try:
+                receive = _again(body, receive)
             # In a thread: keys, revocations and replays may have to be read.
-            scope[CALL] = await asyncio.to_thread(self._verify, scope, arguments)
+            scope[CALL] = await asyncio.to_thread(self._verify, scope, shown, arguments)
         except CallTokenError as error:
             return await _answer(send, refusal(error))
+        except OverflowError:
+            return await _answer(send, _TOO_LARGE)
+        except ValueError:
+            return await _answer(send, _UNREADABLE)
         await self._app(scope, receive, send)
         return None
 
-    def _verify(self, scope: Scope, arguments: Mapping[str, Any] | None) -> Any:
+    def _verify(self, scope: Scope, shown: Presented, arguments: Mapping[str, Any] | None) -> CallClaims:
         tool = self._tool if isinstance(self._tool, str) else self._tool(scope)
-        path = scope["raw_path"].partition(b"?")[0].decode("latin-1") if scope.get("raw_path") else quote(scope["path"])
-        shown = presented(scope["method"], path, scope["headers"], origin=self._origin)
         certificate = self._certificate(scope) if self._certificate is not None else None
         return self._verifier.verify(
             shown.token, tool=tool, arguments=arguments, proof=shown.proof, certificate=certificate
         )
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path of a request as its client wrote it; what a ``Host`` says has no part in it."""
+    raw = scope.get("raw_path")
+    return raw.partition(b"?")[0].decode("latin-1") if raw else quote(scope["path"])
 
 
 async def _whole(receive: Receive) -> bytes:

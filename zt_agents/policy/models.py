@@ -250,6 +250,8 @@ class KeysSection(_Section):
     """After how long another key signs, such as 30d; at most 90d. Left out, only zt-agents keys rotate makes one."""
     overlap: LongDuration = "1h"
     """How long a key is published before it signs, and verifies when it no longer does: 1h to 24h."""
+    token: Text = ""
+    """URI of a PKCS#11 token that makes the keys and never lets go of them: pkcs11:token=NAME?module-path=FILE."""
 
 
 class RevocationSection(_Section):
@@ -277,6 +279,15 @@ class AgentEntry(_Section):
     on_change: Annotated[OnChange, Field(strict=False)] = Field(default=None)  # type: ignore[assignment] # see below
     """What happens to its calls while its owner has not accepted what it is (zt-agents agents review): deny, or
     raise_tier. Left out, calls are denied once anything was accepted and the agent changed since."""
+    delegates: Annotated[list[AgentName], Field(min_length=1)] = Field(default=[])
+    """Exact names of the agents that it may hand its task on to; left out, none."""
+
+
+class DelegationSection(_Section):
+    """How agents hand their tasks on: agents.*.delegates says to whom."""
+
+    depth: Annotated[int, Field(ge=1, le=8)] = 3
+    """How many agents a chain may have, the first one counted; 1 is no delegation at all."""
 
 
 class OwnersSection(_Section):
@@ -437,6 +448,7 @@ class PolicyFile(_Section):
     """The keys that sign; left out, the application hands one in, or tokens are good in one process alone."""
     owners: OwnersSection = OwnersSection()
     revocation: RevocationSection = RevocationSection()
+    delegation: DelegationSection = DelegationSection()
     identity_provider: IdentityProviderSection = Field(default=None)  # type: ignore[assignment] # the application says
     secrets: Annotated[dict[SecretName, SecretEntry], Field(min_length=1)] = {}
     """Long-lived secrets that tools need, by the name by which their bodies ask."""

@@ -20,6 +20,8 @@ class KeysPolicy:
     """Seconds for which a key signs; None is until somebody rotates it."""
     overlap: int
     """Seconds."""
+    token: str
+    """URI of the PKCS#11 token that holds the keys, or an empty text."""
 
 
 def keys_policy(section: KeysSection | None, folder: Path, findings: Findings) -> KeysPolicy | None:
@@ -32,4 +34,6 @@ def keys_policy(section: KeysSection | None, folder: Path, findings: Findings) -
         findings.add(("keys", "overlap"), "a token lasts up to 1h, and so long its key verifies: at least 1h.")
     if rotate is not None and rotate < 2 * overlap:
         findings.add(("keys", "rotate"), "a key signs for at least twice the overlap.")
-    return KeysPolicy(folder / section.path, section.algorithm, rotate, overlap)
+    if section.token and not section.token.startswith("pkcs11:"):
+        findings.add(("keys", "token"), "the URI of a PKCS#11 token begins with pkcs11: (RFC 7512).")
+    return KeysPolicy(folder / section.path, section.algorithm, rotate, overlap, section.token)

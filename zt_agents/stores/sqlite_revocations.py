@@ -2,9 +2,10 @@
 
 Rules:
 
-1. A revocation that was made is durable, and is in force from the next decision of every process that has the file:
-   each call compares what the file system says of it (:meth:`SharedFile.version`). Times of files are coarse, so that
-   two writes can look like one: whatever they say, the file is read again after a quarter of a second.
+1. A revocation that was made is durable. The process that made it refuses from its next decision on, every other one
+   that has the file 10 ms later: a call compares what the file system says of it (:meth:`SharedFile.version`), unless
+   another did within that time. Times of files are coarse, so that two writes can look like one: whatever they say, the
+   file is read again after a quarter of a second.
 2. What was read counts for *max_staleness* seconds at most, by a clock that nobody sets. After that nothing is known,
    and ``find`` raises.
 3. A file that is gone, is another one, or is older than what was read of it before is a failure, and not "nothing was
@@ -40,6 +41,8 @@ _SCHEMA = (
     "CREATE INDEX forgettable ON revocation (forget_at) WHERE forget_at IS NOT NULL",
 )
 _IN_FORCE = "SELECT id, kind, value, at, by, why FROM revocation WHERE lifted_at IS NULL"
+_GLANCE = 0.01
+"""Seconds for which one glance at what the file system says is enough for all calls."""
 _LOOK = 0.25
 """Seconds after which the file is read again though nobody seems to have written."""
 _AGAIN = 0.05
@@ -81,7 +84,7 @@ class SqliteRevocations:
         self._generation = -1
         self._index = RevocationIndex()
         self._seen: Hashable = None
-        self._read_at = self._tried_at = float("-inf")
+        self._glanced_at = self._read_at = self._tried_at = float("-inf")
         self._failure: StoreError | None = None
         self._lock = threading.Lock()
         _opened.add(self)
@@ -99,8 +102,10 @@ class SqliteRevocations:
 
     def find(self, bearing: Bearing, *, now: float) -> Revocation | None:
         began = time.monotonic()
-        if began - self._read_at >= _LOOK or self._watched.version() != self._seen:
-            self._refresh(began)
+        if began - self._glanced_at >= _GLANCE:
+            if began - self._read_at >= _LOOK or self._watched.version() != self._seen:
+                self._refresh(began)
+            self._glanced_at = began
         return self._index.find(bearing)
 
     def revoke(self, kind: Revoked, value: str, *, by: str, why: str, now: float) -> Revocation:

@@ -16,9 +16,10 @@ from forged_certificates import AGENT, AUTHORITY, NOW, Made, Recipe, make, weak_
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zt_agents._internal.key_files import replace_whole
 from zt_agents.errors import CertificateRefusedError, ConfigurationError
 from zt_agents.identity.certificate_authority import LONGEST, CertificateAuthority
-from zt_agents.identity.certificates import TrustBundle, X509Identity, verify_peer
+from zt_agents.identity.certificates import TrustBundle, verify_peer
 from zt_agents.identity.workload import FiledIdentity, IssuedIdentity
 
 ROOT = make(AUTHORITY)
@@ -249,25 +250,23 @@ def test_the_issued_identity_is_renewed_at_half_of_its_life() -> None:
 
 def test_files_are_read_again_when_somebody_renewed_them(tmp_path: Path) -> None:
     authority = CertificateAuthority.new("acme.example", now=NOW)
-
-    def write(svid: X509Identity) -> None:
-        for name, content in (("c.pem", svid.chain_pem), ("k.pem", svid.key_pem()), ("b.pem", bundle.pem)):
-            new = tmp_path / f"{name}.new"
-            new.write_bytes(content)
-            new.chmod(0o600)
-            new.replace(tmp_path / name)
-
     bundle = authority.bundle(now=NOW)
-    first = authority.issue(AGENT, now=NOW)
-    write(first)
-    identity = FiledIdentity(
-        "acme.example", certificate=tmp_path / "c.pem", key=tmp_path / "k.pem", bundle=tmp_path / "b.pem"
-    )
+    file = tmp_path / "identity.pem"
+    (tmp_path / "bundle.pem").write_bytes(bundle.pem)
+    first, second = (authority.issue(AGENT, now=NOW) for _ in range(2))
+    replace_whole(file, first.key_pem() + first.chain_pem)
+    identity = FiledIdentity("acme.example", identity=file, bundle=tmp_path / "bundle.pem")
     assert identity.svid().certificate == first.certificate
     assert identity.bundle() == bundle
-    second = authority.issue(AGENT, now=NOW)
-    write(second)
+    replace_whole(file, second.key_pem() + second.chain_pem)
     assert identity.svid().certificate == second.certificate
-    (tmp_path / "k.pem").write_bytes(first.key_pem())
+    replace_whole(file, second.key_pem() + first.chain_pem)
     with pytest.raises(CertificateRefusedError, match="key"):
         identity.svid()
+    replace_whole(file, b"something else")
+    with pytest.raises(ConfigurationError, match="could not be read"):
+        identity.svid()
+    replace_whole(file, second.key_pem() + second.chain_pem)
+    file.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="other users"):
+        FiledIdentity("acme.example", identity=file, bundle=tmp_path / "bundle.pem")
