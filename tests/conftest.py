@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 for size in ("COLUMNS", "LINES"):  # set where tests run side by side; what is printed here is as wide as without
     os.environ.pop(size, None)
+# Nobody is logged in (zt-agents login), whoever runs the tests.
+os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "zt-agents-tests" / "nobody")
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def revoked(revocations: Revocations, session: Session, agent: Agent, *, now: fl
     inner: Session | None = session
     while inner is not None:
         owner = agent.owner if inner is session else inner.agent.owner
-        found = revocations.find(_bearing(inner.claims, owner), now=now)
+        found = revocations.find(inner.claims.bearing(owner), now=now)
         if found is not None:
             return Reason(ReasonCode.REVOKED, said(found))
         inner = inner.within
@@ -60,7 +60,7 @@ def refuse_revoked(revocations: Revocations, claims: SessionClaims, agent: Agent
         TokenRevokedError: something was.
         StoreError: nobody can tell.
     """
-    found = revocations.find(_bearing(claims, agent.owner), now=now)
+    found = revocations.find(claims.bearing(agent.owner), now=now)
     if found is not None:
         raise TokenRevokedError(said(found), hint="See: zt-agents revocations")
 
@@ -191,10 +191,4 @@ def _asked_for(call: ToolCall) -> Bearing:
         task=call.task,
         token=call.session_id,
         owner=call.agent.owner if call.agent else "",
-    )
-
-
-def _bearing(claims: SessionClaims, owner: str) -> Bearing:
-    return Bearing(
-        (claims.agent_id,), claims.user_id, (claims.session_id,), claims.task, claims.session_id, owner
     )

@@ -19,27 +19,8 @@ from typing import Any
 import orjson
 
 from zt_agents._internal.json_paths import Path, Walk
+from zt_agents._internal.secret_forms import SECRET_TEXTS, is_secret_name
 
-_SECRET_NAMES = re.compile(
-    r"passw(or)?d|passphrase|pwd$|secret|token(?!s)|apikey|accesskey|privatekey|signingkey|credential|authorization"
-    r"|cookie|bearer|onetime|otp$|^pin$|^cvv$|^cvc$|connectionstring|^auth$"
-)
-"""Searched in a name without its separators, in lower case. A number of tokens is no secret."""
-_SEPARATORS = re.compile(r"[\s_.\-]+")
-_SECRET_TEXTS = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"  # PEM
-    r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{4,}\."  # JWT, JWE
-    r"|\b(?:bearer|basic|token)\s+[\w.~+/-]{12,}=*"  # HTTP
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # Amazon
-    r"|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"  # GitHub, GitLab
-    r"|\bxox[a-z]-[\w-]{10,}"  # Slack
-    r"|\b[sr]k[-_][\w-]{16,}"  # OpenAI, Anthropic, Stripe
-    r"|\bAIza[\w-]{30,}"  # Google
-    r"|\w://[^\s/:@]*:[^\s/@]+@"  # a URL with a password
-    r"|(?:passw(?:or)?d|passphrase|pwd|secret|api[ _-]?key|access[ _-]?key|(?:auth|access|session)[ _-]?token)"
-    r"['\"]?\s*(?:[:=]|is\b)\s*\S",  # in prose, in a query or in a file of settings
-    re.IGNORECASE,
-)
 _NAMES_IN_TEXTS = re.compile(
     r"(?<![\w.-])([\w.-]++)\\*+['\"]?\s*+[:=]\s*+(?=\S)"  # in almost JSON, in headers, queries and settings
     r"|(?<!\S)--?+([\w-]++)\s++(?=\S)"  # in a command
@@ -76,14 +57,14 @@ def _walked(value: Any, walk: Walk, depth: int) -> Any:
         return {_key(key, number): _member(key, item, walk, depth, pair) for number, (key, item) in members}
     if type(value) is list:
         pair = len(value) == 2
-        named = [type(item) is str and (pair or _OPTION.fullmatch(item)) and _is_secret_name(item) for item in value]
+        named = [type(item) is str and (pair or _OPTION.fullmatch(item)) and is_secret_name(item) for item in value]
         return [_item(index, item, walk, depth, bool(index and named[index - 1])) for index, item in enumerate(value)]
     return value
 
 
 def _member(key: str, value: Any, walk: Walk, depth: int, pair: bool) -> Any:
     below = walk.into(key)
-    if below is not None and (_is_secret_name(key) or (pair and key.lower() in ("value", "values"))):
+    if below is not None and (is_secret_name(key) or (pair and key.lower() in ("value", "values"))):
         return _secret(value)
     return _stepped(value, below, depth)
 
@@ -109,22 +90,18 @@ def _secret(value: Any) -> Any:
 
 
 def _key(key: str, number: int) -> str:
-    return f"(name {number} redacted: looks like a secret)" if _SECRET_TEXTS.search(key) else key
+    return f"(name {number} redacted: looks like a secret)" if SECRET_TEXTS.search(key) else key
 
 
 def _holds_a_secret(text: str) -> bool:
     names = _NAMES_IN_TEXTS.finditer(text)
-    return _SECRET_TEXTS.search(text) is not None or any(_is_secret_name(each[1] or each[2]) for each in names)
-
-
-def _is_secret_name(name: str) -> bool:
-    return _SECRET_NAMES.search(_SEPARATORS.sub("", name).lower()) is not None
+    return SECRET_TEXTS.search(text) is not None or any(is_secret_name(each[1] or each[2]) for each in names)
 
 
 def _names_a_secret(value: dict[str, Any]) -> bool:
     """Return whether *value* is a pair of the kind ``{"name": "password", "value": ...}``."""
     return any(
-        key.lower() in ("name", "key", "header", "field") and type(item) is str and _is_secret_name(item)
+        key.lower() in ("name", "key", "header", "field") and type(item) is str and is_secret_name(item)
         for key, item in value.items()
     )
 

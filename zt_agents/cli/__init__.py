@@ -32,8 +32,10 @@ from zt_agents.cli.demo import demo
 from zt_agents.cli.display import say, say_error
 from zt_agents.cli.explain import explain
 from zt_agents.cli.export import export
+from zt_agents.cli.idp import idp_app
 from zt_agents.cli.init import init
 from zt_agents.cli.keys import keys_app
+from zt_agents.cli.login import login, logout, whoami
 from zt_agents.cli.revocations import reinstate, revocations, revoke
 from zt_agents.cli.timeline import timeline
 from zt_agents.errors import ZeroTrustError
@@ -89,6 +91,9 @@ app.command()(init)
 app.command()(check)
 app.command()(explain)
 app.command()(console)
+app.command()(login)
+app.command()(logout)
+app.command()(whoami)
 app.command()(revoke)
 app.command()(revocations)
 app.command()(reinstate)
@@ -99,6 +104,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(approvers_app, name="approvers")
 app.add_typer(keys_app, name="keys")
+app.add_typer(idp_app, name="idp")
 app.add_typer(certs_app, name="certs")
 
 

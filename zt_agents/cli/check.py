@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zt_agents.catalog.ambient_secrets import AmbientSecret, in_document, in_environment, in_tool
 from zt_agents.catalog.catalog import Catalog, Standing
 from zt_agents.catalog.lock import ToolLock, lock_path
+from zt_agents.catalog.secret_specs import SecretSource
 from zt_agents.catalog.sources import load_object
 from zt_agents.catalog.specs import Tier, ToolDescription, ToolSpec
 from zt_agents.cli.display import say, say_json, say_table
@@ -65,9 +68,11 @@ def check(
     lock_file = lock_path(policy_file)
     lock = ToolLock.read(lock_file)
     # An edited policy may only load against the new parameters, so its sources are read before it is loaded.
-    declared = read_file(policy_file).data.get("sources")
+    data = read_file(policy_file).data
+    declared = data.get("sources")
     sources = [each for each in declared if isinstance(each, str)] if isinstance(declared, list) else []
-    descriptions = describe_sources([*sources, *(tools or [])])
+    found = tools_of([*sources, *(tools or [])])
+    descriptions = describe_tools(found)
 
     candidate = lock.accept(descriptions)
     registered = SqliteAgentStore.beside(policy_file).registered()
@@ -95,20 +100,41 @@ def check(
         lock.write(lock_file)
         reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=compared)
     report = _json_report if as_json else _print_report
-    report(policy, reviews, accepted)
+    report(policy, reviews, accepted, ambient_secrets(policy, found, data))
     if any(review.problem for review in reviews):
         raise typer.Exit(FINDINGS)
 
 
 def describe_sources(references: Iterable[str]) -> list[ToolDescription]:
     """Import every ``MODULE:ATTRIBUTE`` and describe the tools found there."""
+    return describe_tools(tools_of(references))
+
+
+def tools_of(references: Iterable[str]) -> list[Any]:
+    """Import every ``MODULE:ATTRIBUTE`` and return the tools found there."""
     references = list(references)
     if not references:
         return []
     import_from_here()
-    from zt_agents.integrations.langchain.describe import collect, describe_all  # loads LangChain
+    from zt_agents.integrations.langchain.describe import collect  # loads LangChain
 
-    return describe_all([tool for reference in references for tool in collect(load_object(reference))])
+    return [tool for reference in references for tool in collect(load_object(reference))]
+
+
+def describe_tools(tools: Sequence[Any]) -> list[ToolDescription]:
+    """Describe *tools* as they present themselves to a model."""
+    if not tools:
+        return []
+    from zt_agents.integrations.langchain.describe import describe_all
+
+    return describe_all(list(tools))
+
+
+def ambient_secrets(policy: Policy, tools: Iterable[Any], data: Any) -> list[AmbientSecret]:
+    """Return the secrets that lie about: in tools, in the environment of this process, in the policy file."""
+    found = [each for tool in tools if not isinstance(tool, dict) for each in in_tool(tool.name, tool)]
+    taken = {spec.variable for spec in policy.secrets.values() if spec.source is SecretSource.ENV and not spec.keep}
+    return [*found, *in_environment(os.environ, declared=taken), *in_document(data)]
 
 
 def import_from_here() -> None:
@@ -179,12 +205,21 @@ def _lines(description: ToolDescription) -> tuple[list[str], list[str]]:
     return description.description.split("\n"), parameters.split("\n")
 
 
-def _print_report(policy: Policy, reviews: Sequence[ToolReview], accepted: Sequence[ToolReview]) -> None:
+def _print_report(
+    policy: Policy,
+    reviews: Sequence[ToolReview],
+    accepted: Sequence[ToolReview],
+    lying_about: Sequence[AmbientSecret],
+) -> None:
     facts = _facts(policy)
     say(f"Policy {policy.id} loads: {_number(policy.tools, 'tool')}, {_number(policy.agents, 'agent')}.")
     say(f"Rules: {_counts(facts['rules'])}. Tools: {_counts(facts['tiers'])}.")
     for warning in policy.warnings:
         say(f"warning: {warning}", style="yellow")
+    for secret in lying_about:
+        say(f"warning: a secret lies about, {secret.why}: {secret.place}", style="yellow")
+    if lying_about:
+        say("What every call can reach, a call that was not allowed can, too. Lend it instead: secrets: in the policy.")
     if facts["uncallable"]:
         say(f"No agent may call: {', '.join(facts['uncallable'])}.")
     say()
@@ -208,12 +243,18 @@ def _print_report(policy: Policy, reviews: Sequence[ToolReview], accepted: Seque
         say("If these tools are as they should be, accept them: zt-agents check --accept")
 
 
-def _json_report(policy: Policy, reviews: Sequence[ToolReview], accepted: Sequence[ToolReview]) -> None:
+def _json_report(
+    policy: Policy,
+    reviews: Sequence[ToolReview],
+    accepted: Sequence[ToolReview],
+    lying_about: Sequence[AmbientSecret],
+) -> None:
     say_json(
         {
             "policy": {"id": policy.id, "version": policy.version},
             **_facts(policy),
             "warnings": [str(warning) for warning in policy.warnings],
+            "ambient_secrets": [{"place": each.place, "why": each.why} for each in lying_about],
             "tools": [
                 {
                     "name": each.name,

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from zt_agents._internal.optional import require
+from zt_agents.cli.login import logged_in
 from zt_agents.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def demo(
 ) -> None:
     """Watch a helpdesk agent work, read a poisoned ticket, and get stopped.
 
+    It works for whoever is logged in (zt-agents login), or for Alice.
+
     Exit code 0: it went as it should. 1: it did not. 2: it could not be played.
     """
     if yes + no + inbox > 1:
@@ -58,9 +61,18 @@ def demo(
     answer = True if yes else False if no else None
     asks = answer is None and not inbox and not as_json and sys.stdin.isatty()
     show = Show(console)
+    found = logged_in()
+    login = found[0] if found is not None else None
     with _service() if backend else contextlib.nullcontext() as service:
         played = play(
-            _prepare(folder), show, answer=answer, asks=asks, inbox=inbox, backend=service, model_name=model
+            _prepare(folder),
+            show,
+            answer=answer,
+            asks=asks,
+            inbox=inbox,
+            backend=service,
+            model_name=model,
+            login=login,
         )
         if service is not None and not as_json and sys.stdin.isatty():
             with contextlib.suppress(EOFError, KeyboardInterrupt):

@@ -37,8 +37,8 @@ def read_object(text: bytes) -> dict[str, Any]:
     """
     try:
         value = _decoder.decode(text.decode())
-    except json.JSONDecodeError as error:
-        raise ValueError("it is no JSON") from error.__cause__  # the error itself holds all of the text
+    except json.JSONDecodeError:
+        raise ValueError("it is no JSON") from None  # the error holds all of the text
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if type(value) is not dict:

@@ -25,11 +25,13 @@ from zt_agents.catalog.lock import lock_path
 from zt_agents.demo.evidence import EXPECTED, Attempt, Call, Check, check_data, deliver, disagreements, read_calls
 from zt_agents.demo.helpdesk import ATTACKER, INJECTION, Helpdesk
 from zt_agents.demo.inbox import InboxChannel, open_inbox
+from zt_agents.demo.logged_in import require_login
 from zt_agents.demo.script import TURNS, scripted_model
 from zt_agents.demo.show import Show
 from zt_agents.errors import ConfigurationError, ZeroTrustError
 from zt_agents.guard import Guard
 from zt_agents.identity import User
+from zt_agents.identity.login_file import StoredLogin
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.telemetry.recording import SpanNode, SpanRecorder
@@ -77,6 +79,7 @@ class Played:
 
     folder: Path
     log: Path
+    user: User
     model: str
     calls: list[Call]
     trees: list[SpanNode]
@@ -102,7 +105,7 @@ class Played:
             "ok": self.well,
             "folder": str(self.folder),
             "model": self.model,
-            "user": ALICE.id,
+            "user": self.user.id,
             "calls": [_call_to_dict(call) for call in self.calls],
             "spans": sum(1 for root in self.trees for _ in root.walk()),
             "audit": {
@@ -135,6 +138,7 @@ def play(
     backend: Backend | None = None,
     model_name: str | None = None,
     ticket: str = INJECTION,
+    login: StoredLogin | None = None,
 ) -> Played:
     """Play the demonstration in the empty *folder*.
 
@@ -145,13 +149,17 @@ def play(
         backend: a service keeps the tickets, which takes CallTokens and nothing else.
         model_name: a real model as ``PROVIDER:NAME``; the script by default.
         ticket: what the stranger's ticket says.
+        login: of whoever watches: the agent works for them then, and the policy requires it.
 
     Raises:
         ConfigurationError: the model cannot be had, or fails.
+        IdentityError: the login is not good.
     """
     model = _real_model(model_name) if model_name else scripted_model()
     policy = Path(shutil.copy(POLICY, folder))
     shutil.copy(lock_path(POLICY), folder)
+    if login is not None:
+        require_login(policy, login)
     recorder, finished = SpanRecorder(service_name="zt-agents-demo"), InMemorySpanExporter()
     recorder.provider.add_span_processor(SimpleSpanProcessor(finished))
     data = Helpdesk(folder, tracer_provider=recorder.provider)
@@ -163,12 +171,13 @@ def play(
     with Guard.from_config(
         policy, channel=channel, signing_key=key, tracer_provider=recorder.provider
     ) as guard:
+        user = guard.user(id_token=login.id_token, nonce=login.nonce) if login is not None else ALICE
         if backend is not None:
             backend.start(data, guard)
         tools = guard.protect(desk.tools())
         agent = create_agent(model, tools, system_prompt=PROMPT, middleware=[ZeroTrustMiddleware(guard)])
         show.opening(
-            user=ALICE.name,
+            user=user.name or user.id,
             intent=INTENT,
             agent="helpdesk",
             model=model_name or "scripted, obeys whatever it reads",
@@ -177,7 +186,7 @@ def play(
         )
         queue = {"queue": [1001, 1002, 1003]}
         with (
-            guard.session(agent="helpdesk", on_behalf_of=ALICE, intent=INTENT, attributes=queue),
+            guard.session(agent="helpdesk", on_behalf_of=user, intent=INTENT, attributes=queue),
             show.running(None if model_name else TURNS),
         ):
             try:
@@ -199,6 +208,7 @@ def play(
     played = Played(
         folder,
         log,
+        user,
         model_name or "scripted",
         calls,
         trees,
@@ -255,7 +265,7 @@ def _messages(update: dict[str, Any]) -> Sequence[Any]:
 
 
 def _look_back(show: Show, played: Played, finished: InMemorySpanExporter) -> None:
-    show.tree(played.trees, user=ALICE.name)
+    show.tree(played.trees, user=played.user.name or played.user.id)
     tools, differences = len(played.calls), played.differences
     show.audit(
         played.calls,

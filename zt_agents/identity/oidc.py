@@ -108,7 +108,8 @@ class IdentityProvider:
             good = isinstance(kind, str) and kind.lower() in {"at+jwt", "application/at+jwt"}
             good = good and isinstance(claims.get("client_id"), str) and "jti" in claims
         else:
-            good = kind == "JWT" and claims.get("typ") == "Bearer"
+            # A login has a session there; a program's own token names the program instead.
+            good = kind == "JWT" and claims.get("typ") == "Bearer" and "sid" in claims and "client_id" not in claims
         if not good or "nonce" in claims or "at_hash" in claims:
             raise TokenInvalidError("The token is no access token of the configured kind.")
         if claims["sub"] in (claims.get("client_id"), claims.get("azp")):

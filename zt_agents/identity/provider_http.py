@@ -33,6 +33,8 @@ _LARGEST = 512 * 1024
 """Bytes of an answer."""
 _CODE = re.compile(r"[a-z_]{1,64}")
 _NO_CONTENT = 204
+_NO_AUTHORITY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts nobody."""
 
 
 class ProviderAnswer(NamedTuple):
@@ -56,7 +58,8 @@ class ProviderHttp:
     """Short questions to one provider. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._client: httpx.Client | None = None
+        self._clients: dict[bool, httpx.Client] = {}
+        """With TLS, and without: that is not made where nothing leaves the machine."""
         self._lock = threading.Lock()
 
     def get(self, address: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -90,7 +93,7 @@ class ProviderHttp:
         received = bytearray()
         sent = {"Accept": "application/json", "User-Agent": "zt-agents", **(headers or {})}
         try:
-            with self._open(httpx).stream(
+            with self._open(httpx, secure=address.startswith("https:")).stream(
                 method, address, data=form, json=json, headers=sent, auth=auth
             ) as response:
                 for chunk in response.iter_bytes():
@@ -114,18 +117,19 @@ class ProviderHttp:
             body = {}
         return ProviderAnswer(status, body)
 
-    def _open(self, httpx: Any) -> httpx.Client:
+    def _open(self, httpx: Any, *, secure: bool) -> httpx.Client:
         with self._lock:
-            if self._client is None:
+            if secure not in self._clients:
                 # The system's certificates, and nothing else of the environment.
-                self._client = httpx.Client(
-                    verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, timeout=_SILENT
+                verify = ssl.create_default_context() if secure else _NO_AUTHORITY
+                self._clients[secure] = httpx.Client(
+                    verify=verify, trust_env=False, follow_redirects=False, timeout=_SILENT
                 )
-            return self._client
+            return self._clients[secure]
 
     def close(self) -> None:
         """End the connections. The next question opens new ones."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
             client.close()

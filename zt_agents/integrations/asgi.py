@@ -56,7 +56,7 @@ class CallTokenMiddleware:
             tool: the tool whose calls may make these requests, or what returns it for a request.
             arguments: returns the call's arguments as the request states them, from its scope and its body (at most
                 1 MB); raises ValueError if it states none. None compares none: a call may do whatever its tool may.
-            origin: scheme, host and port by which clients know the service; the verifier's audience by default.
+            origin: scheme, host and port that clients use, for DPoP; the verifier's audience by default.
             certificate: returns the client certificate (DER) of the connection, as the server verified it.
         """
         self._app = app
@@ -93,12 +93,17 @@ class CallTokenMiddleware:
 
     def _verify(self, scope: Scope, arguments: Mapping[str, Any] | None) -> Any:
         tool = self._tool if isinstance(self._tool, str) else self._tool(scope)
-        path = scope["raw_path"].partition(b"?")[0].decode("latin-1") if scope.get("raw_path") else quote(scope["path"])
-        shown = presented(scope["method"], path, scope["headers"], origin=self._origin)
+        shown = presented(scope["method"], path_of(scope), scope["headers"], origin=self._origin)
         certificate = self._certificate(scope) if self._certificate is not None else None
         return self._verifier.verify(
             shown.token, tool=tool, arguments=arguments, proof=shown.proof, certificate=certificate
         )
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path of a request as its client wrote it; what a ``Host`` says has no part in it."""
+    raw = scope.get("raw_path")
+    return raw.partition(b"?")[0].decode("latin-1") if raw else quote(scope["path"])
 
 
 async def _whole(receive: Receive) -> bytes:

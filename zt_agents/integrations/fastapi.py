@@ -23,6 +23,7 @@ from zt_agents.credentials.call_tokens import CallClaims
 from zt_agents.credentials.over_http import presented, refusal
 from zt_agents.credentials.verification import CallTokenVerifier
 from zt_agents.errors import CallTokenError
+from zt_agents.integrations.asgi import path_of
 
 if TYPE_CHECKING:
     import fastapi
@@ -49,15 +50,14 @@ def require_call(
         tool: the tool whose calls may make these requests.
         arguments: a dependency, too: it returns the call's arguments as the request states them, by name. None compares
             none: then a call may do whatever its tool may.
-        origin: scheme, host and port by which clients know the service; the verifier's audience by default.
+        origin: scheme, host and port that clients use, for DPoP; the verifier's audience by default.
         certificate: returns the client certificate (DER) of the connection, as the server verified it.
     """
 
     def verified(request: fastapi.Request, said: Any = fastapi.Depends(arguments or _none)) -> CallClaims:  # noqa: B008
         try:
-            shown = presented(
-                request.method, request.url.path, request.headers.raw, origin=origin or verifier.audience
-            )
+            where = origin or verifier.audience
+            shown = presented(request.method, path_of(request.scope), request.headers.raw, origin=where)
             return verifier.verify(
                 shown.token,
                 tool=tool,

@@ -236,3 +236,19 @@ def test_no_policy_at_all(project: Path) -> None:
     result = run()
     assert result.exit_code == 2
     assert "zt-agents.yaml" in result.output
+
+
+def test_secrets_that_lie_about_are_warned_of_and_not_shown(
+    governed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(governed, "@tool", 'API_KEY = "CANARY-4f9a8b7c6d5e"\n\n@tool')
+    edit(governed, 'return ""', "return API_KEY")
+    monkeypatch.setenv("ZT_TEST_PASSWORD", "CANARY-of-the-environment")
+    result = run()
+    assert result.exit_code == 0
+    assert "named like a secret: tool 'read_ticket': attribute func, global of my_app.tools, API_KEY" in result.output
+    assert "named like a secret: environment: ZT_TEST_PASSWORD" in result.output
+    assert "secrets: in the policy" in result.output
+    places = [each["place"] for each in report()["ambient_secrets"]]
+    assert "environment: ZT_TEST_PASSWORD" in places
+    assert "CANARY" not in result.output + run("--json").output

@@ -94,7 +94,11 @@ def test_an_access_token_names_its_user(idp: LoopbackProvider, make: Any) -> Non
     assert (user.id, user.roles, user.login.access) == ("f1f2", ("agent",), True)
     assert by_access(make(), idp.access_token(aud=[AUDIENCE, "account"])).id == "f1f2"
     bearer = make(access_tokens=AccessTokenKind.BEARER)
-    assert by_access(bearer, idp.access_token({"typ": "JWT"}, typ="Bearer")).id == "f1f2"
+    claims = {"typ": "Bearer", "sid": "s-1", "client_id": None}
+    assert by_access(bearer, idp.access_token({"typ": "JWT"}, **claims)).id == "f1f2"
+    for change in ({"typ": None}, {"typ": "ID"}, {"typ": "Refresh"}, {"sid": None}, {"client_id": "batch"}):
+        with pytest.raises(TokenInvalidError):
+            by_access(bearer, idp.access_token({"typ": "JWT"}, **{**claims, **change}))
 
 
 @pytest.mark.parametrize(

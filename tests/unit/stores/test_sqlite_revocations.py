@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -304,3 +306,54 @@ def test_a_forked_child_sees_what_is_revoked_later(path: Path) -> None:
     store._lock.release()
     revoke(store)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+_FULL = """
+import resource, signal, sys
+from zt_agents.errors import StoreError
+from zt_agents.identity.revocations import Revoked
+from zt_agents.stores.sqlite_revocations import SqliteRevocations
+store = SqliteRevocations(sys.argv[1])
+store.open()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+for number in range(1_000):
+    try:
+        print(store.revoke(Revoked.USER, f"u-{number}", by="os:root", why="x" * 3_000, now=1.0).value)
+    except StoreError as error:
+        print(error.message, file=sys.stderr)
+        break
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files, which this platform lacks")
+def test_on_a_full_disk_what_is_not_revoked_is_said_and_the_rest_is_in_force(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        check=True,
+    )
+    said = done.stdout.split()
+    assert 3 < len(said) < 1_000
+    assert "store of revocations" in done.stderr
+    store = SqliteRevocations(path)
+    assert [each.value for each in store.list()] == said
+    assert found(store, ALICE._replace(user=said[-1])) is not None
+
+
+def test_a_file_that_somebody_has_locked_is_a_failure_after_a_while(path: Path) -> None:
+    store = SqliteRevocations(path, max_staleness=0.3)
+    made = revoke(store)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE store SET generation = generation")
+        time.sleep(0.35)
+        with pytest.raises(StoreError, match="locked"):
+            found(store)
+        connection.execute("ROLLBACK")
+    time.sleep(0.1)
+    assert found(store) == made
