@@ -26,6 +26,7 @@ from zt_agents.errors import (
 from zt_agents.funnel import current_call
 from zt_agents.guard import Guard
 from zt_agents.identity.principals import Agent, User
+from zt_agents.identity.scopes import TaskScope
 from zt_agents.provenance.labels import DataClass, Integrity
 from zt_agents.session import Session, current_session
 
@@ -52,6 +53,7 @@ __all__ = [
     "ReasonCode",
     "Session",
     "StoreChannel",
+    "TaskScope",
     "TerminalChannel",
     "Tier",
     "ToolCall",

@@ -36,6 +36,8 @@ class ReasonCode(StrEnum):
     WRONG_GUARD = "wrong_guard"
     IDENTITY = "identity"
     """Token invalid or expired, or its session has ended; agent unknown or inactive; or nobody can tell."""
+    SCOPE = "scope"
+    """The call is outside of what the session's task may touch."""
     UNDER_REVIEW = "under_review"
     """The agent is not what its owner has accepted."""
     REVOKED = "revoked"
@@ -120,6 +122,10 @@ class ToolCall(NamedTuple):
     environment: str = ""
     attributes: Mapping[str, Any] = _NOTHING
     """Request attributes set by the application, never by a model."""
+    tenant: str = ""
+    """Whose data it is about, where an organisation serves several; from the verified token."""
+    chain: tuple[str, ...] = ()
+    """Names of the agents on whose word it is made, the acting one first."""
 
 
 _MODEL_TEXT: dict[ReasonCode, str] = {

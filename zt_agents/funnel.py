@@ -28,6 +28,7 @@ from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier
 from zt_agents.credentials.secrets import Secret
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
+from zt_agents.delegation import outside
 from zt_agents.desk import Ruling
 from zt_agents.errors import (
     AccessDeniedError,
@@ -110,6 +111,11 @@ class Permit(CallTrail):
     def running(self) -> bool:
         """Whether the body is running, or is a stream that has not ended."""
         return self._open
+
+    @property
+    def name(self) -> str:
+        """What this call has in common with its repetition after a pause, and with no other call."""
+        return f"{self._call_id} {self.tool.name} {self.digest.hex()}" if self._call_id else self.decision.id
 
     def descend(self, layer: int) -> bool:
         """Let a deeper gate of the same call pass on this permit: once per layer, while the body runs."""
@@ -228,6 +234,8 @@ class Permit(CallTrail):
             refusal = refusal or Reason(ReasonCode.ARGUMENTS, error.message)
         refusal = invocation.refusal or refusal or self._classify()
         session = self.session
+        if refusal is None and session is not None and tool.spec is not None:
+            refusal = outside(session, tool.spec, resource, arguments)
         self.call = ToolCall(
             tool=tool.name,
             spec=tool.spec,
@@ -243,6 +251,8 @@ class Permit(CallTrail):
             time=now,
             environment=guard.policy.environment,
             attributes=session.attributes if session else {},
+            tenant=session.claims.tenant if session else "",
+            chain=session.chain if session else (),
         )
         return refusal
 
@@ -505,6 +515,8 @@ class Permit(CallTrail):
         self._open = False
         if self._lending is not None:
             self._lending.end()
+        if status is not BodyStatus.SUSPENDED and self.session is not None and self.session.sub_agents.working:
+            self.session.sub_agents.end_all(self.name)
         super()._observe(status, error_type=error_type, result=result)
 
     def _release(self) -> None:

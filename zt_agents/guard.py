@@ -16,7 +16,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from zt_agents._internal.adapters import adapter_for, adapter_module
@@ -32,6 +31,7 @@ from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.credentials.secrets import SecretsBroker
+from zt_agents.delegation import link, task_scope
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
@@ -43,10 +43,11 @@ from zt_agents.identity.lifecycle import AgentStore
 from zt_agents.identity.manifests import Manifest, prompt_hash
 from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
+from zt_agents.identity.scopes import TaskScope
 from zt_agents.invocation import GuardedTool, Invocation
+from zt_agents.opening import open_session, session_of
 from zt_agents.people import People
 from zt_agents.provenance.labels import Label
-from zt_agents.revocation import refuse_revoked
 from zt_agents.session import Session
 from zt_agents.streams import conclude
 from zt_agents.telemetry import CallSpan, Meters, Tracing
@@ -303,6 +304,10 @@ class Guard:
         task: str = "",
         attributes: Mapping[str, Any] | None = None,
         ttl: int | None = None,
+        scope: TaskScope | None = None,
+        tools: Iterable[str] | None = None,
+        resources: Iterable[str] | None = None,
+        tenant: str = "",
     ) -> Session:
         """Open a session: *agent* works on one task for one user.
 
@@ -313,34 +318,32 @@ class Guard:
             task: id of the task; a new one by default.
             attributes: facts about this request for conditions (``context.attributes``), never from a model.
             ttl: seconds until the session expires; the policy's by default. It ends no later than the user's token.
+            scope: what the task may touch, within what the policy allows; None is all of that.
+            tools: exact names, in place of a *scope*.
+            resources: ``ticket/5`` or ``ticket/*``, likewise; see :class:`TaskScope`.
+            tenant: whose data it is about, where an organisation serves several (``session.tenant``).
 
         Raises:
             LoginRequiredError: the policy requires that the user logged in, lately and strongly enough.
             IdentityError: the user's token is not good any more.
             UnknownAgentError: no such agent.
             AgentInactiveError: it is suspended or retired.
+            ScopeError: the scope names a tool that the policy does not have.
             TokenRevokedError: the agent, its owner, the user, the task or everything was revoked.
             StoreError: nobody can tell whether they were.
             ValueError: the ids, groups and roles take more room than a token, or agent baggage, has.
         """
-        ttl = self.policy.session_ttl if ttl is None else ttl
-        user, ttl = self.people.subject(on_behalf_of, ttl=ttl, now=self.clock())
-        actor = self.registry.active(self.registry.get(agent).id)
-        token, claims = self.issuer.issue(
-            agent=actor, user=user, task=task, ttl=ttl, now=self.clock()
-        )
-        refuse_revoked(self.revocations, claims, actor, now=self.clock())
-        session = Session(
+        return open_session(
             self,
-            agent=actor,
-            user=user,
+            agent=agent,
+            on_behalf_of=on_behalf_of,
             intent=intent,
-            attributes=MappingProxyType(dict(attributes or {})),
-            token=token,
-            claims=claims,
+            task=task,
+            attributes=attributes,
+            ttl=ttl,
+            scope=task_scope(self, scope, tools, resources),
+            tenant=tenant,
         )
-        self.baggage(session)  # what cannot be said is refused here, not in the first call
-        return self._remember(session)
 
     def session_from_token(self, token: str) -> Session:
         """Return the session that *token* proves: open in this process, or in one that shares the signing key.
@@ -351,26 +354,14 @@ class Guard:
             IdentityError: the token is not good, its agent may not act, or something that it says was revoked.
             StoreError: nobody can tell whether it was.
         """
-        claims = self.issuer.verify(token, now=self.clock())
-        agent = self.registry.active(claims.agent_id)
-        refuse_revoked(self.revocations, claims, agent, now=self.clock())
-        session = self._sessions.get(claims.session_id)
-        if session is not None:
-            return session
-        return self._remember(
-            Session(
-                self,
-                agent=agent,
-                user=User(claims.user_id, groups=claims.groups, roles=claims.roles, login=claims.login),
-                intent="",
-                attributes=MappingProxyType({}),
-                token=token,
-                claims=claims,
-            )
-        )
+        return session_of(self, token)
 
-    def _remember(self, session: Session) -> Session:
-        """Return the one session with this id: two threads may have read the same token."""
+    def known(self, session_id: str) -> Session | None:
+        """Return the session with this id, if it is open in this process."""
+        return self._sessions.get(session_id)
+
+    def admit(self, session: Session) -> Session:
+        """Take *session* in, and return the one with its id: two threads may have read the same token."""
         self._describe(session)
         with self._lock:
             if len(self._sessions) >= self._purge_at:
@@ -529,9 +520,9 @@ class Guard:
                 text = "A session cannot be entered within itself."
                 raise ConfigurationError(text, hint="Open one session per task.")
             outer = outer.within
-        session.within = caller
+        session.within = session.outer if caller is None else caller
         if caller is not None:
-            session.delegation = ((session.agent.id, session.user.id), *caller.delegation)
+            link(session, caller)
             self._describe(session)
         attributes = {names.OPERATION: "invoke_agent", names.PROVIDER: "zt_agents"}
         attributes.update(session.described)

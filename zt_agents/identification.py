@@ -34,6 +34,11 @@ def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agen
         reason = revoked(guard.revocations, session, agent, now=now)
         if reason is None and agent.under_review is OnChange.DENY:
             reason = CHANGED_AGENT
+        for actor in claims.earlier:  # whoever goes on at another's word falls with them
+            earlier = guard.registry.active(actor.agent_id)
+            reason = reason or revoked(guard.revocations, session, earlier, now=now)
+            if reason is None and earlier.under_review is OnChange.DENY:
+                reason = CHANGED_AGENT
         return agent, reason
     except (IdentityError, StoreError) as error:
         return None, Reason(ReasonCode.IDENTITY, error.message)

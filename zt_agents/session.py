@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,9 +21,11 @@ from zt_agents.identity.manifests import Manifest
 from zt_agents.identity.principals import Agent, User
 from zt_agents.identity.tokens import SessionClaims
 from zt_agents.provenance.labels import Label
+from zt_agents.sub_agents import SubAgents
 
 if TYPE_CHECKING:
     from zt_agents.guard import Guard
+    from zt_agents.identity.scopes import TaskScope
     from zt_agents.telemetry import CallSpan
 
 _current: ContextVar[Session | None] = ContextVar("zt_agents_session", default=None)
@@ -31,6 +34,24 @@ _current: ContextVar[Session | None] = ContextVar("zt_agents_session", default=N
 def current_session() -> Session | None:
     """Return the session of this context, or None."""
     return _current.get()
+
+
+@contextmanager
+def entered(session: Session) -> Iterator[None]:
+    """Make *session*, which was begun, that of this context; it goes on afterwards. Used by integrations."""
+    token = _current.set(session)
+    span = session.span.again() if session.span is not None else None
+    if span is not None:
+        span.attach()
+    try:
+        yield
+    finally:
+        try:
+            _current.reset(token)
+        except ValueError:  # a coroutine that was dropped is closed in any context
+            span = None
+        if span is not None:
+            span.detach()
 
 
 class Session:
@@ -52,6 +73,7 @@ class Session:
         attributes: Mapping[str, Any],
         token: str,
         claims: SessionClaims,
+        outer: Session | None = None,
     ) -> None:
         self.guard = guard
         self.agent = agent
@@ -73,13 +95,20 @@ class Session:
         self.baggage: Mapping[str, str] | None = None
         """What services behind the tools are told, once it was signed."""
         self.span: CallSpan | None = None
-        self.within: Session | None = None
+        self.outer = outer
+        """The session that was handed on, if this is a delegate's."""
+        self.within = outer
         """The session of the call in whose body this one was entered, if any: a sub-agent works within its caller's."""
         self.delegation: tuple[tuple[str, str], ...] = ((agent.id, user.id),)
-        """(agent id, user id) of this session, of the one it was entered within, and so on outwards."""
+        """(agent id, user id) of this session, of the one it comes from or was entered within, and so on outwards."""
+        self.sessions: tuple[str, ...] = (claims.session_id,)
+        """Ids of these sessions."""
+        self.chain: tuple[str, ...] = (agent.name,)
+        """Names of these agents."""
+        self.sub_agents = SubAgents()
         self.seen: tuple[Manifest, ...] = ()
         """What its agent was seen to be, in this session."""
-        self._label = Label()
+        self._label = outer.label if outer is not None else Label()
         self._joined = self._label
         """The label that was joined last: joining it again would change nothing."""
         self._lock = threading.Lock()
@@ -91,11 +120,13 @@ class Session:
         return self._label
 
     def taint(self, label: Label) -> None:
-        """Join *label* into the session's label."""
+        """Join *label* into the session's label, and into that of the session it was handed on from."""
         if label is not self._joined:
             with self._lock:
                 self._label = self._label.join(label)
                 self._joined = label
+        if self.outer is not None:
+            self.outer.taint(label)
 
     def see(self, manifest: Manifest) -> None:
         """Note what the agent was seen to be: from now on each call is held against all of that."""
@@ -106,30 +137,75 @@ class Session:
                     return
             self.seen = (*self.seen, manifest)[:2]  # of two that do not go together, one at most is accepted
 
+    def delegate(
+        self,
+        *,
+        agent: str,
+        scope: TaskScope | None = None,
+        tools: Iterable[str] | None = None,
+        resources: Iterable[str] | None = None,
+        ttl: int | None = None,
+        intent: str = "",
+    ) -> Session:
+        """Hand this session's task on: return the session in which another agent goes on with it (RFC 8693).
+
+        It is for the same user and task, names everyone on whose word it acts, and ends no later than this one. The
+        rules for the other agent decide its calls.
+
+        Args:
+            agent: name of a registered, active agent; the policy lets this session's agent delegate to it.
+            scope: what it may touch; what that does not mention is limited as it is here.
+            tools: exact names, in place of a *scope*.
+            resources: ``ticket/5`` or ``ticket/*``, likewise; see :class:`TaskScope`.
+            ttl: seconds, 1 to 3,600.
+            intent: what it was asked for; what the user asked for by default.
+
+        Raises:
+            DelegationError: the policy does not let this agent do that, or this session cannot make calls itself.
+            ScopeError: the scope asks for more than this session has, or names no tool of the policy.
+            IdentityError: the other agent may not act.
+            AuditError: it cannot be recorded.
+            StoreError: a store that has to be asked cannot be read.
+        """
+        from zt_agents.delegation import delegate, task_scope  # which is about sessions, and so comes after them
+
+        limits = task_scope(self.guard, scope, tools, resources)
+        return delegate(self, agent=agent, scope=limits, ttl=ttl, intent=intent)
+
+    def begin(self) -> None:
+        """Start the session's span. Used by integrations that end it, too; ``with`` does both."""
+        self.span = self.guard.begin(self)
+
+    def end(self, error_type: str = "") -> None:
+        """End the session for good, and its sub-agents' with it. Used by integrations."""
+        self.guard.revoke(self)
+        self.sub_agents.end_all()
+        span, self.span = self.span, None
+        if span is not None:
+            span.end(error_type=error_type)
+
     def __enter__(self) -> Self:
         if self._reset is not None:
             raise ConfigurationError("This session is already entered.", hint="Open one session per task.")
-        self.span = self.guard.begin(self)
+        self.begin()
         self._reset = _current.set(self)
+        assert self.span is not None
         self.span.attach()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.guard.revoke(self)
         reset, self._reset = self._reset, None
-        span, self.span = self.span, None
-        if reset is None or span is None:
-            return
-        try:
-            _current.reset(reset)
-        except ValueError:
-            # Entered in one context and left in another (a generator-based dependency, for example): that context
-            # is gone together with what was attached to it, and the token is revoked in any case.
-            span.forget()
-        span.detach()
-        span.end(error_type=kind.__name__ if kind else "")
+        if reset is not None and self.span is not None:
+            try:
+                _current.reset(reset)
+            except ValueError:
+                # Entered in one context and left in another (a generator-based dependency, for example): that context
+                # is gone together with what was attached to it, and the token is revoked in any case.
+                self.span.forget()
+            self.span.detach()
+        self.end(kind.__name__ if kind else "")
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

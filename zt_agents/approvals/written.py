@@ -68,6 +68,8 @@ def write_request(request: ApprovalRequest) -> bytes:
                 "label": [call.label.integrity, call.label.data_class],
                 "time": call.time,
                 "environment": call.environment,
+                "tenant": call.tenant,
+                "chain": call.chain,
             },
             "decision": {
                 "id": decision.id,
@@ -130,6 +132,7 @@ def _require_types(request: ApprovalRequest) -> None:
     call, spec, agent, user = request.call, request.call.spec, request.call.agent, request.call.user
     texts: list[object] = [request.id, request.binding_hash, request.trace_id, request.span_id, request.nonce]
     texts += [request.signer, call.tool, call.session_id, call.intent, call.task, call.resource, call.environment]
+    texts += [call.tenant, *call.chain]
     texts += [reason.text for reason in request.decision.reasons]
     texts += [value for value in (call.call_id, *(each.rule_id for each in request.decision.reasons)) if value]
     if spec is not None:
@@ -165,6 +168,8 @@ def _call(values: dict[str, Any]) -> ToolCall:
         label=Label(Integrity(integrity), DataClass(data_class)),
         time=values["time"],
         environment=values["environment"],
+        tenant=values["tenant"],
+        chain=tuple(values["chain"]),
     )
 
 

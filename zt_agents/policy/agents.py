@@ -50,8 +50,23 @@ def declared_agents(part: ValidPart, document: Document, findings: Findings) -> 
             entry.status,
             tools=_ceiling(name, entry, part.tool_names, findings),
             on_change=entry.on_change,
+            delegates=tuple(entry.delegates),
         )
     return agents
+
+
+def check_delegates(part: ValidPart, findings: Findings) -> None:
+    """Note every delegate that nobody could hand anything on to. *part* has the names of all agents."""
+    for name, entry in part.file.agents.items():
+        for index, delegate in enumerate(entry.delegates):
+            here = ("agents", name, "delegates", index)
+            if delegate not in part.agent_names:
+                findings.add(here, f"no agent is called {delegate!r}.{did_you_mean(delegate, part.agent_names)}")
+            elif delegate in entry.delegates[:index]:
+                findings.add(here, f"{delegate!r} appears twice.")
+        if entry.delegates and part.file.delegation.depth == 1:
+            message = f"a chain of 1 agent is no delegation, and agent {name!r} has delegates."
+            findings.add(("delegation", "depth"), message)
 
 
 def not_an_owner(owner: str, agents: Iterable[str]) -> str:

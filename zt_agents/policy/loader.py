@@ -27,7 +27,7 @@ from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Outcome
 from zt_agents.identity.principals import Agent, AgentStatus
 from zt_agents.identity.provider_terms import ProviderTerms
-from zt_agents.policy.agents import declared_agents, other_agents
+from zt_agents.policy.agents import check_delegates, declared_agents, other_agents
 from zt_agents.policy.approvers import Eligibility, approval_terms, check_terms
 from zt_agents.policy.conditions import ConditionCompiler
 from zt_agents.policy.document import Document, read_file, read_text
@@ -80,6 +80,8 @@ class Policy:
     """By exact name, tiers already raised by patterns."""
     owner_grace: int
     """Seconds for which an agent goes on after its owner left."""
+    delegation_depth: int
+    """How many agents a chain of delegation may have."""
     engine: PolicyEngine
     identity_provider: ProviderTerms | None
     """Who says who the users are; None leaves it to the application."""
@@ -127,6 +129,7 @@ def _policy(
     others = other_agents(registered, declared, document, findings)
     agents = {**declared, **others}
     part = replace(part, agent_names=part.agent_names | others.keys())
+    check_delegates(part, findings)
     tools = _tools(part, compiler, findings)
     check_terms(("approvals",), terms := approval_terms(part.file.approvals), findings)
     rules = build_rules(part, agents, tools, compiler, findings)
@@ -160,6 +163,7 @@ def _policy(
         content=content,
         keys=keys,
         owner_grace=seconds(file.owners.grace),
+        delegation_depth=file.delegation.depth,
         agents=MappingProxyType(agents),
         tools=MappingProxyType(tools),
         engine=PolicyEngine(

@@ -279,6 +279,15 @@ class AgentEntry(_Section):
     on_change: Annotated[OnChange, Field(strict=False)] = Field(default=None)  # type: ignore[assignment] # see below
     """What happens to its calls while its owner has not accepted what it is (zt-agents agents review): deny, or
     raise_tier. Left out, calls are denied once anything was accepted and the agent changed since."""
+    delegates: Annotated[list[AgentName], Field(min_length=1)] = Field(default=[])
+    """Exact names of the agents that it may hand its task on to; left out, none."""
+
+
+class DelegationSection(_Section):
+    """How agents hand their tasks on: agents.*.delegates says to whom."""
+
+    depth: Annotated[int, Field(ge=1, le=8)] = 3
+    """How many agents a chain may have, the first one counted; 1 is no delegation at all."""
 
 
 class OwnersSection(_Section):
@@ -439,6 +448,7 @@ class PolicyFile(_Section):
     """The keys that sign; left out, the application hands one in, or tokens are good in one process alone."""
     owners: OwnersSection = OwnersSection()
     revocation: RevocationSection = RevocationSection()
+    delegation: DelegationSection = DelegationSection()
     identity_provider: IdentityProviderSection = Field(default=None)  # type: ignore[assignment] # the application says
     secrets: Annotated[dict[SecretName, SecretEntry], Field(min_length=1)] = {}
     """Long-lived secrets that tools need, by the name by which their bodies ask."""

@@ -24,6 +24,7 @@ _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "approvals": ("approvals", models.ApprovalsSection),
     "audit": ("audit", models.AuditSection),
     "telemetry": ("telemetry", models.TelemetrySection),
+    "delegation": ("delegation", models.DelegationSection),
     "identity_provider": ("identity_provider", models.IdentityProviderSection),
     "keys": ("keys", models.KeysSection),
     "agents": ("an agent", models.AgentEntry),

@@ -90,6 +90,10 @@ class CallSpan:
             otel_context.detach(self._token)
             self._token = None
 
+    def again(self) -> CallSpan:
+        """Return this span as one that is current nowhere yet: for a context besides."""
+        return CallSpan(self.span)
+
     def forget(self) -> None:
         """Give up restoring: the context in which this was attached is gone."""
         self._token = None

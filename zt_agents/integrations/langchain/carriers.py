@@ -60,6 +60,10 @@ edits: ContextVar[Edits | None] = ContextVar("zt_agents_edits", default=None)
 """Set around such a call. Calls that its body makes are others."""
 
 
+stopped: ContextVar[Reason | None] = ContextVar("zt_agents_stopped", default=None)
+"""Set around a step of a sub-agent that has no session of its own: why not."""
+
+
 def leave(token: Token[Entry | None]) -> None:
     """Undo ``entry_var.set``. A coroutine that was dropped is closed in any context, where nothing is to be undone."""
     with suppress(ValueError):
@@ -81,8 +85,8 @@ def find_session(guard: Guard) -> tuple[Session | None, Reason | None]:
     # A tool's body may enter a session of its own, for a sub-agent. What carried its caller's session is inherited by
     # all that runs inside, and does not stand against it.
     if wrong is None and entered is not None and (carried is None or _within(entered, carried)):
-        return entered, None
-    return carried, wrong
+        carried = entered
+    return carried, wrong or stopped.get()
 
 
 def _entered() -> Session | None:

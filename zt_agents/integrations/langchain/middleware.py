@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import ToolMessage
@@ -27,6 +28,7 @@ from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import AccessDeniedError, StoreError, ZeroTrustError
 from zt_agents.guard import Guard
 from zt_agents.integrations.langchain import sealing
+from zt_agents.integrations.langchain.acting import Acting
 from zt_agents.integrations.langchain.carriers import Edits, edits, find_session
 from zt_agents.integrations.langchain.observing import Observer
 from zt_agents.invocation import Invocation
@@ -48,17 +50,25 @@ else:
 class ZeroTrustMiddleware(AgentMiddleware):
     """Governs every tool call of an agent built with ``create_agent``."""
 
-    def __init__(self, guard: Guard, *, stable: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self, guard: Guard, *, agent: str | None = None, stable: Callable[[str], str] | None = None
+    ) -> None:
         """Govern with *guard*.
 
         Args:
             guard: decides.
+            agent: name of the registered agent that this is, for one that others run: each run has a session of its
+                own, see :mod:`.acting`. By default it acts in the session in which it is run.
             stable: returns what of a system prompt is the same in every run; see :mod:`.observing`. All of it counts by
                 default.
+
+        Raises:
+            UnknownAgentError: no such agent.
         """
         super().__init__()
         self.guard = guard
         self._observer = Observer(guard, stable)
+        self._acting = Acting(guard, agent) if agent is not None else None
 
     # -- the tools an agent binds ---------------------------------------------------------------------------------
 
@@ -66,15 +76,28 @@ class ZeroTrustMiddleware(AgentMiddleware):
         self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]
     ) -> ModelResponse:
         self._seal_all(request)
-        self._observer.look(request)
-        return handler(request)
+        with self._session(request):
+            self._observer.look(request)
+            response = handler(request)
+        self._answered(request, response)
+        return response
 
     async def awrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
     ) -> ModelResponse:
         self._seal_all(request)
-        await self._observer.alook(request)
-        return await handler(request)
+        with self._session(request):
+            await self._observer.alook(request)
+            response = await handler(request)
+        self._answered(request, response)
+        return response
+
+    def _session(self, request: ModelRequest | ToolCallRequest) -> AbstractContextManager[None]:
+        return self._acting.session(request.runtime.stream_writer) if self._acting is not None else nullcontext()
+
+    def _answered(self, request: ModelRequest, response: ModelResponse) -> None:
+        if self._acting is not None:
+            self._acting.answered(response, request.runtime.stream_writer)
 
     def _seal_all(self, request: ModelRequest) -> None:
         sealing.protect(self.guard, list(request.tools))
@@ -88,8 +111,9 @@ class ZeroTrustMiddleware(AgentMiddleware):
         while True:
             token = edits.set(Edits(request.tool_call["id"], tuple(edit.proof for edit in changed)))
             try:
-                self._check(request)
-                return _noted(handler(request), changed)
+                with self._session(request):
+                    self._check(request)
+                    return _noted(handler(request), changed)
             except ZeroTrustError as denial:
                 edit = self._edit(request, denial) if len(changed) < _MOST_EDITS else None
                 if edit is None:
@@ -106,8 +130,9 @@ class ZeroTrustMiddleware(AgentMiddleware):
         while True:
             token = edits.set(Edits(request.tool_call["id"], tuple(edit.proof for edit in changed)))
             try:
-                self._check(request)
-                return _noted(await handler(request), changed)
+                with self._session(request):
+                    self._check(request)
+                    return _noted(await handler(request), changed)
             except ZeroTrustError as denial:
                 edit = self._edit(request, denial) if len(changed) < _MOST_EDITS else None
                 if edit is None:

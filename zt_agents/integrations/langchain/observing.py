@@ -57,8 +57,8 @@ class Observer:
 
     def _found(self, request: ModelRequest) -> tuple[str, Manifest] | None:
         """Return the agent and its manifest, if that is news; the session knows it from here on."""
-        session, _ = find_session(self._guard)
-        if session is None:
+        session, wrong = find_session(self._guard)
+        if session is None or wrong is not None:
             return None
         manifest = self._manifest(session, request)
         session.see(manifest)
