@@ -73,7 +73,7 @@ CONTAINED = {
     "fastapi": ("zt_agents.console", "zt_agents.issuer", "zt_agents.integrations", "zt_agents.demo"),
     "starlette": ("zt_agents.console", "zt_agents.issuer", "zt_agents.integrations", "zt_agents.demo"),
     "jinja2": ("zt_agents.console",),
-    "uvicorn": ("zt_agents.console", "zt_agents.issuer", "zt_agents.demo"),
+    "uvicorn": ("zt_agents.console", "zt_agents.issuer", "zt_agents.integrations", "zt_agents.demo"),
 }
 
 
