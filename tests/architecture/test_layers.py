@@ -32,6 +32,7 @@ FLOORS = {
     "zt_agents.sub_agents": 7,
     "zt_agents.opening": 7,
     "zt_agents.people": 7,
+    "zt_agents.exchange": 7,
     "zt_agents.revocation": 7,
     "zt_agents.trail": 7,
     "zt_agents.desk": 7,
@@ -72,7 +73,7 @@ CONTAINED = {
     "fastapi": ("zt_agents.console", "zt_agents.issuer", "zt_agents.integrations", "zt_agents.demo"),
     "starlette": ("zt_agents.console", "zt_agents.issuer", "zt_agents.integrations", "zt_agents.demo"),
     "jinja2": ("zt_agents.console",),
-    "uvicorn": ("zt_agents.console", "zt_agents.issuer", "zt_agents.demo"),
+    "uvicorn": ("zt_agents.console", "zt_agents.issuer", "zt_agents.integrations", "zt_agents.demo"),
 }
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from zt_agents.errors import AgentInactiveError, StoreError
-from zt_agents.identity import Agent, AgentRegistry
+from zt_agents.identity import Agent, AgentRegistry, AgentStatus, registry
+from zt_agents.identity.lifecycle import move
 from zt_agents.stores.sqlite_agents import SqliteAgentStore
 
 AGENT = Agent("helpdesk", "spiffe://acme.example/agent/helpdesk", "1", "dana@acme.example", "tests")
@@ -87,7 +92,7 @@ def test_an_earlier_state_that_is_put_back_is_refused(path: Path, guarding: Agen
 def test_a_damaged_row_denies(path: Path, guarding: AgentRegistry) -> None:
     connection = sqlite3.connect(path)
     with connection:
-        connection.execute("UPDATE agent SET status = 'unknown'")
+        connection.execute("UPDATE agent SET status = 'unknown', written = written + 1")
     connection.close()
     with pytest.raises(StoreError, match="damaged"):
         guarding.active(AGENT.id)
@@ -99,3 +104,56 @@ def test_reading_makes_no_file_and_a_new_one_is_its_owner_s_alone(path: Path) ->
     assert not path.exists()
     here.suspend("helpdesk")
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("later", [0.0, 0.3])
+def test_a_write_that_the_file_s_times_do_not_show_is_seen(
+    path: Path, guarding: AgentRegistry, later: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_SETTLED", 0.25)
+    administrator = SqliteAgentStore(path)
+    administrator.change(AGENT.id, move(AGENT, AgentStatus.ACTIVE))
+    guarding.active(AGENT.id)
+    before = path.stat()
+    administrator.change(AGENT.id, move(AGENT, AgentStatus.SUSPENDED))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    time.sleep(later)
+    with pytest.raises(AgentInactiveError):
+        guarding.active(AGENT.id)
+
+
+def test_threads_that_read_and_write_one_store_do_not_take_each_other_for_the_past(path: Path) -> None:
+    store = SqliteAgentStore(path)
+    here = AgentRegistry({AGENT.name: AGENT}, store=store)
+    failures: list[Exception] = []
+
+    def work(suspends: bool) -> None:
+        try:
+            for _ in range(15):
+                if suspends:
+                    here.suspend("helpdesk")
+                else:
+                    here.get("helpdesk")
+                    store.read()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(index == 0,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+
+
+def test_of_many_agents_the_one_that_changed_is_read_again(path: Path) -> None:
+    agents = {f"a{index}": replace(AGENT, name=f"a{index}", id=f"{AGENT.id}-{index}") for index in range(40)}
+    store = SqliteAgentStore(path)
+    here = AgentRegistry(agents, store=SqliteAgentStore(path))
+    for agent in agents.values():
+        store.change(agent.id, move(agent, AgentStatus.SUSPENDED))
+    assert {here.get(name).status for name in agents} == {AgentStatus.SUSPENDED}
+    store.change(agents["a7"].id, move(agents["a7"], AgentStatus.ACTIVE))
+    assert [name for name in agents if here.get(name).status is AgentStatus.ACTIVE] == ["a7"]
+    assert store.read() == SqliteAgentStore(path).read()

@@ -13,7 +13,7 @@ from world import HEAD, World
 
 from zt_agents import Guard
 from zt_agents.decisions import Outcome, ReasonCode
-from zt_agents.errors import AccessDeniedError, AgentChangeError, AgentInactiveError, ConfigurationError
+from zt_agents.errors import AccessDeniedError, AgentChangeError, AgentInactiveError, AuditError, ConfigurationError
 from zt_agents.identity import AgentStatus
 from zt_agents.identity.lifecycle import Absence, accept, move
 from zt_agents.identity.manifests import difference_hash
@@ -253,3 +253,13 @@ def test_a_list_of_tools_holds_in_the_guard(make_world: MakeWorld) -> None:
             up.invoke({"to": 1})
     assert caught.value.decision.outcome is Outcome.DENY
     assert "whatever rules say" in str(caught.value)
+
+
+def test_nobody_acts_again_when_that_cannot_be_put_on_record(make_world: MakeWorld) -> None:
+    world = make_world(add.model_copy())
+    world.guard.registry.suspend("helpdesk")
+    world.guard.audit.close()
+    with pytest.raises(AuditError):
+        world.guard.registry.resume("helpdesk")
+    assert world.guard.registry.get("helpdesk").status is AgentStatus.SUSPENDED
+    world.guard.registry.suspend("helpdesk")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -81,22 +82,25 @@ class _ReadKeys(ABC):
     def find(self, kid: str, now: float) -> VerificationKey | None:
         key = self._keys.get(kid)
         if key is None or not 0 <= now - self._read_at < REFRESH_SECONDS:
-            self._look_again(now)
+            self._look_again(now, wait=key is None)
             key = self._keys.get(kid)
         if not 0 <= now - self._read_at < STALE_SECONDS:
             raise StoreError(f"The public keys at {self._place()} could not be read.")
         return key
 
-    def _look_again(self, now: float) -> None:
-        with self._lock:
+    def _look_again(self, now: float, *, wait: bool) -> None:
+        if not self._lock.acquire(blocking=wait):
+            return  # another thread does, and this one knows the key that it needs
+        try:
             if 0 <= now - self._tried_at < RETRY_SECONDS:
                 return
             self._tried_at = now
-            try:
-                self._keys = _read(read_object(self._fetch()))
-            except (OSError, HTTPException, ValueError, TokenInvalidError):
-                return  # find() says so when they have become too old
+            self._keys = _read(read_object(self._fetch()))
             self._read_at = now
+        except (OSError, HTTPException, ValueError, TokenInvalidError):
+            return  # find() says so when they have become too old
+        finally:
+            self._lock.release()
 
     @abstractmethod
     def _fetch(self) -> bytes: ...
@@ -114,7 +118,10 @@ class FileKeys(_ReadKeys):
 
     def _fetch(self) -> bytes:
         with self._path.open("rb") as file:
-            return _bounded(file)
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ValueError("it is too large to be a set of keys")
+        return content
 
     def _place(self) -> str:
         return str(self._path)
@@ -134,11 +141,18 @@ class HttpKeys(_ReadKeys):
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
             raise ConfigurationError("Public keys are read by https, or by http from this machine alone.")
         self._url = url
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        direct = [urllib.request.ProxyHandler({})] if parts.scheme == "http" else []
+        self._opener = urllib.request.build_opener(_NoRedirects, *direct)
 
     def _fetch(self) -> bytes:
+        deadline = time.monotonic() + _TIMEOUT
         with self._opener.open(self._url, timeout=_TIMEOUT) as response:
-            return _bounded(response)
+            content = bytearray()
+            while chunk := response.read1(_MAX_BYTES):
+                content += chunk
+                if len(content) > _MAX_BYTES or time.monotonic() > deadline:
+                    raise ValueError("it is too large, or too slow, to be a set of keys")
+            return bytes(content)
 
     def _place(self) -> str:
         return self._url
@@ -149,13 +163,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
         return None  # the answer is an error then
-
-
-def _bounded(stream: IO[bytes]) -> bytes:
-    content = stream.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise ValueError("it is too large to be a set of keys")
-    return content
 
 
 def _read(jwks: Mapping[str, Any]) -> _Keys:

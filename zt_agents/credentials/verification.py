@@ -201,6 +201,8 @@ class CallTokenVerifier:
             return verify_proof(
                 proof, token=token, thumbprint=claims.key_thumbprint, now=now, leeway=self._leeway
             )
+        if proof is not None:
+            _refuse(CallTokenReason.DPOP_WRONG, "There is a proof of a key, and the token is bound to none.")
         if claims.certificate_thumbprint:
             shown = certificate_thumbprint(certificate) if certificate else ""
             if shown != claims.certificate_thumbprint:

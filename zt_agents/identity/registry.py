@@ -61,6 +61,20 @@ class Standing(NamedTuple):
     """When that ends it, seconds since the epoch."""
 
 
+class _Standings(dict[str, Standing]):
+    """By id, each worked out when it is first asked for: there may be thousands of agents, and few that act."""
+
+    def __init__(
+        self, agents: Mapping[str, Agent], standing: Callable[[Agent, Stored], Standing], stored: Stored
+    ) -> None:
+        super().__init__()
+        self._agents, self._standing, self._stored = agents, standing, stored
+
+    def __missing__(self, agent_id: str) -> Standing:
+        standing = self[agent_id] = self._standing(self._agents[agent_id], self._stored)
+        return standing
+
+
 class AgentRegistry:
     """Agents by name and by id. A suspension takes effect on the next call, sessions already open included."""
 
@@ -85,7 +99,7 @@ class AgentRegistry:
             note: is told of each change made here.
         """
         self._agents = dict(agents)
-        self._name_by_id = {agent.id: name for name, agent in agents.items()}
+        self._by_id = {agent.id: agent for agent in agents.values()}
         self._store = store or MemoryAgentStore()
         self._grace = grace
         self._environment = environment
@@ -104,7 +118,7 @@ class AgentRegistry:
         """What was read is known to be all that had been written."""
         self._settles_at = 0.0
         """On the monotonic clock."""
-        self._current: dict[str, Standing] = {}
+        self._current: Mapping[str, Standing] = {}
         """By id."""
         self._reviewed: dict[tuple[str, ...], tuple[Agent, Agent]] = {}
         """By id and what was seen: the agent as it stood then, and as it stands for who saw that."""
@@ -255,7 +269,7 @@ class AgentRegistry:
         self._latest = now = max(self._latest, self._clock())
         return now
 
-    def _standings(self) -> dict[str, Standing]:
+    def _standings(self) -> Mapping[str, Standing]:
         """Return how every agent stands, read again if anything was written."""
         version = self._store.version()
         if version != self._version or not self._settled:
@@ -263,8 +277,7 @@ class AgentRegistry:
                 now = time.monotonic()
                 if version != self._version:
                     self._settles_at = now + _SETTLED
-                stored = self._store.read()
-                self._current = {agent.id: self._standing(agent, stored) for agent in self._agents.values()}
+                self._current = _Standings(self._by_id, self._standing, self._store.read())
                 self._version, self._settled = version, now >= self._settles_at
         return self._current
 

@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 import orjson
 
-from zt_agents.credentials.over_http import Refusal, presented, refusal
+from zt_agents.credentials.call_tokens import CallClaims
+from zt_agents.credentials.over_http import Presented, Refusal, presented, refusal
 from zt_agents.credentials.verification import CallTokenVerifier
 from zt_agents.errors import CallTokenError
 
@@ -73,27 +74,26 @@ class CallTokenMiddleware:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return None
-        body, arguments = b"", None
-        if self._arguments is not None:
-            try:
+        try:
+            shown = presented(scope["method"], path_of(scope), scope["headers"], origin=self._origin)
+            arguments = None
+            if self._arguments is not None and shown.token:  # nobody's body is kept who brings nothing
                 body = await _whole(receive)
                 arguments = self._arguments(scope, body)
-            except OverflowError:
-                return await _answer(send, _TOO_LARGE)
-            except ValueError:
-                return await _answer(send, _UNREADABLE)
-            receive = _again(body, receive)
-        try:
+                receive = _again(body, receive)
             # In a thread: keys, revocations and replays may have to be read.
-            scope[CALL] = await asyncio.to_thread(self._verify, scope, arguments)
+            scope[CALL] = await asyncio.to_thread(self._verify, scope, shown, arguments)
         except CallTokenError as error:
             return await _answer(send, refusal(error))
+        except OverflowError:
+            return await _answer(send, _TOO_LARGE)
+        except ValueError:
+            return await _answer(send, _UNREADABLE)
         await self._app(scope, receive, send)
         return None
 
-    def _verify(self, scope: Scope, arguments: Mapping[str, Any] | None) -> Any:
+    def _verify(self, scope: Scope, shown: Presented, arguments: Mapping[str, Any] | None) -> CallClaims:
         tool = self._tool if isinstance(self._tool, str) else self._tool(scope)
-        shown = presented(scope["method"], path_of(scope), scope["headers"], origin=self._origin)
         certificate = self._certificate(scope) if self._certificate is not None else None
         return self._verifier.verify(
             shown.token, tool=tool, arguments=arguments, proof=shown.proof, certificate=certificate

@@ -5,7 +5,7 @@ The client, which is where the guard is::
     async with CallTokenSession(read, write, audience="urn:acme:files") as client:
         tools = guard.protect(await load_mcp_tools(client))
 
-The server, which answers nothing else::
+The server, which runs no tool for anything else (resources and prompts are not tools, and not its part)::
 
     server = CallTokenServer("files", verifier=verifier)
 

@@ -1,7 +1,7 @@
 """The states of agents in a SQLite file, beside the policy: written by administrators, and by guards that see a change.
 
 A file that somebody put back to an earlier state would have forgotten who was suspended: a process that has read a
-later one refuses it.
+later one refuses it. Each row says with which write it came: who has read before reads what came since.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from zt_agents._internal.folding import fold
 from zt_agents.errors import StoreError
@@ -26,10 +27,22 @@ NAME = "zt-agents-agents.db"
 _APPLICATION_ID = 0x7A744147  # "ztAG"
 _SCHEMA = (
     "CREATE TABLE agent (id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, declared TEXT, accepted TEXT, "
-    "accepted_by TEXT NOT NULL, accepted_at REAL NOT NULL, observed TEXT, observed_at REAL NOT NULL) WITHOUT ROWID",
+    "accepted_by TEXT NOT NULL, accepted_at REAL NOT NULL, observed TEXT, observed_at REAL NOT NULL, "
+    "written INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX agent_written ON agent (written)",
     "CREATE TABLE absence (folded TEXT PRIMARY KEY, owner TEXT NOT NULL, left_at REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE writes (file TEXT NOT NULL, count INTEGER NOT NULL)",
 )
+
+
+class _Known(NamedTuple):
+    """What was read last."""
+
+    file: str
+    """Which file: random, drawn with its first write."""
+    writes: int
+    """How often it had been written."""
+    agents: Mapping[str, AgentState]
 
 
 class SqliteAgentStore:
@@ -52,8 +65,7 @@ class SqliteAgentStore:
             hint="Calls are denied until it can be.",
         )
         self._there = False
-        self._read: tuple[str, int] | None = None
-        """Which file was read last, and how often it had been written."""
+        self._known = _Known("", 0, {})
 
     @classmethod
     def beside(cls, other: Path) -> SqliteAgentStore:
@@ -71,58 +83,64 @@ class SqliteAgentStore:
         self._there = self._there or self.path.exists()
         if not self._there:
             return Stored()
-        if not self.path.exists():  # SharedFile would make a new one, which has forgotten
-            raise StoreError(f"The store of agents {self.path} is gone.", hint="Calls are denied until it is back.")
+        known = self._known  # before what is compared with it: another thread may read on meanwhile
         with self._file.reading() as connection:
-            return self._all(connection)
+            return self._all(connection, known)
 
     def registered(self) -> list[Agent]:
         """Return the agents that were registered here, rather than declared in a policy file. Raises StoreError."""
         return [state.declared for state in self.read().agents.values() if state.declared is not None]
 
     def change(self, agent_id: str, transition: Transition) -> AgentState:
-        self.read()  # a file that is gone, or was put back, is not to be written
-        with self._file.writing() as connection:
-            stored = self._all(connection)
+        with self._writing() as (connection, stored):
             before = stored.agents.get(agent_id)
             state = transition(before, stored)
             if state != before:
-                connection.execute("INSERT OR REPLACE INTO agent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(state))
-                self._count(connection)
+                count = self._count(connection)
+                row = (*_row(state), count)
+                connection.execute("INSERT OR REPLACE INTO agent VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             return state
 
     def leave(self, absence: Absence) -> None:
-        self.read()
-        with self._file.writing() as connection:
+        with self._writing() as (connection, _):
             row = (fold(absence.owner), absence.owner, absence.left_at)
             connection.execute("INSERT OR REPLACE INTO absence VALUES (?, ?, ?)", row)
             self._count(connection)
 
     def come_back(self, owner: str) -> bool:
-        self.read()
-        with self._file.writing() as connection:
+        with self._writing() as (connection, _):
             gone = connection.execute("DELETE FROM absence WHERE folded = ?", (fold(owner),)).rowcount
             self._count(connection)
             return gone == 1
 
-    def _count(self, connection: sqlite3.Connection) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[sqlite3.Connection, Stored]]:
+        self.read()  # a file that is gone, or was put back, is not to be written
+        known = self._known
+        with self._file.writing() as connection:
+            yield connection, self._all(connection, known)
+
+    @staticmethod
+    def _count(connection: sqlite3.Connection) -> int:
         """Count a write, so that an earlier state of the file can be told from a later one."""
         if not connection.execute("UPDATE writes SET count = count + 1").rowcount:
             connection.execute("INSERT INTO writes VALUES (?, 1)", (secrets.token_hex(16),))
+        (count,) = connection.execute("SELECT count FROM writes").fetchone()
+        return int(count)
 
-    def _all(self, connection: sqlite3.Connection) -> Stored:
-        row = connection.execute("SELECT file, count FROM writes").fetchone()
-        file, count = row if row is not None else ("", 0)
-        if self._read is not None and (file != self._read[0] or count < self._read[1]):
+    def _all(self, connection: sqlite3.Connection, known: _Known) -> Stored:
+        """Return all that is stored: what is *known*, and what was written since."""
+        file, count = connection.execute("SELECT file, count FROM writes").fetchone() or ("", 0)
+        if known.file and (file != known.file or count < known.writes):
             text = f"The store of agents {self.path} was put back to an earlier state, or replaced."
             raise StoreError(text, hint="If that is meant, restart every process that uses it.")
-        if row is not None:
-            self._read = (file, count)
-        agents = {each[0]: _state(each) for each in connection.execute("SELECT * FROM agent")}
+        rows = connection.execute("SELECT * FROM agent WHERE written > ?", (known.writes,))
+        agents = {**known.agents, **{row[0]: _state(row[:-1]) for row in rows}}
         absences = {
             folded: Absence(owner, left_at)
             for folded, owner, left_at in connection.execute("SELECT folded, owner, left_at FROM absence")
         }
+        self._known = _Known(file, count, agents)
         return Stored(agents, absences)
 
 

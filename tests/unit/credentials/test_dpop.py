@@ -107,6 +107,13 @@ def test_a_thief_of_the_token_alone_gets_nothing_and_uses_up_nothing() -> None:
     present(proof(), service=service)
 
 
+def test_a_proof_of_no_use_is_no_ornament() -> None:
+    token = mint()
+    with pytest.raises(CallTokenError) as refusal:
+        present(proof(token), token)
+    assert refusal.value.reason is CallTokenReason.DPOP_WRONG
+
+
 def test_proofs_are_for_http() -> None:
     with pytest.raises(ValueError):
         prove(KEY, method="GET", url="ftp://tickets.acme.example", token=TOKEN, now=time.time())

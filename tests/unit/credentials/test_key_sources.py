@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -29,17 +31,30 @@ class Issuer:
     def __init__(self) -> None:
         self.content = json.dumps(jwks(OLD)).encode()
         self.status, self.asked, self.location = 200, 0, ""
+        self.drip = False
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked += 1
+                if outer.drip:
+                    self.drip()
+                    return
                 self.send_response(outer.status)
                 if outer.location:
                     self.send_header("Location", outer.location)
                 self.send_header("Content-Length", str(len(outer.content)))
                 self.end_headers()
                 self.wfile.write(outer.content)
+
+            def drip(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", "60000")
+                self.end_headers()
+                with suppress(OSError):
+                    for _ in range(60):
+                        self.wfile.write(b" ")
+                        time.sleep(0.05)
 
             def log_message(self, *_: Any) -> None: ...
 
@@ -179,6 +194,25 @@ def test_what_an_issuer_should_not_answer_changes_nothing(
     assert keys.find(NEW.thumbprint, NOW + 20) is None
     assert keys.find(OLD.thumbprint, NOW + 20)
     assert issuer.asked == 2
+
+
+def test_an_issuer_that_never_ends_its_answer_is_not_waited_for(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zt_agents.credentials.key_sources._TIMEOUT", 0.3)
+    keys = HttpKeys(issuer.url)
+    issuer.drip = True
+    began = time.monotonic()
+    with pytest.raises(StoreError):
+        keys.find(OLD.thumbprint, NOW)
+    assert time.monotonic() - began < 3
+
+
+def test_known_keys_do_not_wait_for_an_issuer(issuer: Issuer) -> None:
+    keys = HttpKeys(issuer.url)
+    assert keys.find(OLD.thumbprint, NOW)
+    with keys._lock:  # as if another thread were asking
+        assert keys.find(OLD.thumbprint, NOW + 301)
 
 
 @pytest.mark.parametrize("url", ["http://keys.acme.example/jwks", "file:///etc/passwd", "ftp://localhost/x", ""])

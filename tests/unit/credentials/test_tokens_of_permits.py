@@ -118,6 +118,32 @@ async def test_async_bodies_have_one(bodies: Bodies) -> None:
         bodies.verify(await guarded.ainvoke({"number": 5}))
 
 
+def test_a_tool_within_a_tool_has_its_own_or_none(bodies: Bodies) -> None:
+    def outer() -> list[str]:
+        tokens = [permit().token(audience=TICKETS)]
+        bodies.body = lambda: permit().token(audience=TICKETS)
+        with pytest.raises(CredentialError, match="'plain' may not"):
+            bodies.plain.invoke({"number": 6})
+        tokens.append(permit().token(audience=TICKETS))
+        tokens.append(bodies.update.invoke({"number": 7}))
+        return tokens
+
+    *own, inner = bodies.run(outer)
+    assert [bodies.verify(token).resource for token in own] == ["ticket/5", "ticket/5"]
+    assert bodies.verify(inner, arguments={"number": 7, "note": ""}).resource == "ticket/7"
+
+
+def test_a_stream_has_tokens_until_it_ends(bodies: Bodies) -> None:
+    @tool
+    def update(number: int, note: str = "") -> Any:
+        """Update a ticket."""
+        return (permit().token(audience=TICKETS) for _ in range(2))
+
+    guarded = bodies.world.guard.protect(update)
+    with bodies.world.session():
+        assert len({bodies.verify(token).token_id for token in guarded.invoke({"number": 5})}) == 2
+
+
 def test_a_model_that_reads_the_refusal_learns_nothing_of_the_policy(bodies: Bodies) -> None:
     with pytest.raises(CredentialError) as refusal:
         bodies.run(lambda: permit().token(audience="https://hr.acme.example"))
