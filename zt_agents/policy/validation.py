@@ -34,6 +34,7 @@ _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "secrets": ("a secret", models.SecretEntry),
     "vault": ("vault", models.VaultSection),
     "owners": ("owners", models.OwnersSection),
+    "revocation": ("revocation", models.RevocationSection),
 }
 _NEEDED = {"version": 1, "trust_domain": "unknown", "environment": "unknown"}
 """Stands in for a value that does not fit, so that validation can go on. Never leaves the loader."""
