@@ -34,6 +34,7 @@ from zt_agents.cli.explain import explain
 from zt_agents.cli.export import export
 from zt_agents.cli.idp import idp_app
 from zt_agents.cli.init import init
+from zt_agents.cli.issuer import issuer_app
 from zt_agents.cli.keys import keys_app
 from zt_agents.cli.login import login, logout, whoami
 from zt_agents.cli.revocations import reinstate, revocations, revoke
@@ -104,6 +105,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(approvers_app, name="approvers")
 app.add_typer(keys_app, name="keys")
+app.add_typer(issuer_app, name="issuer")
 app.add_typer(idp_app, name="idp")
 app.add_typer(certs_app, name="certs")
 

@@ -78,7 +78,10 @@ def whoami(as_json: JsonOption = False) -> None:
     """Say who is logged in, as the identity provider says now. Exit code 1: nobody."""
     found = logged_in()
     if found is None:
-        say_json(None) if as_json else say("Nobody has logged in. Run: zt-agents login")
+        if as_json:
+            say_json(None)
+        else:
+            say("Nobody has logged in. Run: zt-agents login")
         raise typer.Exit(NOBODY)
     _, user = found
     facts = _facts(user)

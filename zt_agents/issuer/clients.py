@@ -1,0 +1,108 @@
+"""Who calls the issuer: an agent or a service that has proven it with a key of its own.
+
+Rules:
+
+1. An agent is known by its SPIFFE-format id, has to be active, and has keys in ``agents/NAME`` of the folder of keys. A
+   service is known by its name, and has keys in ``services/NAME``: both a ring, or the file ``jwks.json`` where the
+   private keys are on another machine.
+2. An assertion is admitted once.
+3. Who calls too often is told to wait, by name; and who fails too often, by address and name together, so that nobody
+   keeps another out by failing in their name.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from zt_agents._internal.clock import Clock
+from zt_agents.console.rates import Rates, network
+from zt_agents.credentials.key_sources import FileKeys
+from zt_agents.credentials.replays import MemoryReplays
+from zt_agents.errors import ConfigurationError, IdentityError
+from zt_agents.identity import Agent, AgentRegistry, KeyRing
+from zt_agents.identity.client_assertions import ClientKeys, client_named, verify_assertion
+from zt_agents.identity.key_folder import client_folder
+
+JWKS = "jwks.json"
+_FAILURES = 20
+"""In a minute, of one name from one address."""
+
+
+class Wait(NamedTuple):
+    """Somebody is to wait."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who calls."""
+
+    id: str
+    agent: Agent | None
+    """None for a service."""
+
+
+class Clients:
+    """Knows agents and services by their assertions. Safe to share between threads."""
+
+    def __init__(
+        self, registry: AgentRegistry, keys: Path, *, audiences: frozenset[str], clock: Clock, per_second: int = 1_000
+    ) -> None:
+        self._registry = registry
+        self._folder = keys
+        self._audiences = audiences
+        self._clock = clock
+        self._keys: dict[str, ClientKeys] = {}
+        self._lock = threading.Lock()
+        self._shown = MemoryReplays()
+        self._failures = Rates(burst=_FAILURES, period=60.0, clock=clock)
+        self._uses = Rates(burst=per_second, period=1.0, clock=clock)
+
+    def authenticated(self, assertion: str, address: str) -> Client | Wait:
+        """Return whose *assertion* it is that came from *address*, or that they are to wait.
+
+        Raises:
+            IdentityError: nobody's who may call.
+            StoreError: nobody can tell.
+        """
+        name = client_named(assertion)
+        try:
+            client = self._verified(assertion, name, self._clock())
+        except IdentityError:
+            if wait := self._failures.take(f"{network(address)} {name[:256]}"):
+                return Wait(wait)
+            raise
+        wait = self._uses.take(name)
+        return Wait(wait) if wait else client
+
+    def _verified(self, assertion: str, name: str, now: float) -> Client:
+        agent = self._registry.active(name) if name.startswith("spiffe://") else None
+        keys = self._keys_of(agent.name if agent else name, service=agent is None)
+        shown = verify_assertion(assertion, client=name, keys=keys, audiences=self._audiences, now=now)
+        if not self._shown.admit(f"{name} {shown.id}", uses=1, until=shown.expires_at, now=now):
+            raise IdentityError("The assertion was used before.")
+        return Client(name, agent)
+
+    def _keys_of(self, name: str, *, service: bool) -> ClientKeys:
+        try:
+            folder = client_folder(self._folder, name, service=service)
+        except ValueError as error:
+            raise IdentityError("Nobody is called that.") from error
+        known = self._keys.get(str(folder))
+        if known is None:
+            with self._lock:
+                known = self._keys[str(folder)] = _keys_in(folder)
+        return known
+
+
+def _keys_in(folder: Path) -> ClientKeys:
+    if (folder / JWKS).is_file():
+        return FileKeys(folder / JWKS)
+    try:
+        return KeyRing.in_folder(folder)
+    except ConfigurationError as error:
+        raise IdentityError("They have no key here.", hint="Run: zt-agents keys new --agent NAME") from error
