@@ -79,7 +79,7 @@ def verify_proof(presented: Proof, *, token: str, thumbprint: str, now: float, l
     try:
         claims = _signed(presented.proof, thumbprint)
         expected = {"htm": presented.method, "ath": _hash(token)}
-        if presented.nonce or "nonce" in claims:
+        if presented.nonce:
             expected["nonce"] = presented.nonce
         issued, jti = claims["iat"], claims["jti"]
         good = (

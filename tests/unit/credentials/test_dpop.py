@@ -67,6 +67,7 @@ FORGERIES: list[tuple[str, Callable[[], str]]] = [
     ("an endless name", lambda: forged(jti="x" * 257)),
     ("a claim nobody knows", lambda: forged(admin=True)),
     ("a nonce nobody asked for", lambda: proof(nonce="n")),
+    ("an empty nonce", lambda: forged(nonce="")),
     ("typ JWT", lambda: forged(headers={"typ": "JWT"})),
     ("a private key in the header", lambda: forged(headers={"jwk": {**KEY.verification.members, "d": "AA"}})),
     ("more in the header", lambda: forged(headers={"jku": "https://evil.example"})),
