@@ -30,7 +30,7 @@ Body = Callable[..., Any]
 class Bodies:
     """Two guarded tools whose body is whatever a test says."""
 
-    def __init__(self, folder: Path, **parts: Any) -> None:
+    def __init__(self, folder: Path, *, policy: str = POLICY, **parts: Any) -> None:
         self.body: Body = lambda: None
 
         @tool
@@ -43,7 +43,7 @@ class Bodies:
             """Do something plain."""
             return self.body()
 
-        self.world = World(folder, POLICY, [update, plain], None, **parts)
+        self.world = World(folder, policy, [update, plain], None, **parts)
         self.update, self.plain = self.world.guard.protect([update, plain])
 
     def run(self, body: Body, which: BaseTool | None = None, **session: Any) -> Any:

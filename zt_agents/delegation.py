@@ -71,7 +71,6 @@ def delegate(
     agent: str,
     scope: TaskScope | None = None,
     ttl: int | None = None,
-    intent: str = "",
     session_id: str = "",
 ) -> Session:
     """Return the session in which *agent* goes on with the task of *outer*; see :meth:`Session.delegate`.
@@ -97,7 +96,7 @@ def delegate(
         guard,
         agent=actor,
         user=outer.user,
-        intent=intent or outer.intent,
+        intent=outer.intent,
         attributes=outer.attributes,
         token=token,
         claims=claims,

@@ -38,6 +38,7 @@ from zt_agents.errors import (
     CredentialError,
     EnforcementUnavailableError,
 )
+from zt_agents.exchange import exchanged_token
 from zt_agents.identification import identify
 from zt_agents.identity.principals import Agent
 from zt_agents.invocation import Invocation
@@ -177,6 +178,28 @@ class Permit(CallTrail):
             raise CredentialError("The call's body is not running.", hint="Ask for a token inside of the tool's body.")
         bound = {"key_thumbprint": key_thumbprint, "certificate_thumbprint": certificate_thumbprint}
         return call_token(self._guard, self, self._encoded, audience=audience, ttl=ttl, **bound)
+
+    def idp_token(self, *, audience: str, scopes: Iterable[str] = ()) -> str:
+        """Return the identity provider's own token for a back end, on behalf of the user. This waits for the provider.
+
+        Args:
+            audience: what the provider calls the back end, as the policy names it for this tool
+                (``identity_provider.exchange``).
+            scopes: what the token is for, of what the policy names; the provider's default if there are none.
+
+        Raises:
+            CredentialError: it is not for this tool, or not now; or the session was opened without an access token.
+            ConfigurationError: the agent is not registered with the provider.
+            IdentityError: the user's token is no longer good, or the provider refuses.
+        """
+        return exchanged_token(self._guard, self, audience=audience, scopes=scopes, here=self._is_here())
+
+    async def aidp_token(self, *, audience: str, scopes: Iterable[str] = ()) -> str:
+        """The async twin of :meth:`idp_token`."""
+        here = self._is_here()
+        return await asyncio.to_thread(
+            exchanged_token, self._guard, self, audience=audience, scopes=scopes, here=here
+        )
 
     # -- identify, classify, decide -------------------------------------------------------------------------------
 

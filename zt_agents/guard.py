@@ -12,6 +12,7 @@ What happens to a call is in ``funnel``; here is what it is made of, and the two
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -292,6 +293,12 @@ class Guard:
             IdentityProviderError: the provider's keys cannot be had.
         """
         return self.people.user(id_token=id_token, nonce=nonce, access_token=access_token, now=self.clock())
+
+    async def auser(
+        self, *, id_token: str | None = None, nonce: str | None = None, access_token: str | None = None
+    ) -> User:
+        """The async twin of :meth:`user`: waits for the provider without holding the event loop."""
+        return await asyncio.to_thread(self.user, id_token=id_token, nonce=nonce, access_token=access_token)
 
     # -- sessions -------------------------------------------------------------------------------------------------
 

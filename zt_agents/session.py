@@ -145,12 +145,12 @@ class Session:
         tools: Iterable[str] | None = None,
         resources: Iterable[str] | None = None,
         ttl: int | None = None,
-        intent: str = "",
     ) -> Session:
         """Hand this session's task on: return the session in which another agent goes on with it (RFC 8693).
 
         It is for the same user and task, names everyone on whose word it acts, and ends no later than this one. The
-        rules for the other agent decide its calls.
+        rules for the other agent decide its calls. Its intent stays what the user asked for: what one agent asks of
+        another are a model's words.
 
         Args:
             agent: name of a registered, active agent; the policy lets this session's agent delegate to it.
@@ -158,7 +158,6 @@ class Session:
             tools: exact names, in place of a *scope*.
             resources: ``ticket/5`` or ``ticket/*``, likewise; see :class:`TaskScope`.
             ttl: seconds, 1 to 3,600.
-            intent: what it was asked for; what the user asked for by default.
 
         Raises:
             DelegationError: the policy does not let this agent do that, or this session cannot make calls itself.
@@ -170,7 +169,7 @@ class Session:
         from zt_agents.delegation import delegate, task_scope  # which is about sessions, and so comes after them
 
         limits = task_scope(self.guard, scope, tools, resources)
-        return delegate(self, agent=agent, scope=limits, ttl=ttl, intent=intent)
+        return delegate(self, agent=agent, scope=limits, ttl=ttl)
 
     def begin(self) -> None:
         """Start the session's span. Used by integrations that end it, too; ``with`` does both."""

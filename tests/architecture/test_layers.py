@@ -32,6 +32,7 @@ FLOORS = {
     "zt_agents.sub_agents": 7,
     "zt_agents.opening": 7,
     "zt_agents.people": 7,
+    "zt_agents.exchange": 7,
     "zt_agents.revocation": 7,
     "zt_agents.trail": 7,
     "zt_agents.desk": 7,

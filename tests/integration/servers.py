@@ -67,7 +67,7 @@ def running(name: str, folder: Path) -> Iterator[Backend]:
     """Run the server called *name* with its files in *folder*."""
     if name == "jaeger":
         program = os.environ.get("ZT_AGENTS_JAEGER") or (str(_JAEGER) if _JAEGER.exists() else _build_jaeger())
-        http, grpc, query, query_grpc = _free_ports(4)
+        http, grpc, query, query_grpc = free_ports(4)
         config = folder / "config.yaml"
         config.write_text(CONFIG.format(http=http, grpc=grpc, query=query, query_grpc=query_grpc), encoding="utf-8")
         jaeger = Jaeger(http=http, grpc=grpc, query=query)
@@ -75,7 +75,7 @@ def running(name: str, folder: Path) -> Iterator[Backend]:
             yield jaeger
         return
     program = os.environ.get("ZT_AGENTS_PHOENIX") or _installed_phoenix() or _install_phoenix()
-    http, grpc = _free_ports(2)
+    http, grpc = free_ports(2)
     variables = {
         "PHOENIX_HOST": "127.0.0.1",
         "PHOENIX_PORT": str(http),
@@ -142,7 +142,7 @@ def _install_phoenix() -> str:
     return str(_PHOENIX)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

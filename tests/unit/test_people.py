@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -133,6 +134,27 @@ def test_a_login_travels_with_the_session_and_one_without_is_denied(
     strict, tool = make("required: true", signing_key=key)
     with strict.guard.session_from_token(unproven.token), pytest.raises(AccessDeniedError, match="logged in"):
         tool.invoke({})
+
+
+def test_who_a_task_is_handed_on_to_acts_for_the_same_login(tmp_path: Path, idp: LoopbackProvider) -> None:
+    text = policy(idp, "required: true", when="user.acr == 'gold'")
+    text = text.replace("purpose: tests}", "purpose: tests, delegates: [other]}", 1)
+    tool = TOOL.model_copy()
+    world = World(tmp_path, text.replace("agents: [helpdesk]", "agents: [helpdesk, other]"), [tool], None)
+    with world.guard as guard:
+        guarded = guard.protect(tool)
+        user = guard.user(access_token=idp.access_token(acr="gold"))
+        with world.session(on_behalf_of=user) as session, session.delegate(agent="other") as handed_on:
+            assert guarded.invoke({}) == "seen"
+            assert handed_on.claims.login == session.claims.login == user.login
+
+
+async def test_the_async_twin_and_many_at_once(make: Any, idp: LoopbackProvider) -> None:
+    world, _ = make()
+    before = idp.times_asked("jwks_uri")
+    users = await asyncio.gather(*(world.guard.auser(access_token=idp.access_token()) for _ in range(20)))
+    assert {user.id for user in users} == {"f1f2"}
+    assert idp.times_asked("jwks_uri") == before + 1
 
 
 def test_without_a_provider_nobody_is_proven(tmp_path: Path, idp: LoopbackProvider, make: Any) -> None:

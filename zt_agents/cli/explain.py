@@ -45,6 +45,10 @@ def explain(
     seen: Annotated[
         str, typer.Option(metavar="INTEGRITY/DATA_CLASS", help="Label of what the session has seen so far.")
     ] = "user/public",
+    caller: Annotated[
+        list[str] | None, typer.Option(help="Name of an agent on whose word it acts, nearest first; may be repeated.")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Tenant of the session.")] = "",
     time: Annotated[str | None, typer.Option(metavar="RFC3339", help="When; now, if left out.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -77,6 +81,8 @@ def explain(
         label=_parse_label(seen),
         time=_parse_time(time),
         environment=policy.environment,
+        tenant=tenant,
+        chain=(agent, *(_known("agent", name, policy.agents).name for name in caller or ())),
     )
     explanation = explain_call(policy.engine, call)
     if as_json:

@@ -17,12 +17,11 @@ from zt_agents.identity.client_registration import (
     GRANTS,
     Registration,
     agent_client,
-    agent_key_path,
     make_folder,
     register,
-    registration_path,
     unregister,
 )
+from zt_agents.identity.provider_terms import ProviderTerms
 
 idp_app = typer.Typer(name="idp", help="Register agents with the identity provider.", no_args_is_help=True)
 
@@ -48,7 +47,7 @@ def register_agent(
 ) -> None:
     """Register an agent as a client with a key of its own, which is made here and stays here."""
     terms = provider_terms(policy, agent)
-    path, key_path = registration_path(policy, agent), agent_key_path(policy, agent)
+    path, key_path = _files(terms, agent)
     if path.exists():
         raise ConfigurationError(f"{path} is there: the agent is registered.", hint=f"zt-agents idp unregister {agent}")
     make_folder(path.parent)
@@ -77,7 +76,7 @@ def check(
     """Have the identity provider give an agent a token of its own, and throw it away."""
     terms, now = provider_terms(policy, agent), system_clock()
     with asking(terms) as provider:
-        client = agent_client(provider, registration_path(policy, agent).parent, agent)
+        client = agent_client(provider, terms.registrations, agent)
         tokens = client.credentials(now=now)
     until = rfc3339(now + tokens.expires_in)
     if as_json:
@@ -90,12 +89,17 @@ def check(
 def unregister_agent(agent: AgentArgument, policy: PolicyOption = DEFAULT_POLICY) -> None:
     """Delete an agent's client at the identity provider, and its key here."""
     terms = provider_terms(policy, agent)
-    path = registration_path(policy, agent)
+    path, key_path = _files(terms, agent)
     with asking(terms) as provider:
         unregister(provider, Registration.read(path))
     path.unlink()
-    agent_key_path(policy, agent).unlink(missing_ok=True)
+    key_path.unlink(missing_ok=True)
     say(f"{agent} is no client any more.")
+
+
+def _files(terms: ProviderTerms, agent: str) -> tuple[Path, Path]:
+    """Return where an agent's registration is, and its key."""
+    return terms.registrations / f"{agent}.json", terms.registrations / f"{agent}.pem"
 
 
 def _text(path: Path | None) -> str:

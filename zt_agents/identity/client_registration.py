@@ -84,16 +84,6 @@ class Registration:
         return registration
 
 
-def registration_path(policy: Path, agent: str) -> Path:
-    """Return where the registration of *agent* is kept: beside the policy file."""
-    return policy.parent / "zt-agents-idp" / f"{agent}.json"
-
-
-def agent_key_path(policy: Path, agent: str) -> Path:
-    """Return where the key of *agent* is kept."""
-    return policy.parent / "zt-agents-idp" / f"{agent}.pem"
-
-
 def agent_client(provider: IdentityProvider, folder: Path, agent: str) -> OAuthClient:
     """Return the client that *agent* is, by its files in *folder*.
 

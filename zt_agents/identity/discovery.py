@@ -34,6 +34,8 @@ AGAIN = 10.0
 """Seconds between two attempts to fetch it."""
 GRACE = 3600.0
 """Seconds for which what it published goes on while it cannot be asked."""
+_PATIENCE = 20.0
+"""Seconds that one waits for what another is fetching: two answers."""
 _MOST_KEYS = 64
 _RSA_BITS = 2048
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
@@ -121,19 +123,22 @@ class Discovery:
         return keys[kid]
 
     def _current(self, again: bool) -> tuple[ProviderDocument, Mapping[str, ProviderKey]]:
-        # Whoever has keys that are good enough does not wait for whoever fetches new ones, but for those of an
-        # unknown name.
-        if again and self._timer() - self._tried >= AGAIN:
-            with self._lock:
-                if self._timer() - self._tried >= AGAIN:
+        # One asks, and the others wait for it; but not for longer than an answer may take.
+        if (again and self._due()) or self._document is None:
+            got = self._lock.acquire(timeout=_PATIENCE)
+            try:
+                if got and self._due():
                     self._fetch()
-        elif self._document is None:
-            with self._lock:
-                pass
+            finally:
+                if got:
+                    self._lock.release()
         document, keys = self._document, self._keys
         if document is None or self._timer() - self._fetched > GRACE:
             raise self._failure or IdentityProviderError("The identity provider cannot be asked.", error="unreachable")
         return document, keys
+
+    def _due(self) -> bool:
+        return self._timer() - self._tried >= AGAIN
 
     def _fetch(self) -> None:
         self._failure = None

@@ -127,6 +127,26 @@ class IdentityProvider:
             return self.user_of_access_token(login.token, now=now)
         return self.user_of_id_token(login.token, nonce=login.nonce, now=now)
 
+    def check_exchanged(
+        self, token: str, *, audience: str, subject: str, scopes: frozenset[str] | None, now: float
+    ) -> None:
+        """Refuse a token that was exchanged (RFC 8693) and is not what was asked for.
+
+        Args:
+            audience: of the back end, and of nobody else.
+            subject: ``sub`` of the user.
+            scopes: that it may have at most; None is any.
+
+        Raises:
+            TokenInvalidError: it is no token of the provider's, for somebody else, or for more.
+        """
+        _, claims = self._verified(token, audience=audience, now=now)
+        if claims["aud"] not in (audience, [audience]) or claims["sub"] != subject:
+            raise TokenInvalidError("The exchanged token is for somebody else.")
+        said = claims.get("scope", "")
+        if scopes is not None and not (isinstance(said, str) and scopes >= set(said.split())):
+            raise TokenInvalidError("The exchanged token is for more than it may be.")
+
     def _verified(self, token: object, *, audience: str, now: float) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """Return header and claims of a token of this provider's; what kind it is of is the caller's to see."""
         if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import urlsplit
 
 ALGORITHMS = ("ES256", "RS256", "PS256", "EdDSA")
 """Signatures that anybody can check and nobody but the provider can make (RFC 8725, section 3.2)."""
+
+REGISTRATIONS = "zt-agents-idp"
+"""The folder beside the policy file with agents' clients and keys."""
 
 
 class AccessTokenKind(StrEnum):
@@ -63,6 +67,8 @@ class ProviderTerms:
     acr: tuple[str, ...] = ()
     """One of which the login has to be; empty is any (RFC 9470, ``acr_values``)."""
     exchange: tuple[ExchangeTerms, ...] = ()
+    registrations: Path = Path(REGISTRATIONS)
+    """The folder with agents' keys there, beside the policy file."""
 
 
 def stays_here(host: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 from zt_agents._internal.suggest import did_you_mean
-from zt_agents.identity.provider_terms import ExchangeTerms, ProviderTerms, checked_issuer
+from zt_agents.identity.provider_terms import REGISTRATIONS, ExchangeTerms, ProviderTerms, checked_issuer
 from zt_agents.policy.findings import Findings
 from zt_agents.policy.models import IdentityProviderSection, seconds
 
@@ -13,7 +14,7 @@ _HERE = "identity_provider"
 
 
 def provider_terms(
-    section: IdentityProviderSection | None, tools: Collection[str], findings: Findings
+    section: IdentityProviderSection | None, tools: Collection[str], folder: Path, findings: Findings
 ) -> ProviderTerms | None:
     """Return the terms in *section*, and note in *findings* what is wrong with them."""
     if section is None:
@@ -49,4 +50,5 @@ def provider_terms(
         max_age=seconds(section.max_age) if section.max_age else 0,
         acr=tuple(section.acr),
         exchange=tuple(exchange),
+        registrations=folder / REGISTRATIONS,
     )

@@ -135,7 +135,7 @@ def _policy(
     rules = build_rules(part, agents, tools, compiler, findings)
     eligibility = _eligibility(part, terms, rules, parameters, findings)
     content = content_policy(part.file.audit.content, part.tool_names, compiler, findings)
-    provider = provider_terms(part.file.identity_provider, part.tool_names, findings)
+    provider = provider_terms(part.file.identity_provider, part.tool_names, folder, findings)
     secrets = secret_specs(part, folder, findings)
     vault = vault_spec(part, folder, findings)
     keys = keys_policy(part.file.keys, folder, findings)

@@ -185,7 +185,7 @@ _FIXED: dict[str, Variable] = {
     "session.intent": _read("intent"),
     "session.task": _read("task"),
     "session.tenant": _read("tenant"),
-    "session.depth": Variable(ValueType(Kind.INT), lambda call: len(call.chain)),
+    "session.depth": Variable(ValueType(Kind.INT), lambda call: len(call.chain) or 1),
     "tool.name": _read("tool"),
     "tool.tier": _read("spec.tier.value", _one_of(Tier)),
     "tool.system": _read("spec.system"),

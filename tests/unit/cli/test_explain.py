@@ -91,6 +91,22 @@ def test_what_held_and_what_did_not() -> None:
     assert [line.partition(":")[0] for line in lines if "user.groups" in line] == ["not held"]
 
 
+def test_on_whose_word_and_for_which_tenant_count(policy: Path) -> None:
+    rule = """
+  - id: handed-on
+    agents: [auditor]
+    tools: [refund]
+    outcome: allow
+    when: session.depth == 2 && agent.chain[1] == "helpdesk" && session.tenant == "north"
+"""
+    (policy / "zt-agents.yaml").write_text(POLICY + rule)
+    asked = {"agent": "auditor"}
+    assert explained("--caller", "helpdesk", "--tenant", "north", **asked)["outcome"] == "allow"
+    assert explained("--caller", "helpdesk", **asked)["outcome"] == "deny"
+    assert explained("--tenant", "north", **asked)["outcome"] == "deny"
+    assert run("--caller", "helpdeks", agent="auditor").exit_code == 2
+
+
 def test_an_allowed_call() -> None:
     document = explained("--group", "sales", "--group", "support")
     assert document["outcome"] == "allow"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gzip
 import json
 import pickle
 import time
@@ -320,9 +322,14 @@ def _huge(handler: BaseHTTPRequestHandler) -> None:
     send(handler, 200, b'{"keys": [' + b" " * 700_000 + b"]}")
 
 
+def _packed(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, 200, gzip.compress(b" " * 20_000_000), Content_Encoding="gzip")
+
+
 BAD_ANSWERS = {
     "redirects": _redirect,
     "huge": _huge,
+    "packed": _packed,
     "no JSON": lambda handler: send(handler, 200, b"<html>"),
     "no object": lambda handler: send(handler, 200, b"[]"),
     "gone": lambda handler: handler.close_connection,
@@ -341,6 +348,27 @@ def test_a_provider_that_does_not_answer_as_one(idp: LoopbackProvider, make: Any
     with pytest.raises(IdentityProviderError) as refusal:
         by_id(make(), idp.id_token())
     assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX: ", b'HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{"'])
+def test_a_provider_that_answers_a_byte_at_a_time(
+    idp: LoopbackProvider, make: Any, start: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zt_agents.identity.provider_http._LONGEST", 0.5)
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(start)
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                handler.wfile.write(b"x")
+                time.sleep(0.05)
+
+    idp.raw["openid-configuration"] = drip
+    began = time.monotonic()
+    with pytest.raises(IdentityProviderError):
+        by_id(make(), idp.id_token())
+    assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(
