@@ -124,11 +124,15 @@ async def test_async_bodies_wait_without_holding_the_loop(office: Office) -> Non
     assert await office.arun(body) == CANARY
 
 
-@pytest.mark.parametrize("name", ["db", "no_such_secret", "STRIPE_KEY", "stripe_key\n", ""])
-def test_a_secret_of_another_tool_or_of_none_is_refused(office: Office, name: str) -> None:
-    with pytest.raises(CredentialError, match="other tools"):
-        office.run("charge", lambda here: here.secret(name))
-    assert office.asked() == [[["db" if name == "db" else "(unknown)", "refused"]]]
+def test_a_secret_of_another_tool_or_of_none_is_refused(office: Office) -> None:
+    def body(here: Permit) -> str:
+        for name in ("db", "no_such_secret", "STRIPE_KEY", "stripe_key\n", ""):
+            with pytest.raises(CredentialError, match="other tools"):
+                here.secret(name)
+        return "nothing"
+
+    office.run("charge", body)
+    assert office.asked() == [[["db", "refused"], ["(unknown)", "refused"]]]
     assert office.server.asked == []
 
 

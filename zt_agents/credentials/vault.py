@@ -7,7 +7,8 @@ Rules:
 
 1. Nothing that a call brings is part of a request: paths are the policy's.
 2. The server is verified (HTTPS); redirects and proxies of the environment are not followed, for each request carries
-   the token; an answer is at most 1 MB, is not compressed, and is there within five seconds as a whole.
+   the token; an answer is at most 1 MB and not compressed, its body is there within five seconds, and nothing before
+   that is silent for longer.
 3. What has no lease where one is expected cannot be taken back, so it is not lent; a lease where none is expected is
    given back at once.
 4. The token of AppRole is kept in memory for half of its life, and dropped when it is refused.

@@ -37,7 +37,11 @@ class WorkloadIdentity(Protocol):
 
 
 class IssuedIdentity:
-    """The certificate of one agent or service by the built-in authority, renewed when half of its life is over."""
+    """The certificate of one agent or service by the built-in authority, renewed when half of its life is over.
+
+    A process that holds the authority can be anybody in its trust domain: this is for tests, and for a process that is
+    trusted with that. Others get a :class:`FiledIdentity`, or one from SPIRE.
+    """
 
     def __init__(
         self, authority: CertificateAuthority, spiffe_id: str, *, ttl: float = LONGEST, clock: Clock = system_clock

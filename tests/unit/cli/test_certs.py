@@ -82,19 +82,16 @@ def test_what_another_authority_issued_is_not_accepted(folder: Path) -> None:
     assert "no: " in run("show", "identity.pem", "--bundle", "other-bundle.pem", code=1)
 
 
-@pytest.mark.parametrize(
-    ("who", "said"),
-    [
-        ("retired", "is retired"),
-        ("spiffe://acme.example/agent/old", "is retired"),
-        ("nobody", "nobody"),
-        ("spiffe://evil.example/agent/helpdesk", "trust domain"),
-        ("spiffe://acme.example/../x", "segment"),
-    ],
-)
-def test_who_may_not_act_gets_no_certificate(folder: Path, who: str, said: str) -> None:
+def test_who_may_not_act_gets_no_certificate(folder: Path) -> None:
     run("ca")
-    assert said in run("issue", who, code=2)
+    for who, said in {
+        "retired": "is retired",
+        "spiffe://acme.example/agent/old": "is retired",
+        "nobody": "nobody",
+        "spiffe://evil.example/agent/helpdesk": "trust domain",
+        "spiffe://acme.example/../x": "segment",
+    }.items():
+        assert said in run("issue", who, code=2)
     assert not (folder / "identity.pem").exists()
     assert changes(folder) == ["authority.made"]
 
