@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_a_withdrawn_key_ends_the_sessions_it_has_signed(tmp_path: Path) -> None
         with guard.session(agent="helpdesk", on_behalf_of="alice@acme.example") as session:
             assert sealed.invoke({"ticket_id": 1}) == "open"
             KeyRing.in_folder(tmp_path / "zt-agents-keys").rotate(clock.now, withdraw=True)
+            time.sleep(0.011)
             with pytest.raises(AccessDeniedError, match="no longer good"):
                 sealed.invoke({"ticket_id": 2})
         with pytest.raises(IdentityError):

@@ -14,7 +14,8 @@ Rules:
    a token's ``kid`` is looked up among the names, and never opened.
 3. A rotation writes the key first and then, by one rename, the manifest: killed at any point, it has happened or not.
    A lock that the system takes back from the dead keeps two of them apart.
-4. On each use the folder is looked at (two calls of ``lstat``), so that a rotation holds in every process at once.
+4. Whoever signs looks at the folder (two calls of ``lstat``), as does whoever verifies by a name that is not known, or
+   has not looked for ten milliseconds: a rotation holds in every process at once, and a withdrawal that much later.
 5. Where the folder can no longer be read, nothing is signed. What was known still verifies: nothing new can be signed,
    so that ends within the life of a token.
 """
@@ -28,6 +29,7 @@ import re
 import secrets
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -51,6 +53,8 @@ IN_TOKENS = ("zt-call+jwt",)
 _LOCK = "lock"
 _CLIENT = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _MAX_BYTES = 4_000_000
+_GLANCE = 0.01
+"""Seconds for which a look at the folder holds."""
 _AGAIN = 60.0
 """Seconds until a rotation that failed is tried again."""
 _logger = logging.getLogger("zt_agents.identity")
@@ -86,6 +90,8 @@ class FolderKeyRing(KeyRing):
         self._token = token
         self._view: _View | None = None
         self._reading = threading.Lock()
+        self._look_at = 0.0
+        """When the folder is looked at again, by the monotonic clock."""
         self._not_before = 0.0
 
     # -- what a ring is asked ---------------------------------------------------------------------------------------
@@ -98,8 +104,7 @@ class FolderKeyRing(KeyRing):
         return view.keys[entry.key.kid]
 
     def find(self, kid: str, now: float) -> VerificationKey | None:
-        view = self.known()
-        entry = view.entries.get(kid)
+        entry = self.known(kid).entries.get(kid)
         return entry.key if entry is not None and entry.verifies(now) else None
 
     def jwks(self, now: float) -> dict[str, Any]:
@@ -178,12 +183,17 @@ class FolderKeyRing(KeyRing):
         self._told(entry, now)
         return entry
 
-    def known(self) -> _View:
+    def known(self, kid: str = "") -> _View:
         """Return what is in the folder; where it can no longer be read, what was in it.
+
+        One look is enough for all that is asked about the key *kid* within ten milliseconds, if it was there.
 
         Raises:
             StoreError: it was never read.
         """
+        view = self._view
+        if view is not None and kid in view.entries and time.monotonic() < self._look_at:
+            return view
         try:
             return self._fresh()
         except StoreError:
@@ -201,6 +211,7 @@ class FolderKeyRing(KeyRing):
                     view = self._view
                     if view is None or self._stamp() != view.stamp:
                         view = self._view = self._read()
+        self._look_at = time.monotonic() + _GLANCE
         return view
 
     def _stamp(self) -> tuple[int, ...]:
@@ -343,7 +354,7 @@ class _KindRing(KeyRing):
         return self._keys.get(origin.thumbprint) or origin.derived(self._kind)
 
     def find(self, kid: str, now: float) -> VerificationKey | None:
-        keys, origins = self._known()
+        keys, origins = self._known(self._origins.get(kid, ""))
         origin = origins.get(kid)
         good = origin is not None and self._ring.find(origin, now) is not None
         return keys[origin].verification if origin is not None and good else None
@@ -356,8 +367,8 @@ class _KindRing(KeyRing):
     def for_kind(self, kind: str) -> KeyRing:
         return _KindRing(self._ring, kind)
 
-    def _known(self) -> tuple[Mapping[str, SigningKey], Mapping[str, str]]:
-        view = self._ring.known()
+    def _known(self, kid: str = "") -> tuple[Mapping[str, SigningKey], Mapping[str, str]]:
+        view = self._ring.known(kid)
         if view is not self._view:
             keys = {name: self._keys.get(name) or key.derived(self._kind) for name, key in view.keys.items()}
             self._keys, self._origins = keys, {key.thumbprint: name for name, key in keys.items()}
