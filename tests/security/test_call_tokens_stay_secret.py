@@ -7,9 +7,10 @@ The console shows what the store of approvals holds, and that is searched.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,34 @@ class Office:
         return [send, approve, fail, refused, denied]
 
 
-@pytest.fixture
-def everything(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Any:
+class Logged(logging.Handler):
+    """Keeps whatever anybody logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += f"{self.format(record)} {record.__dict__}"
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Run a graph with all of it, and return what was left anywhere, and what must not be in it."""
-    caplog.set_level(logging.DEBUG)
+    tmp_path, logged, printed, root = tmp_path_factory.mktemp("all"), Logged(), io.StringIO(), logging.getLogger()
+    level = root.level
+    root.addHandler(logged)
+    root.setLevel(logging.DEBUG)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            yield run_all(tmp_path, logged, printed)
+    finally:
+        root.setLevel(level)
+        root.removeHandler(logged)
+
+
+def run_all(tmp_path: Path, logged: Logged, printed: io.StringIO) -> Any:
+    """Run it."""
     office = Office()
     tools = office.tools()
     human = AnsweringChannel(approve=True)
@@ -137,13 +162,12 @@ def everything(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.C
     shown = "\n".join(repr(span) + str(dict(span.attributes)) for span in world.recorder.spans())
     guard.close()
     kept = [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
-    printed = capfd.readouterr()
     left = {
         "messages": "\n".join(map(repr, messages)),
         "spans": shown,
         "files": "\n".join(kept),
-        "logs": caplog.text + "\n".join(str(record.__dict__) for record in caplog.records),
-        "printed": printed.out + printed.err,
+        "logs": logged.text,
+        "printed": printed.getvalue(),
         "approvals": "\n".join(map(repr, human.asked)),
         "representations": "\n".join(map(repr, [*office.held, guard, guard.call_tokens, guard.issuer, KEY, session])),
     }
@@ -167,10 +191,11 @@ def test_they_are_nowhere(everything: Any) -> None:
             assert all(part not in text for part in parts(secret)), place
 
 
-def test_the_search_would_find_them(everything: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_search_would_find_them(everything: Any) -> None:
     office, left, *_ = everything
     assert CANARY in left["approvals"]
     assert "call_" in left["files"]
+    assert "HTTP Request: PATCH" in left["logs"]
     token = next(iter(office.secrets))
     assert any(part in f"It said {token!r}." for part in parts(token))
 

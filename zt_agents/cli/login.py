@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.display import console, say, say_json
-from zt_agents.errors import ConfigurationError, IdentityError, IdentityProviderError
+from zt_agents.errors import ConfigurationError, IdentityError, IdentityProviderError, MissingExtraError
 from zt_agents.identity.login_file import StoredLogin, login_path, read_login
 from zt_agents.identity.login_flows import DeviceLogin, LoginRequest, LoopbackListener
 from zt_agents.identity.oauth_client import OAuthClient, Tokens
@@ -177,7 +177,8 @@ def _in_a_browser(client: OAuthClient, scope: str, *, port: int, opens: bool) ->
 def _on_a_device(client: OAuthClient, scope: str) -> Tokens:
     begun = DeviceLogin.begin(client, scope=scope, now=system_clock())
     if begun.address_with_code and console().is_terminal:
-        console().print(Text(qr_text(begun.address_with_code), style="white on black"), soft_wrap=True)
+        with suppress(MissingExtraError):  # the address and the code say the same
+            console().print(Text(qr_text(begun.address_with_code), style="white on black"), soft_wrap=True)
     say(f"Open {begun.address} on any device, and enter the code {begun.user_code}")
     say("Nobody but you should have asked for this code: whoever enters it logs in this terminal.", style="dim")
     return begun.wait(client, clock=system_clock)

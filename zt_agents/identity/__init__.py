@@ -5,7 +5,9 @@ from zt_agents.identity.attestations import AnswerClaims, ApprovalSigner, GrantC
 from zt_agents.identity.baggage import AgentBaggage, BaggageSigner, verify_baggage
 from zt_agents.identity.key_ring import KeyRing
 from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.principals import Agent, AgentStatus, User, parse_spiffe_id
+from zt_agents.identity.oidc import IdentityProvider
+from zt_agents.identity.principals import Agent, AgentStatus, Login, User, parse_spiffe_id
+from zt_agents.identity.provider_terms import ProviderTerms
 from zt_agents.identity.public_keys import VerificationKey
 from zt_agents.identity.registry import AgentRegistry
 from zt_agents.identity.scopes import TaskScope
@@ -25,7 +27,10 @@ __all__ = [
     "ApproverKey",
     "BaggageSigner",
     "GrantClaims",
+    "IdentityProvider",
     "KeyRing",
+    "Login",
+    "ProviderTerms",
     "SessionClaims",
     "SigningKey",
     "StandingClaims",

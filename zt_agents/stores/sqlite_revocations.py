@@ -184,7 +184,8 @@ class SqliteRevocations:
     def _look(self) -> None:
         """Read what was just written; who asks next reads it otherwise."""
         with suppress(StoreError), self._lock:
-            self._read()
+            if self._generation >= 0:  # who only writes need not read all that there is
+                self._read()
 
     # -- the file itself ------------------------------------------------------------------------------------------
 

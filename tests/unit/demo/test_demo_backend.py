@@ -31,6 +31,7 @@ def no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_goes_as_it_should_and_the_service_ends_with_it(tmp_path: Path) -> None:
+    """And a token is nowhere but in the files that were left for it."""
     printed = io.StringIO()
     with Backend() as backend:
         played = play(tmp_path, Show(Console(file=printed)), answer=True, backend=backend)
@@ -44,11 +45,6 @@ def test_it_goes_as_it_should_and_the_service_ends_with_it(tmp_path: Path) -> No
     changed = names["execute_tool update_ticket"]
     assert [child.name for child in changed.children] == ["UPDATE ticket"], "what the service does hangs below the call"
 
-
-def test_a_token_is_nowhere_but_in_the_files_that_were_left_for_it(tmp_path: Path) -> None:
-    printed = io.StringIO()
-    with Backend() as backend:
-        played = play(tmp_path, Show(Console(file=printed)), answer=True, backend=backend)
     headers = sorted(tmp_path.glob("*.header"))
     assert [path.stat().st_mode & 0o777 for path in headers] == [0o600, 0o600]
     for path in headers:
@@ -60,6 +56,7 @@ def test_a_token_is_nowhere_but_in_the_files_that_were_left_for_it(tmp_path: Pat
                 assert signature.encode() not in other.read_bytes(), other
 
 
+@pytest.mark.skipif(os.environ.get("ZT_AGENTS_SERVERS") != "1", reason="runs only with ZT_AGENTS_SERVERS=1")
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs the program curl")
 def test_what_it_says_to_try_can_be_tried_until_enter_is_pressed(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()

@@ -55,13 +55,8 @@ def test_a_program_knows_for_which_call_it_was_started(bodies: Bodies) -> None:
     assert said == "alice@acme.example ticket/5 False"
 
 
-def test_a_program_that_was_started_by_hand_does_not(bodies: Bodies) -> None:
-    assert start(bodies, {}) == "missing"
-
-
 def test_a_program_that_is_told_something_else_refuses(bodies: Bodies) -> None:
     assert bodies.run(lambda: start(bodies, call_environment(audience=TICKETS), number=6)) == "other_arguments"
-    assert bodies.run(lambda: start(bodies, call_environment(audience=MAIL))) == "wrong_audience"
 
 
 def test_outside_of_a_call_there_is_nothing_to_tell_a_program() -> None:
