@@ -104,7 +104,6 @@ def delegate(
     )
     link(session, outer)
     guard.baggage(session)  # what cannot be said is refused here, not in the first call
-    guard.admit(session)
     guard.audit.append(
         change_record(
             "delegation.made",
@@ -120,7 +119,7 @@ def delegate(
             expires_at=claims.expires_at,
         )
     )
-    return session
+    return guard.admit(session)
 
 
 def link(session: Session, caller: Session | None) -> None:

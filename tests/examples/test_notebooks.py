@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,11 @@ def test_the_second_notebook_reconstructs_proves_and_catches() -> None:
     assert "error: This is not record 17 of the log that the checkpoint is of." in shown
     assert "missing: Records 16 to 17 are missing." in shown
     assert "The checkpoint has 25 records, the log has 15: records 16 to 25 are gone." in shown
+
+
+def test_the_third_notebook_goes_from_a_login_to_the_data_and_stops_the_agent() -> None:
+    shown = texts(nbformat.read(NOTEBOOKS / "03_identity_and_delegation.ipynb", as_version=4))
+    assert "alice@acme.example -> helpdesk -> clerk -> update_ticket -> ticket/1001" in shown
+    assert re.findall(r"401 \w+", shown) == ["401 missing", "401 replayed", "401 other_arguments"]
+    assert "stopped within a second of the command's end: True" in shown
+    assert not re.search(r"eyJ[A-Za-z0-9_-]{20}", shown), "a token is shown"

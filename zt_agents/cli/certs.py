@@ -163,6 +163,8 @@ def _policy(path: Path) -> Policy:
 def _authority(path: Path, policy: Policy) -> CertificateAuthority:
     from zt_agents.identity.certificate_authority import CertificateAuthority
 
+    if not path.exists():
+        raise ConfigurationError(f"There is no authority {path}.", hint="Make one: zt-agents certs ca")
     authority = CertificateAuthority.from_file(path)
     if authority.trust_domain != policy.trust_domain:
         text = f"{path} is the authority of {authority.trust_domain!r}; the policy's is {policy.trust_domain!r}."

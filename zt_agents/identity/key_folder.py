@@ -162,7 +162,7 @@ class FolderKeyRing(KeyRing):
                         write_once(self.path / ROOT, SigningKey.generate().pem)
                     self._write(KeySchedule((self._new_key(now, signs_from=now),)))
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"The keys in {self.path} could not be made{_why(error)}.") from error
+            raise ConfigurationError(f"The keys in {self.path} could not be made or used{_why(error)}.") from error
 
     def rotate(
         self, now: float, *, overlap: float | None = None, at_once: bool = False, withdraw: bool = False
@@ -401,7 +401,7 @@ def _require_own(found: os.stat_result, kind: Callable[[int], bool]) -> None:
     if found.st_uid != os.geteuid():
         raise ValueError("it belongs to another user")
     if found.st_mode & 0o077:
-        raise ValueError("other users can reach it")
+        raise ValueError("other users can reach it (the folder is to have mode 700, its files 600)")
 
 
 def _why(error: Exception) -> str:

@@ -32,8 +32,8 @@ OVERLAP = 3600.0
 _VERSION = 1
 _FOREVER = 253_402_300_800.0
 """The year 10000."""
-_MOST = 1_000
-"""Keys in a ring."""
+_MOST = 90
+"""Keys in a ring: as JWK Sets, for two kinds of token, they are not larger than verifiers read."""
 
 
 class KeyState(StrEnum):

@@ -114,7 +114,8 @@ def test_an_authority_is_never_overwritten_nor_used_for_another_trust_domain(fol
 
 
 def test_without_an_authority_the_error_says_so(folder: Path) -> None:
-    assert "could not be read" in run("issue", "helpdesk", code=2)
+    assert "Make one: zt-agents certs ca" in run("issue", "helpdesk", code=2)
+    assert "Make one: zt-agents certs ca" in run("ca", "--rotate", code=2)
     assert "could not be read" in run("show", "absent.pem", code=2)
     (folder / "text.pem").write_text("no certificate")
     assert "could not be read" in run("show", "text.pem", code=2)

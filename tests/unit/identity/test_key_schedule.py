@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import orjson
 import pytest
 from hypothesis import given
@@ -128,3 +130,13 @@ def wrong_manifests() -> list[bytes]:
 def test_a_manifest_that_contradicts_itself_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
         KeySchedule.parse(text)
+
+
+def test_a_full_ring_is_a_jwk_set_that_verifiers_read() -> None:
+    schedule = FIRST
+    for _ in range(89):
+        key = SigningKey.generate().verification
+        schedule = schedule.followed_by(KeyEntry(key, NOW, NOW, None), now=NOW, overlap=OVERLAP)
+    published = [entry.key.jwk for entry in schedule.entries] * 2
+    assert len(json.dumps({"keys": published}, indent=2)) < 65_536
+    assert len(published) <= 256

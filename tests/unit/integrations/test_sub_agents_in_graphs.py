@@ -245,6 +245,31 @@ def test_to_whom_nobody_may_delegate_does_nothing_and_the_log_says_why(office: O
     ]
 
 
+def test_what_a_sub_agent_is_made_of_is_not_taken_for_its_caller(office: Office) -> None:
+    with office.session() as session:
+        office.agent("research", calls(LOOK)).invoke(USER)
+        office.agent("archive", calls(LOOK)).invoke(USER)  # which nobody may delegate to
+    assert office.acted[0].seen
+    assert session.seen == ()
+
+
+async def test_graphs_of_one_event_loop_have_a_session_each(office: Office) -> None:
+    async with office.session():
+        agents = [office.agent("research", calls(LOOK), calls(LOOK)) for _ in range(5)]
+        await asyncio.gather(*(agent.ainvoke(USER) for agent in agents))
+    assert len(office.acted) == 10
+    assert len({each.id for each in office.acted}) == 5
+
+
+def test_a_caller_whose_session_ended_takes_its_sub_agents_along(office: Office) -> None:
+    session = office.session()
+    turns = [calls(LOOK), lambda _: (office.guard.revoke(session), calls(LOOK))[1]]
+    with session:
+        state = office.agent("research", *turns).invoke(USER)
+    assert len(office.acted) == 1
+    assert "could not be verified" in office.said(state)[1]
+
+
 def test_who_is_no_agent_has_no_middleware(office: Office) -> None:
     with pytest.raises(UnknownAgentError, match="resaerch"):
         ZeroTrustMiddleware(office.guard, agent="resaerch")

@@ -132,6 +132,7 @@ def test_what_was_read_counts_for_a_while_and_then_nobody_can_tell(tmp_path: Pat
     folder.mkdir()
     path = folder / "revocations.db"
     store = SqliteRevocations(path, max_staleness=0.3)
+    store.open()
     revoke(store, "bob")
     shutil.copy(path, tmp_path / "backup.db")
     made = revoke(store)

@@ -55,7 +55,7 @@ class Acting:
             session = outer.sub_agents.session(outer, self._run(writer))
         except AuditError as error:
             refusal = Reason(ReasonCode.AUDIT, f"The delegation could not be recorded: {error}")
-        except (IdentityError, StoreError) as error:
+        except (IdentityError, StoreError, ValueError) as error:  # ValueError: a token has not room enough for it all
             refusal = Reason(ReasonCode.IDENTITY, str(error))
         else:
             with entered(session):
