@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -24,6 +25,8 @@ from zt_agents.stores.file_access import whole_file
 
 _EARLIER = 0
 """What a file says that was made before files said what is in them."""
+_GLANCE = 0.01
+"""Seconds for which one glance at a file is enough for all."""
 
 
 class SharedFile:
@@ -60,6 +63,9 @@ class SharedFile:
         self._create = create
         self._busy_timeout = busy_timeout
         self._hint = hint
+        self._writes = 0
+        self._glanced: tuple[int, Hashable, float] = (-1, None, 0.0)
+        """After how many writes of this object, what was seen, and when on the monotonic clock."""
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -68,6 +74,7 @@ class SharedFile:
             connection.execute("BEGIN IMMEDIATE")
             yield connection  # whatever is raised here closes the connection, and so rolls back
             connection.execute("COMMIT")
+        self._writes += 1
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -80,6 +87,19 @@ class SharedFile:
         """Return what the file system says of the file and its write-ahead log: it differs after a write."""
         file, wal = self._watched
         return _written(file), _written(wal)
+
+    def glance(self) -> Hashable:
+        """Return :meth:`version` as it was 10 ms ago at most, and never as it was before a write through this object.
+
+        Among threads that compute, every question to the file system costs much more than its answer takes.
+        """
+        now = time.monotonic()
+        writes, version, at = self._glanced
+        if writes != self._writes or now - at >= _GLANCE:
+            writes = self._writes  # before the look, so that what is written meanwhile is looked for again
+            version = self.version()
+            self._glanced = writes, version, now
+        return version
 
     def empty_wal(self) -> bool:
         """Bring what is in the write-ahead log into the file and empty it. Returns whether no reader kept it."""

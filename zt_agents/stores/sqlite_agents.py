@@ -77,7 +77,7 @@ class SqliteAgentStore:
         return self._file.path
 
     def version(self) -> Hashable:
-        return self._file.version()
+        return self._file.glance()
 
     def read(self) -> Stored:
         self._there = self._there or self.path.exists()
