@@ -79,11 +79,12 @@ def test_the_first_program(tmp_path: Path) -> None:
     assert ran >= 3
 
 
-def test_the_approvals_that_are_shown_load(tmp_path: Path) -> None:
+def test_the_sections_of_a_policy_that_are_shown_load(tmp_path: Path) -> None:
     named = {name: text for _, name, text in blocks() if name}
-    (shown,) = (text for language, name, text in blocks() if language == "yaml" and not name)
+    shown = [text for language, name, text in blocks() if language == "yaml" and not name]
+    assert len(shown) == 2
     (tmp_path / "my_tools.py").write_text(named["my_tools.py"], encoding="utf-8")
-    (tmp_path / "zt-agents.yaml").write_text(named["zt-agents.yaml"] + shown, encoding="utf-8")
+    (tmp_path / "zt-agents.yaml").write_text("".join([named["zt-agents.yaml"], *shown]), encoding="utf-8")
     on_a_terminal("zt-agents check --accept", tmp_path, "")
 
 

@@ -287,7 +287,8 @@ def _report(
             continue
         last = f", the last at {rfc3339(seen.last)}" if seen.last is not None else ""
         least = "" if seen.whole else "at least "
-        say(f"Calls of {which} in the last day: {least}{seen.calls}, in {seen.sessions} sessions{last}.")
+        sessions = f"{seen.sessions} session{'s' if seen.sessions != 1 else ''}"
+        say(f"Calls of {which} in the last day: {least}{seen.calls}, in {sessions}{last}.")
     say(f"Requests for approval {'withdrawn' if stopped.revoked else 'that would be withdrawn'}: {waits}.")
     for each in stopped.revoked:
         say(f"To undo it: zt-agents reinstate {each.id[:_SHOWN_ID]} --reason WHY")
