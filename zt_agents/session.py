@@ -108,7 +108,7 @@ class Session:
         self.sub_agents = SubAgents()
         self.seen: tuple[Manifest, ...] = ()
         """What its agent was seen to be, in this session."""
-        self._label = outer.label if outer is not None else Label()
+        self._label = Label()
         self._joined = self._label
         """The label that was joined last: joining it again would change nothing."""
         self._lock = threading.Lock()
@@ -116,8 +116,8 @@ class Session:
 
     @property
     def label(self) -> Label:
-        """Label of everything the session's tools were asked to return so far."""
-        return self._label
+        """Label of everything that its tools, and those of the sessions it comes from, were asked to return so far."""
+        return self._label if self.outer is None else self._label.join(self.outer.label)
 
     def taint(self, label: Label) -> None:
         """Join *label* into the session's label, and into that of the session it was handed on from."""

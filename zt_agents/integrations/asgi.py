@@ -19,7 +19,7 @@ import orjson
 
 from zt_agents.credentials.call_tokens import CallClaims
 from zt_agents.credentials.over_http import Presented, Refusal, presented, refusal
-from zt_agents.credentials.verification import CallTokenVerifier
+from zt_agents.credentials.verification import UNSAFE_ANY_ARGUMENTS, AnyArguments, CallTokenVerifier
 from zt_agents.errors import CallTokenError
 
 Scope = MutableMapping[str, Any]
@@ -76,7 +76,7 @@ class CallTokenMiddleware:
             return None
         try:
             shown = presented(scope["method"], path_of(scope), scope["headers"], origin=self._origin)
-            arguments = None
+            arguments: Mapping[str, Any] | AnyArguments = UNSAFE_ANY_ARGUMENTS
             if self._arguments is not None and shown.token:  # nobody's body is kept who brings nothing
                 body = await _whole(receive)
                 arguments = self._arguments(scope, body)
@@ -92,7 +92,7 @@ class CallTokenMiddleware:
         await self._app(scope, receive, send)
         return None
 
-    def _verify(self, scope: Scope, shown: Presented, arguments: Mapping[str, Any] | None) -> CallClaims:
+    def _verify(self, scope: Scope, shown: Presented, arguments: Mapping[str, Any] | AnyArguments) -> CallClaims:
         tool = self._tool if isinstance(self._tool, str) else self._tool(scope)
         certificate = self._certificate(scope) if self._certificate is not None else None
         return self._verifier.verify(

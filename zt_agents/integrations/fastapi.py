@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from zt_agents._internal.optional import require
 from zt_agents.credentials.call_tokens import CallClaims
 from zt_agents.credentials.over_http import presented, refusal
-from zt_agents.credentials.verification import CallTokenVerifier
+from zt_agents.credentials.verification import UNSAFE_ANY_ARGUMENTS, CallTokenVerifier
 from zt_agents.errors import CallTokenError
 from zt_agents.integrations.asgi import path_of
 
@@ -61,7 +61,7 @@ def require_call(
             return verifier.verify(
                 shown.token,
                 tool=tool,
-                arguments=said if arguments is not None else None,
+                arguments=said if arguments is not None else UNSAFE_ANY_ARGUMENTS,
                 proof=shown.proof,
                 certificate=certificate(request) if certificate is not None else None,
             )

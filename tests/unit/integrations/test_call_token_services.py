@@ -67,6 +67,8 @@ class Service:
         app.patch("/tickets/{number}")(update)
         elsewhere = self.origin.replace("127.0.0.1", "localhost")
         app.patch("/away")(lambda: RedirectResponse(f"{elsewhere}/tickets/5", 307))
+        forgetful = Depends(require_call(verifier, tool="update", arguments=lambda: None, origin=self.origin))  # type: ignore[arg-type, return-value]
+        app.patch("/forgetful", dependencies=[forgetful])(lambda: None)
         self._fastapi = app
 
         async def plain(scope: Any, receive: Any, send: Any) -> None:
@@ -76,9 +78,7 @@ class Service:
             await JSONResponse({"said": len(body)})(scope, receive, send)
 
         def arguments(scope: Any, body: bytes) -> dict[str, Any]:
-            found = orjson.loads(body)
-            if not isinstance(found, dict):
-                raise ValueError("no object")  # noqa: TRY004
+            found: dict[str, Any] = orjson.loads(body)
             return found
 
         self._plain = CallTokenMiddleware(
@@ -120,10 +120,13 @@ def service(running: Service) -> Service:
     return running
 
 
-def patch(service: Service, path: str = "/tickets/5", content: Any = None, **auth: Any) -> httpx.Response:
+def patch(
+    service: Service, path: str = "/tickets/5", content: Any = None, *, raw: bytes = b"", **auth: Any
+) -> httpx.Response:
     added = CallAuth(audience=AUDIENCE, origin=service.origin, **auth)
     with httpx.Client(base_url=service.origin, auth=added, trust_env=False) as client:
-        return client.patch(path, json={"note": ""} if content is None else content)
+        content = raw or orjson.dumps({"note": ""} if content is None else content)
+        return client.patch(path, content=content, headers={"Content-Type": "application/json"})
 
 
 def reason(answer: httpx.Response) -> str:
@@ -199,9 +202,15 @@ def test_plain_asgi_gives_the_body_to_the_application(bodies: Bodies, service: S
 
 
 def test_a_body_that_cannot_be_compared_reaches_nobody(bodies: Bodies, service: Service) -> None:
-    assert bodies.run(lambda: patch(service, "/plain", [1]).status_code) == 400
+    assert bodies.run(lambda: patch(service, "/plain", raw=b"{").status_code) == 400
     assert bodies.run(lambda: patch(service, "/plain", {"note": "x" * 1_100_000}).status_code) == 413
     assert not service.bodies
+
+
+@pytest.mark.parametrize("raw", [b"null", b"[1]", b'"number"', b"false", b"{}"])
+def test_a_body_that_states_no_arguments_is_not_for_any(bodies: Bodies, service: Service, raw: bytes) -> None:
+    assert reason(bodies.run(lambda: patch(service, "/plain", raw=raw))) == "other_arguments"
+    assert reason(bodies.run(lambda: patch(service, "/forgetful"))) == "other_arguments"
 
 
 def test_what_cannot_be_looked_up_is_not_the_tokens_fault(bodies: Bodies, service: Service) -> None:
