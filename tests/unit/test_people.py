@@ -115,6 +115,19 @@ def test_a_session_ends_with_the_token_it_was_opened_with(make: Any, idp: Loopba
         world.session(on_behalf_of=user)
 
 
+def test_a_session_ends_when_its_login_is_too_old(make: Any, idp: LoopbackProvider) -> None:
+    clock = [time.time()]
+    world, tool = make("max_age: 10m", clock=lambda: clock[0])
+    user = world.guard.user(access_token=idp.access_token(auth_time=int(clock[0]) - 590))
+    with world.session(on_behalf_of=user):
+        assert tool.invoke({}) == "seen"
+        clock[0] += 11
+        with pytest.raises(AccessDeniedError, match="expired"):
+            tool.invoke({})
+    with pytest.raises(LoginRequiredError):
+        world.session(on_behalf_of=user)
+
+
 def test_a_login_travels_with_the_session_and_one_without_is_denied(
     make: Any, idp: LoopbackProvider, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.display import console, say, say_json
 from zt_agents.errors import ConfigurationError, IdentityError, IdentityProviderError, MissingExtraError
-from zt_agents.identity.login_file import StoredLogin, login_path, read_login
+from zt_agents.identity.login_file import StoredLogin, holding, login_path, read_login
 from zt_agents.identity.login_flows import DeviceLogin, LoginRequest, LoopbackListener
 from zt_agents.identity.oauth_client import OAuthClient, Tokens
 from zt_agents.identity.oidc import IdentityProvider
@@ -56,21 +56,24 @@ def login(
         else:
             tokens, nonce = _in_a_browser(client, scope, port=port, opens=not no_browser)
         stored, user = StoredLogin.begun(provider, tokens, nonce=nonce, now=system_clock())
-    stored.save(login_path())
+    path = login_path()
+    with holding(path):
+        stored.save(path)
     say(f"You are {_called(user)}, says {terms.issuer}.", style="green")
 
 
 def logout() -> None:
     """Forget the login of this command line, and tell the identity provider so."""
     path = login_path()
-    try:
-        stored = read_login(path)
-        if stored is None:
-            say("Nobody has logged in.")
-            return
-        _tell(stored)
-    finally:
-        path.unlink(missing_ok=True)
+    with holding(path):
+        try:
+            stored = read_login(path)
+            if stored is None:
+                say("Nobody has logged in.")
+                return
+            _tell(stored)
+        finally:
+            path.unlink(missing_ok=True)
     say("You are logged out here. A browser that is logged in at the identity provider stays so.")
 
 
@@ -101,13 +104,15 @@ def logged_in() -> tuple[StoredLogin, User] | None:
         IdentityError: it cannot be verified.
         ConfigurationError: others can read or write its file.
     """
-    stored = read_login(login_path())
-    if stored is None:
-        return None
-    with asking(stored.terms) as provider:
-        renewed, user = stored.fresh(provider, now=system_clock())
-    if renewed is not stored:
-        renewed.save(login_path())
+    path = login_path()
+    with holding(path):
+        stored = read_login(path)
+        if stored is None:
+            return None
+        with asking(stored.terms) as provider:
+            renewed, user = stored.fresh(provider, now=system_clock())
+        if renewed is not stored:
+            renewed.save(path)
     return renewed, user
 
 

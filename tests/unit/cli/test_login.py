@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import socket
 import stat
 import sys
 import threading
@@ -22,6 +24,7 @@ from loopback_provider import CLIENT, LoopbackProvider, at_hash
 from typer.testing import CliRunner, Result
 
 from zt_agents.cli import app
+from zt_agents.cli.login import logged_in
 from zt_agents.errors import LoginRequiredError
 from zt_agents.identity import login_flows
 from zt_agents.identity.login_file import login_path
@@ -206,6 +209,22 @@ def test_the_listener_answers_one_path_of_one_host_once() -> None:
         assert codes == [404, 404, 404, 501, 200]
 
 
+def test_others_that_connect_to_the_listener_keep_nobody_out(capfd: pytest.CaptureFixture[str]) -> None:
+    with login_flows.LoopbackListener() as listener, contextlib.ExitStack() as held:
+        place = ("127.0.0.1", listener.port)
+        for said in (b"", b"GET /callback", b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00\xff\r\n\r\n"):
+            held.enter_context(socket.create_connection(place, timeout=5)).sendall(said)
+        request = login_flows.LoginRequest(listener.redirect_uri)
+        good = f"{listener.redirect_uri}?state={request.state}&code=1"
+        browser = threading.Thread(target=lambda: httpx.get(good, trust_env=False, timeout=5))
+        browser.start()
+        began = time.monotonic()
+        assert "code=1" in listener.wait(request.is_ours, seconds=10)
+        browser.join(10)
+        assert time.monotonic() - began < 3
+    assert capfd.readouterr().err == ""
+
+
 def test_nobody_comes_back(idp: LoopbackProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["zt_agents.cli.login"], "_PATIENCE", 0.3)
     browser.change = []
@@ -317,6 +336,36 @@ def test_a_login_is_refreshed_when_due(idp: LoopbackProvider, browser: Browser) 
     asked = len(idp.posted)
     run("whoami")
     assert len(idp.posted) == asked
+
+
+def test_of_two_at_once_one_refreshes_and_a_logout_stays_one(idp: LoopbackProvider, browser: Browser) -> None:
+    log_in(idp)
+    expire(idp)
+    refreshing, used = threading.Event(), list[str]()
+
+    def refreshed(form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        refreshing.set()
+        used.append(form["refresh_token"])
+        time.sleep(0.3)
+        return 200, {**browser.tokens(nonce=None), "refresh_token": f"r-{len(used) + 1}"}
+
+    idp.forms["token_endpoint"] = refreshed
+    idp.forms["revocation_endpoint"] = lambda form: (200, {})
+    both = [threading.Thread(target=logged_in) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(10)
+    assert used == ["r-1"]
+    expire(idp)
+    refreshing.clear()
+    last = threading.Thread(target=logged_in)
+    last.start()
+    assert refreshing.wait(5)
+    assert run("logout").exit_code == 0
+    last.join(10)
+    assert not login_path().exists()
+    assert idp.posted[-1][1]["token"] == "r-3"
 
 
 @pytest.mark.parametrize(

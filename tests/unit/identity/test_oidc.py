@@ -7,6 +7,7 @@ import copy
 import gzip
 import json
 import pickle
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -312,6 +313,42 @@ def test_keys_go_on_for_a_while_when_the_provider_is_down(idp: LoopbackProvider,
     del idp.raw["openid-configuration"]
     timer.now += AGAIN
     assert by_id(provider, idp.id_token()).id == "f1f2"
+
+
+def test_a_provider_that_hangs_holds_up_nobody_whose_key_is_known(
+    idp: LoopbackProvider, make: Any, timer: Clock
+) -> None:
+    provider, asked, go_on = make(), threading.Event(), threading.Event()
+    by_id(provider, idp.id_token())
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        go_on.wait(5)
+        send(handler, 503, b"{}")
+
+    idp.raw["openid-configuration"] = hang
+    timer.now += FRESH + 1
+    first = threading.Thread(target=by_id, args=(provider, idp.id_token()))
+    first.start()
+    try:
+        assert asked.wait(5)
+        began = time.monotonic()
+        assert by_id(provider, idp.id_token()).id == "f1f2"
+        assert time.monotonic() - began < 1
+    finally:
+        go_on.set()
+        first.join(5)
+
+
+def test_a_provider_that_is_down_is_said_each_time_anew(idp: LoopbackProvider, make: Any) -> None:
+    idp.raw["openid-configuration"] = lambda handler: send(handler, 503, b"{}")
+    provider, errors = make(), list[IdentityProviderError]()
+    for _ in range(3):
+        with pytest.raises(IdentityProviderError) as refusal:
+            provider.document()
+        errors.append(refusal.value)
+    assert len({id(error) for error in errors}) == 3  # one that is raised again keeps the frames of each time
+    assert {error.error for error in errors} == {"http_503"}
 
 
 def _redirect(handler: BaseHTTPRequestHandler) -> None:
