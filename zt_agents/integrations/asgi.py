@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import orjson
 
+from zt_agents._internal.origins import origin_of
 from zt_agents.credentials.call_tokens import CallClaims
 from zt_agents.credentials.over_http import Presented, Refusal, presented, refusal
 from zt_agents.credentials.verification import UNSAFE_ANY_ARGUMENTS, AnyArguments, CallTokenVerifier
@@ -57,14 +58,14 @@ class CallTokenMiddleware:
             tool: the tool whose calls may make these requests, or what returns it for a request.
             arguments: returns the call's arguments as the request states them, from its scope and its body (at most
                 1 MB); raises ValueError if it states none. None compares none: a call may do whatever its tool may.
-            origin: scheme, host and port that clients use, for DPoP; the verifier's audience by default.
+            origin: scheme, host and port that clients use, for DPoP; those of the verifier's audience by default.
             certificate: returns the client certificate (DER) of the connection, as the server verified it.
         """
         self._app = app
         self._verifier = verifier
         self._tool = tool
         self._arguments = arguments
-        self._origin = origin or verifier.audience
+        self._origin = origin_of(origin or verifier.audience)
         self._certificate = certificate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
+import call_token_parts
 import httpx
 import orjson
 import pytest
@@ -14,7 +16,7 @@ from call_bodies import ISSUER, Bodies, permit
 from fastapi import Depends, FastAPI
 from starlette.responses import JSONResponse, RedirectResponse
 
-from zt_agents.credentials import CallClaims, CallTokenVerifier
+from zt_agents.credentials import CallClaims, CallTokenSigner, CallTokenVerifier, prove
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
 from zt_agents.errors import ConfigurationError, CredentialError, StoreError
 from zt_agents.identity import SigningKey
@@ -223,6 +225,30 @@ def test_a_token_is_bound_to_a_key(bodies: Bodies, service: Service, algorithm: 
     key = SigningKey.generate(algorithm)
     assert bodies.run(lambda: patch(service, dpop_key=key).status_code) == 200
     assert service.seen[0].key_thumbprint == key.thumbprint
+
+
+@pytest.mark.parametrize("audience", [AUDIENCE, f"{AUDIENCE}/", f"{AUDIENCE}/v1"])
+async def test_a_proof_is_for_the_origin_of_a_service_whatever_its_name(audience: str) -> None:
+    signer = CallTokenSigner(issuer=call_token_parts.ISSUER, keys=(key := SigningKey.generate()))
+    now = call_token_parts.NOW
+    claims = replace(call_token_parts.CLAIMS, audience=audience, key_thumbprint=key.thumbprint)
+    token = signer.mint(claims, now=now)
+    proof = prove(key, method="PATCH", url=f"{AUDIENCE}/v1/5", token=token, now=now)
+    verifier = CallTokenVerifier(
+        keys=signer.jwks(now), issuer=call_token_parts.ISSUER, audience=audience, clock=lambda: now
+    )
+    reached: list[Any] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        reached.append(scope[CALL])
+
+    async def nothing(*_: Any) -> Any: ...
+
+    guarded = CallTokenMiddleware(app, verifier=verifier, tool="update_ticket", arguments=None)
+    headers = [(b"authorization", f"DPoP {token}".encode()), (b"dpop", proof.encode())]
+    scope = {"type": "http", "method": "PATCH", "path": "/v1/5", "raw_path": b"/v1/5", "headers": headers}
+    await guarded(scope, nothing, nothing)
+    assert reached == [claims]
 
 
 def test_a_stolen_request_is_worth_nothing(bodies: Bodies, service: Service) -> None:
