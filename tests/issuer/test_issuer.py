@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 
 from zt_agents import Guard
 from zt_agents.cli import app as command_line
+from zt_agents.credentials import MemoryReplays
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
 from zt_agents.identity import KeyRing, SigningKey, VerificationKey
 from zt_agents.identity.client_assertions import sign_assertion
@@ -266,6 +268,41 @@ async def test_a_rotated_key_of_an_agent_is_known_at_once_and_a_withdrawn_one_no
     assert (await world.exchange(client_assertion=old)).status_code == 401
 
 
+@pytest.mark.parametrize("published", [False, True], ids=["a ring", "public keys"])
+@pytest.mark.parametrize("taken", [True, False], ids=["all taken away", "none listed"])
+async def test_keys_that_were_taken_away_prove_nothing_from_then_on(world: World, published: bool, taken: bool) -> None:
+    now, folder = world.guard.clock(), client_folder(world.keys, "research")
+    kept = world.rings["research"].current(now)
+    if published:
+        (folder / "jwks.json").write_text(json.dumps(world.rings["research"].jwks(now)))
+    world.rings["research"] = world.rings["helpdesk"]
+
+    async def status() -> int:
+        shown = sign_assertion(kept, client=agent_id("research"), audience=URL, now=now)
+        return (await world.exchange(client_assertion=shown)).status_code
+
+    assert await status() == 200
+    if taken:
+        shutil.rmtree(folder)
+    else:
+        (folder / "jwks.json").write_text('{"keys": []}')
+    assert await status() == 401
+
+
+async def test_nobody_fills_the_memory_of_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zt_agents.issuer.clients.MemoryReplays", lambda: MemoryReplays(3))
+    app = Issuer(world.guard, url=URL).application()
+    world.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL)
+    codes = [(await world.ask("/introspect", "tickets", token="x")).status_code for _ in range(5)]
+    assert codes == [200, 200, 200, 503, 503]
+    assert (await world.exchange()).status_code == 200
+    now, name = world.guard.clock(), agent_id("research")
+    key = world.rings["research"].current(now)
+    claims = {"iss": name, "sub": name, "aud": URL, "exp": int(now) + 30, "jti": "j" * 300}
+    long = jwt.encode(claims, key.private, algorithm="ES256", headers={"kid": key.thumbprint})
+    assert (await world.exchange(client_assertion=long)).status_code == 401
+
+
 async def test_an_agents_public_keys_alone_will_do(world: World) -> None:
     folder = client_folder(world.keys, "writer")
     (folder / "jwks.json").write_text(json.dumps(world.rings["writer"].jwks(world.guard.clock())))
@@ -346,6 +383,32 @@ async def test_requests_have_a_size_and_a_shape(world: World) -> None:
         assert answer.status_code == 404
         assert "issuer" not in answer.text
     assert (await world.http.get("/token")).status_code == 405
+
+
+async def test_a_request_that_does_not_come_whole_holds_nothing_and_is_not_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zt_agents.issuer.app._BODY_TIME", 0.05)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.sleep(30)
+
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    began = time.monotonic()
+    answer = await world.http.post("/token", content=dripping(), headers=form)
+    assert (answer.status_code, answer.headers["connection"]) == (408, "close")
+    assert time.monotonic() - began < 5
+
+    async def hung_up() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    headers = [(b"content-type", form["content-type"].encode())]
+    scope = {"type": "http", "method": "POST", "path": "/token", "headers": headers, "query_string": b""}
+    await world.app(scope, hung_up, send)  # type: ignore[arg-type]
 
 
 async def test_without_its_keys_the_issuer_says_that_it_cannot_and_why_to_its_operator_alone(

@@ -27,6 +27,7 @@ that is sent again is a new request. A service that cannot have it so says how o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, NoReturn
 
 import jwt
@@ -47,6 +48,15 @@ _HEADER = {"alg", "kid", "typ"}
 _HEADERS = 64
 _REMEMBERED = 4_096
 _jws = jwt.PyJWS()
+
+
+class AnyArguments(Enum):
+    """That a call's arguments are not compared: never None, which a request can state, as ``null``."""
+
+    UNSAFE = "unsafe"
+
+
+UNSAFE_ANY_ARGUMENTS = AnyArguments.UNSAFE
 
 
 class CallTokenVerifier:
@@ -103,7 +113,7 @@ class CallTokenVerifier:
         token: str | None,
         *,
         tool: str,
-        arguments: Mapping[str, Any] | None,
+        arguments: Mapping[str, Any] | AnyArguments,
         proof: Proof | None = None,
         certificate: bytes | None = None,
     ) -> CallClaims:
@@ -112,7 +122,8 @@ class CallTokenVerifier:
         Args:
             token: what came with the request, or None.
             tool: the tool whose calls may do what is asked for.
-            arguments: those of the call, by name, as the service is about to act on them; None compares none.
+            arguments: those of the call, by name, as the service is about to act on them. Only
+                ``UNSAFE_ANY_ARGUMENTS`` compares none: then a call may do whatever its tool may.
             proof: the request's DPoP proof, if it has one.
             certificate: the client certificate of the connection (DER), if it has one: as TLS verified it, never as a
                 header claims it.
@@ -133,7 +144,7 @@ class CallTokenVerifier:
             _refuse(CallTokenReason.NOT_YET_VALID, "The call's token is not valid yet: a clock is wrong.")
         if claims.tool != tool:
             _refuse(CallTokenReason.WRONG_TOOL, "The call's token is for another tool.")
-        if arguments is not None:
+        if arguments is not UNSAFE_ANY_ARGUMENTS:
             _compare(claims, arguments)
         assert token is not None
         used_proof = self._holder(claims, token, proof, certificate, now)
@@ -243,7 +254,7 @@ def verify(
     token: str | None,
     *,
     tool: str,
-    arguments: Mapping[str, Any] | None,
+    arguments: Mapping[str, Any] | AnyArguments,
     keys: KeySource | Mapping[str, Any],
     issuer: str,
     audience: str,
@@ -280,7 +291,9 @@ def _read_header(head: str) -> tuple[str, str]:
     return kid, algorithm
 
 
-def _compare(claims: CallClaims, arguments: Mapping[str, Any]) -> None:
+def _compare(claims: CallClaims, arguments: object) -> None:
+    if not isinstance(arguments, Mapping):
+        _refuse(CallTokenReason.OTHER_ARGUMENTS, "The request does not state the arguments of a call, by name.")
     try:
         same = claims.is_for(arguments)
     except ArgumentsError as error:
