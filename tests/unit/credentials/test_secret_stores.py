@@ -137,6 +137,9 @@ def test_a_link_counts_only_if_it_is_ours(tmp_path: Path, monkeypatch: pytest.Mo
     link = tmp_path / "link"
     link.symlink_to(target)
     assert fetched(FileSecret(link)).reveal() == "CANARY"
+    if os.geteuid() == 0:
+        os.lchown(link, 4711, 4711)  # the file is ours still
+        assert failure(FileSecret(link)) == "unsafe"
     monkeypatch.setattr(os, "geteuid", lambda: 4711)  # now it is somebody else's; root's counts as ours
     if target.stat().st_uid != 0:
         assert failure(FileSecret(link)) == "unsafe"
