@@ -149,6 +149,19 @@ def test_a_login_travels_with_the_session_and_one_without_is_denied(
         tool.invoke({})
 
 
+def test_another_provider_s_login_does_not_do(make: Any, idp: LoopbackProvider) -> None:
+    key = SigningKey.generate()
+    world, _ = make(signing_key=key)
+    user = world.guard.user(access_token=idp.access_token())
+    session = world.session(on_behalf_of=user)
+    elsewhere, tool = make("required: true", signing_key=key)
+    people = elsewhere.guard.people
+    assert people.provider is not None
+    people.provider.terms = replace(people.provider.terms, issuer="https://login.other.example")
+    with elsewhere.guard.session_from_token(session.token), pytest.raises(AccessDeniedError, match="logged in"):
+        tool.invoke({})
+
+
 def test_who_a_task_is_handed_on_to_acts_for_the_same_login(tmp_path: Path, idp: LoopbackProvider) -> None:
     text = policy(idp, "required: true", when="user.acr == 'gold'")
     text = text.replace("purpose: tests}", "purpose: tests, delegates: [other]}", 1)

@@ -25,7 +25,7 @@ from zt_agents.identity.oauth_client import OAuthClient, Tokens
 from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.identity.one_time_codes import qr_text
 from zt_agents.identity.principals import User
-from zt_agents.identity.provider_terms import ProviderTerms, checked_issuer
+from zt_agents.identity.provider_terms import ALGORITHMS, ProviderTerms, checked_issuer
 
 NOBODY = 1
 """Exit code where nobody has logged in."""
@@ -124,7 +124,7 @@ def _terms(policy: Path, issuer: str, client_id: str, groups: str) -> ProviderTe
             raise ConfigurationError(f"--issuer cannot be used: {error}.") from error
         if not client_id or not all(path := groups.split(".")):
             raise ConfigurationError("With --issuer there is a --client-id, and --groups is not empty.")
-        return ProviderTerms(issuer=issuer, client_id=client_id, groups=tuple(path))
+        return ProviderTerms(issuer=issuer, client_id=client_id, algorithms=ALGORITHMS, groups=tuple(path))
     if not policy.exists():
         raise ConfigurationError(
             f"There is no policy file {policy} that names an identity provider.",

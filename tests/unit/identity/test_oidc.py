@@ -428,6 +428,7 @@ def test_a_document_that_is_wrong(idp: LoopbackProvider, make: Any, change: dict
         by_id(make(), idp.id_token())
 
 
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 def test_keys_that_are_not_for_this_are_passed_over(idp: LoopbackProvider, make: Any) -> None:
     good = jwk(loopback_provider.RSA_KEY, "one")
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024)
@@ -436,15 +437,43 @@ def test_keys_that_are_not_for_this_are_passed_over(idp: LoopbackProvider, make:
         {**good, "kid": "encrypts", "use": "enc"},
         jwk(small, "small"),
         {**private, "kid": "private"},
+        {**jwk(OTHER, "leaking"), "p": private["p"]},
         {"kty": "RSA", "kid": "half", "n": "AQAB"},
         "no key",
         good,
     ]
     assert by_id(make(), idp.id_token()).id == "f1f2"
-    for kid, key in [("encrypts", loopback_provider.RSA_KEY), ("private", OTHER)]:
+    unfit = [("encrypts", loopback_provider.RSA_KEY), ("private", OTHER), ("leaking", OTHER), ("small", small)]
+    for kid, key in unfit:
         idp.keys = [(kid, key)]
         with pytest.raises(TokenInvalidError):
             by_id(make(), idp.id_token())
+
+
+def test_too_many_keys_are_refused(idp: LoopbackProvider, make: Any) -> None:
+    idp.published = [jwk(loopback_provider.RSA_KEY, "one"), *({"kty": "x"} for _ in range(64))]
+    with pytest.raises(IdentityProviderError, match="no list of keys"):
+        by_id(make(), idp.id_token())
+
+
+@pytest.mark.parametrize("name", ["openid-configuration", "jwks_uri"])
+def test_nobody_is_sent_elsewhere(idp: LoopbackProvider, make: Any, name: str) -> None:
+    good = idp.document if name == "openid-configuration" else {"keys": [jwk(loopback_provider.RSA_KEY, "one")]}
+    idp.raw[name] = lambda handler: send(handler, 302, b"", Location=f"{idp.issuer}/elsewhere")
+    idp.raw["elsewhere"] = lambda handler: send(handler, 200, json.dumps(good).encode())
+    with pytest.raises(IdentityProviderError):
+        by_id(make(), idp.id_token())
+    assert idp.times_asked("elsewhere") == 0
+
+
+def test_no_proxy_is_taken_from_the_environment(idp: LoopbackProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    provider = IdentityProvider(ProviderTerms(issuer=idp.issuer, client_id=CLIENT))
+    assert by_id(provider, idp.id_token()).id == "f1f2"
+    provider.close()
 
 
 def test_two_keys_of_one_name_are_refused(idp: LoopbackProvider, make: Any) -> None:
