@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from zt_agents.errors import AccessDeniedError, ConfigurationError
 from zt_agents.identity.manifests import Manifest
 from zt_agents.identity.principals import Agent, User
+from zt_agents.identity.revocations import Bearing
 from zt_agents.identity.tokens import SessionClaims
 from zt_agents.provenance.labels import Label
 from zt_agents.sub_agents import SubAgents
@@ -108,11 +109,18 @@ class Session:
         self.sub_agents = SubAgents()
         self.seen: tuple[Manifest, ...] = ()
         """What its agent was seen to be, in this session."""
+        self._bearing = claims.bearing(agent.owner)
         self._label = Label()
         self._joined = self._label
         """The label that was joined last: joining it again would change nothing."""
         self._lock = threading.Lock()
         self._reset: Token[Session | None] | None = None
+
+    def bearing(self, owner: str) -> Bearing:
+        """Return what of this session can be revoked; *owner* is whoever is accountable for its agent now."""
+        if self._bearing.owner != owner:
+            self._bearing = self.claims.bearing(owner)
+        return self._bearing
 
     @property
     def label(self) -> Label:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -24,11 +25,15 @@ from zt_agents import Guard
 from zt_agents.cli import app as command_line
 from zt_agents.credentials import MemoryReplays
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
-from zt_agents.identity import KeyRing, SigningKey, VerificationKey
+from zt_agents.identity import Agent, KeyRing, SigningKey, VerificationKey
 from zt_agents.identity.client_assertions import sign_assertion
 from zt_agents.identity.key_folder import FolderKeyRing, client_folder
+from zt_agents.identity.oidc import IdentityProvider
+from zt_agents.identity.principals import OnChange
+from zt_agents.identity.provider_terms import ProviderTerms
 from zt_agents.identity.revocations import Revoked
 from zt_agents.issuer.app import ACCESS_TOKEN, JWT_BEARER, TOKEN_EXCHANGE, Issuer
+from zt_agents.people import People
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import write_policy
 
@@ -181,6 +186,33 @@ async def test_what_was_revoked_or_suspended_is_not_exchanged(world: World) -> N
         Revoked.USER, "alice@acme.example", by="dana@acme.example", why="", now=world.guard.clock()
     )
     assert (await world.exchange("writer", subject_token=inner)).status_code == 400
+
+
+async def test_who_was_revoked_gets_nothing_handed_on(world: World) -> None:
+    assert (await world.exchange()).status_code == 200
+    world.guard.revocations.revoke(
+        Revoked.AGENT, agent_id("research"), by="dana@acme.example", why="", now=world.guard.clock()
+    )
+    assert (await world.exchange()).status_code == 400
+
+
+async def test_who_waits_to_be_looked_at_gets_nothing_handed_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    active = world.guard.registry.active
+
+    def changed(id_: str) -> Agent:
+        review = OnChange.DENY if id_ == agent_id("research") else None
+        return replace(active(id_), under_review=review)
+
+    monkeypatch.setattr(world.guard.registry, "active", changed)
+    refused = await world.exchange()
+    assert (refused.status_code, "waits for somebody" in refused.text) == (400, True)
+
+
+async def test_where_a_login_is_required_a_token_without_one_is_neither_exchanged_nor_active(world: World) -> None:
+    terms = ProviderTerms(issuer="https://login.acme.example", client_id="desk", required=True)
+    world.guard.people = People(IdentityProvider(terms))
+    assert (await world.exchange()).status_code == 400
+    assert (await world.ask("/introspect", "tickets", token=world.token)).json() == {"active": False}
 
 
 UNFIT: list[tuple[dict[str, Any], str]] = [
@@ -377,7 +409,9 @@ async def test_requests_have_a_size_and_a_shape(world: World) -> None:
     assert await post(b"grant_type") == 400
     assert await post(b"&".join(b"a%d=1" % n for n in range(100))) == 400
     twice = urlencode({"client_assertion_type": JWT_BEARER, "client_assertion": world.assertion("research")})
-    assert await post(f"{twice}&grant_type=a&grant_type=b".encode()) == 400
+    whole = {"grant_type": TOKEN_EXCHANGE, "subject_token": world.token, "subject_token_type": ACCESS_TOKEN}
+    assert await post(f"{twice}&{urlencode(whole)}&grant_type={TOKEN_EXCHANGE}".encode()) == 400
+    assert await post(f"{twice}&{urlencode(whole)}".encode()) == 200
     for path in ("/", "/docs", "/openapi.json", "/token/", "/.well-known/x"):
         answer = await world.http.get(path)
         assert answer.status_code == 404
