@@ -49,6 +49,7 @@ def _garbage(path: Path) -> None:
 
 def _another(path: Path) -> None:
     path.unlink()
+    path.with_name(f"{path.name}.id").unlink()
     SqliteAgentStore(path).come_back("nobody")
 
 
@@ -157,3 +158,27 @@ def test_of_many_agents_the_one_that_changed_is_read_again(path: Path) -> None:
     store.change(agents["a7"].id, move(agents["a7"], AgentStatus.ACTIVE))
     assert [name for name in agents if here.get(name).status is AgentStatus.ACTIVE] == ["a7"]
     assert store.read() == SqliteAgentStore(path).read()
+
+
+def test_a_store_that_is_gone_is_missed_after_a_restart(path: Path) -> None:
+    SqliteAgentStore(path).change(AGENT.id, move(AGENT, AgentStatus.RETIRED))
+    kept = path.read_bytes()
+    path.unlink()
+    restarted = AgentRegistry({AGENT.name: AGENT}, store=SqliteAgentStore(path))
+    with pytest.raises(StoreError, match=r"is gone\. Put it back\."):
+        restarted.active(AGENT.id)
+    with pytest.raises(StoreError, match="is gone"):
+        SqliteAgentStore(path).come_back("nobody")
+    path.write_bytes(kept)
+    path.chmod(0o600)
+    with pytest.raises(AgentInactiveError, match="retired"):
+        AgentRegistry({AGENT.name: AGENT}, store=SqliteAgentStore(path)).active(AGENT.id)
+
+
+def test_another_store_in_its_place_is_refused_after_a_restart(path: Path, tmp_path: Path) -> None:
+    SqliteAgentStore(path).change(AGENT.id, move(AGENT, AgentStatus.SUSPENDED))
+    other = tmp_path / "elsewhere.db"
+    SqliteAgentStore(other).come_back("nobody")
+    other.replace(path)
+    with pytest.raises(StoreError, match="not the one that was used here before"):
+        AgentRegistry({AGENT.name: AGENT}, store=SqliteAgentStore(path)).active(AGENT.id)

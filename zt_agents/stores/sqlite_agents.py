@@ -1,7 +1,8 @@
 """The states of agents in a SQLite file, beside the policy: written by administrators, and by guards that see a change.
 
 A file that somebody put back to an earlier state would have forgotten who was suspended: a process that has read a
-later one refuses it. Each row says with which write it came: who has read before reads what came since.
+later one refuses it. One that is gone, or is another, is refused after a restart too: ``<store>.id`` beside it names
+the file that was made. Each row says with which write it came: who has read before reads what came since.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zt_agents._internal.folding import fold
+from zt_agents._internal.key_files import write_once
 from zt_agents.errors import StoreError
 from zt_agents.identity.lifecycle import Absence, AgentState, Stored, Transition
 from zt_agents.identity.manifests import Manifest
@@ -24,6 +26,7 @@ from zt_agents.identity.principals import Agent, AgentStatus
 from zt_agents.stores.shared_file import SharedFile
 
 NAME = "zt-agents-agents.db"
+_HINT = "Calls are denied until it can be."
 _APPLICATION_ID = 0x7A744147  # "ztAG"
 _SCHEMA = (
     "CREATE TABLE agent (id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, declared TEXT, accepted TEXT, "
@@ -62,9 +65,12 @@ class SqliteAgentStore:
             schema=_SCHEMA,
             create=True,
             busy_timeout=busy_timeout,
-            hint="Calls are denied until it can be.",
+            hint=_HINT,
         )
         self._there = False
+        self._marker = self.path.with_name(f"{self.path.name}.id")
+        self._id = ""
+        """Which file this is, once it is known to be the one that was made here."""
         self._known = _Known("", 0, {})
 
     @classmethod
@@ -82,6 +88,8 @@ class SqliteAgentStore:
     def read(self) -> Stored:
         self._there = self._there or self.path.exists()
         if not self._there:
+            if self._marker.exists():
+                raise StoreError(f"The store of agents {self.path} is gone.", hint=self._way_out)
             return Stored()
         known = self._known  # before what is compared with it: another thread may read on meanwhile
         with self._file.reading() as connection:
@@ -119,6 +127,25 @@ class SqliteAgentStore:
         known = self._known
         with self._file.writing() as connection:
             yield connection, self._all(connection, known)
+        if not self._id:
+            self.read()
+
+    def _identify(self, found: str) -> None:
+        """Note which file was made here, or see that it is this one."""
+        try:
+            with suppress(FileExistsError):
+                write_once(self._marker, f"{found}\n".encode())
+            known = self._marker.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self._marker} can be neither read nor made.", hint=_HINT) from error
+        if known != found:
+            text = f"The store of agents {self.path} is not the one that was used here before."
+            raise StoreError(text, hint=self._way_out)
+        self._id = found
+
+    @property
+    def _way_out(self) -> str:
+        return f"Put it back. To begin anew, with nobody suspended or retired, remove {self._marker}."
 
     @staticmethod
     def _count(connection: sqlite3.Connection) -> int:
@@ -134,6 +161,8 @@ class SqliteAgentStore:
         if known.file and (file != known.file or count < known.writes):
             text = f"The store of agents {self.path} was put back to an earlier state, or replaced."
             raise StoreError(text, hint="If that is meant, restart every process that uses it.")
+        if file and not self._id:
+            self._identify(file)
         rows = connection.execute("SELECT * FROM agent WHERE written > ?", (known.writes,))
         agents = {**known.agents, **{row[0]: _state(row[:-1]) for row in rows}}
         absences = {
