@@ -31,6 +31,8 @@ class VaultServer(http.server.ThreadingHTTPServer):
         self.leases: dict[str, str] = {}
         """Lease id to the state it is in: live or revoked."""
         self.asked: list[str] = []
+        self.callers: set[int] = set()
+        """Ports that were asked from."""
         self.answers: dict[str, Callable[[_Handler], Answer | None]] = {}
         """By path: what to answer in place of the documented. None: the handler has answered by itself."""
 
@@ -54,6 +56,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, documented: Callable[[str], Answer]) -> None:
         path = self.path.removeprefix("/v1/")
         self.server.asked.append(path)
+        self.server.callers.add(self.client_address[1])
         known = path.startswith("auth/") or self.headers.get("X-Vault-Token") in self.server.tokens
         answer: Answer | None
         if path in self.server.answers:

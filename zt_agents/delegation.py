@@ -9,7 +9,8 @@ Rules:
    ``agent.chain``, ``session.depth``.
 3. Everyone on whose word a call is made is looked at on each call: once one of them is suspended, revoked, or has ended
    its session, nobody below goes on.
-4. What a delegate has seen, those that it works for have seen: their labels join its own, and it begins with theirs.
+4. What a delegate has seen, those that it works for have seen, and the other way round, at any time: they talk to each
+   other out of the guard's sight, so the sessions of a chain have one label.
 5. Each delegation is on record.
 """
 

@@ -130,7 +130,7 @@ class Permit(CallTrail):
         """Return a secret that the policy lends this tool: in its body, while that runs. This may wait for a network.
 
         Raises:
-            CredentialError: it is not for this tool, or not now.
+            CredentialError: it is not for this tool, or not now, or the session is no longer good.
             SecretUnavailableError: it could not be fetched.
         """
         return self._lend(name, here=self._is_here())
@@ -155,7 +155,7 @@ class Permit(CallTrail):
     def _lend(self, name: str, *, here: bool) -> Secret:
         with _descent:
             if self._lending is None:
-                self._lending = Lending(self._guard.secrets)
+                self._lending = Lending(self._guard)
         return self._lending.lend(self, name, here=here)
 
     def token(

@@ -6,11 +6,14 @@ was taken back since.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zt_agents.decisions import CHANGED_AGENT, Reason, ReasonCode
 from zt_agents.errors import IdentityError, StoreError
+from zt_agents.identity.manifests import Manifest
 from zt_agents.identity.principals import Agent, OnChange
+from zt_agents.identity.tokens import SessionClaims
 from zt_agents.revocation import revoked
 from zt_agents.session import Session
 
@@ -34,11 +37,26 @@ def identify(guard: Guard, session: Session | None, *, now: float) -> tuple[Agen
         reason = revoked(guard.revocations, session, agent, now=now)
         if reason is None and agent.under_review is OnChange.DENY:
             reason = CHANGED_AGENT
-        for actor in claims.earlier:  # whoever goes on at another's word falls with them
-            earlier = guard.registry.active(actor.agent_id)
-            reason = reason or revoked(guard.revocations, session, earlier, now=now)
-            if reason is None and earlier.under_review is OnChange.DENY:
+        for agent_id, seen in _behind(session, claims).items():  # who goes on at another's word falls with them
+            other = guard.registry.active(agent_id, seen)
+            reason = reason or revoked(guard.revocations, session, other, now=now)
+            if reason is None and other.under_review is OnChange.DENY:
                 reason = CHANGED_AGENT
+            if other.under_review is not None and agent.under_review is None:
+                agent = replace(agent, under_review=other.under_review)
         return agent, reason
     except (IdentityError, StoreError) as error:
         return None, Reason(ReasonCode.IDENTITY, error.message)
+
+
+def _behind(session: Session, claims: SessionClaims) -> dict[str, tuple[Manifest, ...]]:
+    """Return the ids of those on whose word *session* goes on, each with what its own session saw it to be."""
+    found: dict[str, tuple[Manifest, ...]] = {}
+    outer = session.within
+    while outer is not None:
+        if outer.guard is session.guard:  # another guard knows other agents
+            found[outer.claims.agent_id] = found.get(outer.claims.agent_id, ()) + outer.seen
+        outer = outer.within
+    for actor in claims.earlier:
+        found.setdefault(actor.agent_id, ())
+    return found

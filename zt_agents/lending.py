@@ -5,7 +5,8 @@ Rules:
 1. Only the body that runs here and now is lent anything, by its own permit: neither after the call, nor from within a
    call that the body made in turn, nor in a thread that does not know of the call.
 2. Whether the tool may have it is the policy's alone to say.
-3. The outcome in the log names what was asked for and what came of it, the span likewise; neither has a value.
+3. Whoever was let in may have been taken back since: the session is identified again, each time.
+4. The outcome in the log names what was asked for and what came of it, the span likewise; neither has a value.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from zt_agents.credentials.secrets import Secret, SecretsBroker
+from zt_agents.credentials.secrets import Secret
 from zt_agents.errors import CredentialError, SecretUnavailableError
+from zt_agents.identification import identify
 
 if TYPE_CHECKING:
     from zt_agents.funnel import Permit
+    from zt_agents.guard import Guard
 
 _UNKNOWN = "(unknown)"
 
@@ -26,8 +29,9 @@ _UNKNOWN = "(unknown)"
 class Lending:
     """What one call has asked for. Its methods may be called from several threads of the body."""
 
-    def __init__(self, broker: SecretsBroker) -> None:
-        self._broker = broker
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._broker = guard.secrets
         self._lock = Lock()
         self._lent: dict[str, Secret] = {}
         self._over = False
@@ -42,7 +46,7 @@ class Lending:
         """Return the secret *name*, fetched once for the call. *here* says whether the permit's body is what asks.
 
         Raises:
-            CredentialError: it is not for this tool, or not now.
+            CredentialError: it is not for this tool, or not now, or the session is no longer good.
             SecretUnavailableError: it could not be fetched.
         """
         tool = permit.tool.name
@@ -55,6 +59,10 @@ class Lending:
         if not here:
             self._note(permit, known, "refused")
             raise CredentialError(f"The secret {name!r} is lent to the body of a call while it runs, and only there.")
+        _, refusal = identify(self._guard, permit.session, now=self._guard.clock())
+        if refusal is not None:
+            self._note(permit, name, "refused")
+            raise CredentialError(f"The session is no longer good. {refusal.text}")
         if before is not None:
             return before
         try:

@@ -6,7 +6,8 @@ Rules:
    every session.
 2. Where the policy requires a login, nobody has a session without one; and no call is let through in a session whose
    token does not say that there was one.
-3. A session ends with the token it was opened with: whom the provider no longer vouches for, no agent acts for.
+3. A session ends with the token it was opened with, and when its login is too old for the policy: whom the provider no
+   longer vouches for, no agent acts for.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class People:
             return user, ttl
         proven = replace(self._provider().user_again(user.login, now=now), attributes=user.attributes)
         assert proven.login is not None
-        return proven, min(ttl, max(1, int(proven.login.expires_at - now)))
+        ends = self._provider().ends(proven.login)
+        return proven, min(ttl, max(1, int(ends - now)))
 
     def refuse_unproven(self, login: Login | None) -> None:
         """Refuse a session whose token says that nobody, or another provider, vouched for its user.

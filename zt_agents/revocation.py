@@ -46,7 +46,7 @@ def revoked(revocations: Revocations, session: Session, agent: Agent, *, now: fl
     inner: Session | None = session
     while inner is not None:
         owner = agent.owner if inner is session else inner.agent.owner
-        found = revocations.find(inner.claims.bearing(owner), now=now)
+        found = revocations.find(inner.bearing(owner), now=now)
         if found is not None:
             return Reason(ReasonCode.REVOKED, said(found))
         inner = inner.within

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from zt_agents.errors import AccessDeniedError, ConfigurationError
 from zt_agents.identity.manifests import Manifest
 from zt_agents.identity.principals import Agent, User
+from zt_agents.identity.revocations import Bearing
 from zt_agents.identity.tokens import SessionClaims
 from zt_agents.provenance.labels import Label
 from zt_agents.sub_agents import SubAgents
@@ -108,16 +109,23 @@ class Session:
         self.sub_agents = SubAgents()
         self.seen: tuple[Manifest, ...] = ()
         """What its agent was seen to be, in this session."""
-        self._label = outer.label if outer is not None else Label()
+        self._bearing = claims.bearing(agent.owner)
+        self._label = Label()
         self._joined = self._label
         """The label that was joined last: joining it again would change nothing."""
         self._lock = threading.Lock()
         self._reset: Token[Session | None] | None = None
 
+    def bearing(self, owner: str) -> Bearing:
+        """Return what of this session can be revoked; *owner* is whoever is accountable for its agent now."""
+        if self._bearing.owner != owner:
+            self._bearing = self.claims.bearing(owner)
+        return self._bearing
+
     @property
     def label(self) -> Label:
-        """Label of everything the session's tools were asked to return so far."""
-        return self._label
+        """Label of everything that its tools, and those of the sessions it comes from, were asked to return so far."""
+        return self._label if self.outer is None else self._label.join(self.outer.label)
 
     def taint(self, label: Label) -> None:
         """Join *label* into the session's label, and into that of the session it was handed on from."""

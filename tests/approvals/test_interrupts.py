@@ -510,8 +510,8 @@ def test_an_edit_by_an_approver_who_was_removed_is_asked_about(paying: Make) -> 
     ran: Ran = []
     pay, key, own = payer(ran), SigningKey.generate(), SigningKey.generate()
     world = paying(pay, signing_key=key)
-    now = time.time()
-    credential = approver_authority("acme.example", key).issue("bob", groups=(), key=own, now=now - 5, valid=600)
+    issued = time.time() - 5
+    credential = approver_authority("acme.example", key).issue("bob", groups=(), key=own, now=issued, valid=600)
     bob = ApproverKey(credential, own)  # who is not in the registry, or no longer
     app = agent(pay, world)
     with world.session():
@@ -522,8 +522,8 @@ def test_an_edit_by_an_approver_who_was_removed_is_asked_about(paying: Make) -> 
         assert stored.request is not None
         other = binding_hash(stored.request.call._replace(arguments={"amount": 5}))
         said = {
-            "zt_answer": bob.answer(stored.binding_hash, approved=False, now=now),
-            "zt_edit": bob.answer(other, approved=True, now=now),
+            "zt_answer": bob.answer(stored.binding_hash, approved=False, now=time.time()),
+            "zt_edit": bob.answer(other, approved=True, now=time.time()),
         }
         app.invoke(Command(resume={asked.id: {**edit(5), **said}}), CONFIG)
         assert ran == []

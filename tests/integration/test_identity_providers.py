@@ -160,7 +160,8 @@ def test_alice_logs_in_and_her_subject_is_in_the_trace(
     shown = run("audit", "show", "--log", str(tmp_path / "demo" / "audit.db"), "--json").output
     assert {json.loads(line)["decision"]["user_id"] for line in shown.splitlines()} == {alice["id"]}
 
-    assert run("logout").exit_code == 0
+    done = run("logout")
+    assert (done.exit_code, "not told" in done.output) == (0, False)
     assert not login_path().exists()
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,12 +23,17 @@ from typer.testing import CliRunner
 
 from zt_agents import Guard
 from zt_agents.cli import app as command_line
+from zt_agents.credentials import MemoryReplays
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
-from zt_agents.identity import KeyRing, SigningKey, VerificationKey
+from zt_agents.identity import Agent, KeyRing, SigningKey, VerificationKey
 from zt_agents.identity.client_assertions import sign_assertion
 from zt_agents.identity.key_folder import FolderKeyRing, client_folder
+from zt_agents.identity.oidc import IdentityProvider
+from zt_agents.identity.principals import OnChange
+from zt_agents.identity.provider_terms import ProviderTerms
 from zt_agents.identity.revocations import Revoked
 from zt_agents.issuer.app import ACCESS_TOKEN, JWT_BEARER, TOKEN_EXCHANGE, Issuer
+from zt_agents.people import People
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import write_policy
 
@@ -181,6 +188,33 @@ async def test_what_was_revoked_or_suspended_is_not_exchanged(world: World) -> N
     assert (await world.exchange("writer", subject_token=inner)).status_code == 400
 
 
+async def test_who_was_revoked_gets_nothing_handed_on(world: World) -> None:
+    assert (await world.exchange()).status_code == 200
+    world.guard.revocations.revoke(
+        Revoked.AGENT, agent_id("research"), by="dana@acme.example", why="", now=world.guard.clock()
+    )
+    assert (await world.exchange()).status_code == 400
+
+
+async def test_who_waits_to_be_looked_at_gets_nothing_handed_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    active = world.guard.registry.active
+
+    def changed(id_: str) -> Agent:
+        review = OnChange.DENY if id_ == agent_id("research") else None
+        return replace(active(id_), under_review=review)
+
+    monkeypatch.setattr(world.guard.registry, "active", changed)
+    refused = await world.exchange()
+    assert (refused.status_code, "waits for somebody" in refused.text) == (400, True)
+
+
+async def test_where_a_login_is_required_a_token_without_one_is_neither_exchanged_nor_active(world: World) -> None:
+    terms = ProviderTerms(issuer="https://login.acme.example", client_id="desk", required=True)
+    world.guard.people = People(IdentityProvider(terms))
+    assert (await world.exchange()).status_code == 400
+    assert (await world.ask("/introspect", "tickets", token=world.token)).json() == {"active": False}
+
+
 UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"grant_type": "client_credentials"}, "unsupported_grant_type"),
     ({"grant_type": None}, "unsupported_grant_type"),
@@ -266,6 +300,41 @@ async def test_a_rotated_key_of_an_agent_is_known_at_once_and_a_withdrawn_one_no
     assert (await world.exchange(client_assertion=old)).status_code == 401
 
 
+@pytest.mark.parametrize("published", [False, True], ids=["a ring", "public keys"])
+@pytest.mark.parametrize("taken", [True, False], ids=["all taken away", "none listed"])
+async def test_keys_that_were_taken_away_prove_nothing_from_then_on(world: World, published: bool, taken: bool) -> None:
+    now, folder = world.guard.clock(), client_folder(world.keys, "research")
+    kept = world.rings["research"].current(now)
+    if published:
+        (folder / "jwks.json").write_text(json.dumps(world.rings["research"].jwks(now)))
+    world.rings["research"] = world.rings["helpdesk"]
+
+    async def status() -> int:
+        shown = sign_assertion(kept, client=agent_id("research"), audience=URL, now=now)
+        return (await world.exchange(client_assertion=shown)).status_code
+
+    assert await status() == 200
+    if taken:
+        shutil.rmtree(folder)
+    else:
+        (folder / "jwks.json").write_text('{"keys": []}')
+    assert await status() == 401
+
+
+async def test_nobody_fills_the_memory_of_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zt_agents.issuer.clients.MemoryReplays", lambda: MemoryReplays(3))
+    app = Issuer(world.guard, url=URL).application()
+    world.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL)
+    codes = [(await world.ask("/introspect", "tickets", token="x")).status_code for _ in range(5)]
+    assert codes == [200, 200, 200, 503, 503]
+    assert (await world.exchange()).status_code == 200
+    now, name = world.guard.clock(), agent_id("research")
+    key = world.rings["research"].current(now)
+    claims = {"iss": name, "sub": name, "aud": URL, "exp": int(now) + 30, "jti": "j" * 300}
+    long = jwt.encode(claims, key.private, algorithm="ES256", headers={"kid": key.thumbprint})
+    assert (await world.exchange(client_assertion=long)).status_code == 401
+
+
 async def test_an_agents_public_keys_alone_will_do(world: World) -> None:
     folder = client_folder(world.keys, "writer")
     (folder / "jwks.json").write_text(json.dumps(world.rings["writer"].jwks(world.guard.clock())))
@@ -340,12 +409,40 @@ async def test_requests_have_a_size_and_a_shape(world: World) -> None:
     assert await post(b"grant_type") == 400
     assert await post(b"&".join(b"a%d=1" % n for n in range(100))) == 400
     twice = urlencode({"client_assertion_type": JWT_BEARER, "client_assertion": world.assertion("research")})
-    assert await post(f"{twice}&grant_type=a&grant_type=b".encode()) == 400
+    whole = {"grant_type": TOKEN_EXCHANGE, "subject_token": world.token, "subject_token_type": ACCESS_TOKEN}
+    assert await post(f"{twice}&{urlencode(whole)}&grant_type={TOKEN_EXCHANGE}".encode()) == 400
+    assert await post(f"{twice}&{urlencode(whole)}".encode()) == 200
     for path in ("/", "/docs", "/openapi.json", "/token/", "/.well-known/x"):
         answer = await world.http.get(path)
         assert answer.status_code == 404
         assert "issuer" not in answer.text
     assert (await world.http.get("/token")).status_code == 405
+
+
+async def test_a_request_that_does_not_come_whole_holds_nothing_and_is_not_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zt_agents.issuer.app._BODY_TIME", 0.05)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.sleep(30)
+
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    began = time.monotonic()
+    answer = await world.http.post("/token", content=dripping(), headers=form)
+    assert (answer.status_code, answer.headers["connection"]) == (408, "close")
+    assert time.monotonic() - began < 5
+
+    async def hung_up() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    headers = [(b"content-type", form["content-type"].encode())]
+    scope = {"type": "http", "method": "POST", "path": "/token", "headers": headers, "query_string": b""}
+    await world.app(scope, hung_up, send)  # type: ignore[arg-type]
 
 
 async def test_without_its_keys_the_issuer_says_that_it_cannot_and_why_to_its_operator_alone(

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zt_agents._internal.canonical import encode
-from zt_agents.credentials import CallClaims, CallTokenError, CallTokenSigner, CallTokenVerifier, Proof, prove
+from zt_agents.credentials import (
+    UNSAFE_ANY_ARGUMENTS,
+    CallClaims,
+    CallTokenError,
+    CallTokenSigner,
+    CallTokenVerifier,
+    Proof,
+    prove,
+)
 from zt_agents.credentials.call_tokens import hash_of_arguments
 from zt_agents.identity import SigningKey
 
@@ -114,7 +122,7 @@ NAMES = sorted(claims())
 def test_whatever_the_issuers_key_has_signed_is_a_calls_token_or_refused(changes: dict[str, object]) -> None:
     """Nothing else is raised, and what is returned has the types that it says."""
     try:
-        found = check(signed(header(), {**claims(), **changes}), arguments=None)
+        found = check(signed(header(), {**claims(), **changes}), arguments=UNSAFE_ANY_ARGUMENTS)
     except CallTokenError:
         return
     words = (found.user_id, found.owner, found.tool, found.resource, found.system, found.task, found.tenant)

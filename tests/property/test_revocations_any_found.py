@@ -6,10 +6,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zt_agents.identity.revocations import Bearing, MemoryRevocations, Revocation, RevocationStore, Revoked
+from zt_agents.identity.revocations import (
+    Bearing,
+    MemoryRevocations,
+    Revocation,
+    RevocationIndex,
+    RevocationStore,
+    Revoked,
+)
 from zt_agents.stores.sqlite_revocations import SqliteRevocations
 
 names = st.sampled_from(["a", "b", "A", "a ", "e\u0301", "\u00e9", "*", "%"])
@@ -79,3 +87,17 @@ def test_in_a_file_and_in_another_process(done: list[Any], asked: list[Bearing])
         store.open()
         hold(store, [store, other], done, asked)
         assert list(SqliteRevocations(Path(folder) / "revocations.db").list()) == list(store.list())
+
+
+def test_taking_in_is_done_again_after_an_interruption() -> None:
+    class Interrupted(dict[Any, Any]):
+        def setdefault(self, *_: Any) -> Any:
+            raise KeyboardInterrupt
+
+    index, made = RevocationIndex(), Revocation("1", Revoked.USER, "a", 1.0, "x")
+    index._about = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        index.add(made)
+    index._about = {}
+    index.add(made)
+    assert index.find(Bearing((), "a", (), "", "")) is made

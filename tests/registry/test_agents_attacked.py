@@ -16,8 +16,9 @@ from zt_agents.decisions import Outcome, ReasonCode
 from zt_agents.errors import AccessDeniedError, AgentChangeError, AgentInactiveError, AuditError, ConfigurationError
 from zt_agents.identity import AgentStatus
 from zt_agents.identity.lifecycle import Absence, accept, move
-from zt_agents.identity.manifests import difference_hash
+from zt_agents.identity.manifests import Manifest, difference_hash
 from zt_agents.stores.sqlite_agents import NAME, SqliteAgentStore
+from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import AnsweringChannel, write_policy
 
 MakeWorld = Callable[..., World]
@@ -263,3 +264,65 @@ def test_nobody_acts_again_when_that_cannot_be_put_on_record(make_world: MakeWor
         world.guard.registry.resume("helpdesk")
     assert world.guard.registry.get("helpdesk").status is AgentStatus.SUSPENDED
     world.guard.registry.suspend("helpdesk")
+
+
+@pytest.mark.parametrize("handed_on", [False, True], ids=["own session", "delegated"])
+@pytest.mark.parametrize("what", ["suspended", "denied", "raised"])
+def test_who_goes_on_at_another_s_word_falls_with_them(tmp_path: Path, handed_on: bool, what: str) -> None:
+    """A changed or suspended agent would otherwise let a sub-agent do what it may not do itself."""
+    bodies: list[Callable[[], Any]] = []
+
+    @tool
+    def ask(n: int) -> str:
+        """Ask another agent."""
+        bodies[0]()
+        return "asked"
+
+    head = HEAD.replace("purpose: tests}", f"purpose: tests{', delegates: [other]' if handed_on else ''}}}", 1)
+    head = head.replace("purpose: tests", "purpose: tests, on_change: raise_tier", 1) if what == "raised" else head
+    entry = "{tier: low, effects: [read], data_class: public, integrity: trusted}"
+    rules = "rules:\n  - {id: r, agents: [helpdesk, other], tools: [ask, add], outcome: allow}\n"
+    plus = add.model_copy()
+    path = write_policy(tmp_path, f"{head}tools:\n  ask: {entry}\n  add: {entry}\n{rules}", [ask, plus])
+    with Guard.from_config(path) as guard:
+        guard.protect([ask, plus])
+        store, agent = SqliteAgentStore(tmp_path / NAME), guard.policy.agents["helpdesk"]
+        guard.observe("helpdesk", prompt="Be kind.")
+        store.change(
+            agent.id, accept(agent, difference_hash(agent.id, None, _seen(store, agent.id)), by=agent.owner, at=1)
+        )
+        front = guard.session(agent="helpdesk", on_behalf_of="alice")
+        tiers: list[str] = []
+
+        def body() -> None:
+            sub = front.delegate(agent="other") if handed_on else guard.session(agent="other", on_behalf_of="alice")
+            with sub:
+                assert plus.invoke({"a": 1}) == 2
+                if what == "suspended":
+                    store.change(agent.id, move(agent, AgentStatus.SUSPENDED))
+                else:
+                    guard.observe("helpdesk", prompt="Obey the mail.", session=front)
+                    guard.observe("helpdesk", prompt="Be kind.")  # what another session of the process sees
+                if what == "raised":
+                    assert plus.invoke({"a": 2}) == 3
+                    return
+                with pytest.raises(AccessDeniedError) as caught:
+                    plus.invoke({"a": 2})
+                tiers.append(caught.value.decision.reasons[0].code)
+
+        bodies.append(body)
+        with front:
+            ask.invoke({"n": 1})
+        guard.audit.flush(5)
+        with SqliteAuditSink(guard.policy.audit_path).snapshot() as snapshot:
+            decided = [r for r in snapshot.read() if r["kind"] == "decision" and r["tool"] == "add"]
+    if what == "raised":
+        assert [record["tier"] for record in decided] == ["low", "medium"]
+    else:
+        assert tiers == [ReasonCode.IDENTITY if what == "suspended" else ReasonCode.UNDER_REVIEW]
+
+
+def _seen(store: SqliteAgentStore, agent_id: str) -> Manifest:
+    observed = store.read().agents[agent_id].observed
+    assert observed is not None
+    return observed

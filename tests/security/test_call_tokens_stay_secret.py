@@ -21,7 +21,7 @@ from langchain_core.tools import BaseTool, ToolException, tool
 from world import HEAD, World
 
 import zt_agents
-from zt_agents.credentials import CallTokenError, CallTokenVerifier, Proof, StaticKeys
+from zt_agents.credentials import UNSAFE_ANY_ARGUMENTS, CallTokenError, CallTokenVerifier, Proof, StaticKeys
 from zt_agents.credentials.over_http import presented, refusal
 from zt_agents.errors import CredentialError
 from zt_agents.identity import SigningKey
@@ -201,17 +201,17 @@ def test_the_search_would_find_them(everything: Any) -> None:
 
 
 REFUSALS: list[Callable[[CallTokenVerifier, str], object]] = [
-    lambda service, token: service.verify(token, tool="other", arguments=None),
+    lambda service, token: service.verify(token, tool="other", arguments=UNSAFE_ANY_ARGUMENTS),
     lambda service, token: service.verify(token, tool="send", arguments={"note": CANARY}),
     lambda service, token: service.verify(token, tool="send", arguments={"note": {CANARY}, "x": object()}),
-    lambda service, token: service.verify(token[:-9] + "AAAAAAAAA", tool="send", arguments=None),
-    lambda service, token: service.verify(token.replace(".", ".x", 1), tool="send", arguments=None),
-    lambda service, token: service.verify(token + "é", tool="send", arguments=None),
+    lambda service, token: service.verify(token[:-9] + "AAAAAAAAA", tool="send", arguments=UNSAFE_ANY_ARGUMENTS),
+    lambda service, token: service.verify(token.replace(".", ".x", 1), tool="send", arguments=UNSAFE_ANY_ARGUMENTS),
+    lambda service, token: service.verify(token + "é", tool="send", arguments=UNSAFE_ANY_ARGUMENTS),
     lambda service, token: service.verify(
-        token, tool="send", arguments=None, proof=Proof(f"x.{CANARY}.y", "GET", CANARY)
+        token, tool="send", arguments=UNSAFE_ANY_ARGUMENTS, proof=Proof(f"x.{CANARY}.y", "GET", CANARY)
     ),
     lambda service, token: CallTokenVerifier(keys=StaticKeys({"keys": []}), issuer=ISSUER, audience=AUDIENCE).verify(
-        token, tool="send", arguments=None
+        token, tool="send", arguments=UNSAFE_ANY_ARGUMENTS
     ),
 ]
 

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from zt_agents import current_call
 from zt_agents.credentials.secrets import Secret
 from zt_agents.errors import CredentialError, SecretUnavailableError
 from zt_agents.funnel import Permit
+from zt_agents.identity.revocations import Revoked
 
 CANARY = "CANARY-of-the-mail-key"
 POLICY = (
@@ -150,6 +152,21 @@ def test_nothing_is_lent_after_the_call(office: Office) -> None:
     with pytest.raises(SecretUnavailableError, match="has ended"):
         secret.reveal()
     assert current_call() is None
+
+
+def test_nothing_is_lent_any_more_to_whoever_was_revoked_while_the_body_runs(office: Office) -> None:
+    def body(here: Permit) -> str:
+        here.secret("stripe_key")
+        agent = here.call.agent
+        assert agent is not None
+        office.world.guard.revocations.revoke(Revoked.AGENT, agent.id, by="dana", why="", now=time.time())
+        for name in ("mail_key", "stripe_key"):
+            with pytest.raises(CredentialError, match="no longer good"):
+                here.secret(name)
+        return "nothing"
+
+    office.run("charge", body)
+    assert office.asked() == [[["stripe_key", "lent"], ["mail_key", "refused"], ["stripe_key", "refused"]]]
 
 
 def test_a_call_inside_the_call_does_not_get_the_outer_ones_secret(office: Office) -> None:

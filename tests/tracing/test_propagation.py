@@ -252,7 +252,7 @@ def test_a_service_in_another_process_learns_who_calls_and_in_which_trace(world:
         world.tools["plain"].invoke({})
     ask({"baggage": "zt_agents.agent=a.b.c"})
 
-    assert [each["caller"] for each in told] == [HELPDESK, "The agent's baggage could not be verified."]
+    assert [each["caller"] for each in told] == [HELPDESK, "The token is of another type or from another issuer."]
     assert {told[0]["traceparent"].split("-")[2]} == world.calls("plain")
 
 

@@ -308,6 +308,14 @@ def test_what_a_delegate_has_seen_those_above_have_seen(desk: Desk) -> None:
         assert one.label.integrity is two.label.integrity is Integrity.UNTRUSTED
 
 
+def test_a_delegate_that_waits_knows_what_those_above_have_seen_meanwhile(desk: Desk) -> None:
+    with desk.session() as one:
+        three = (two := one.delegate(agent="research")).delegate(agent="archive")
+        desk.secret.invoke({})
+        with two, three:
+            assert two.label.data_class is three.label.data_class is DataClass.RESTRICTED
+
+
 # -- evidence ---------------------------------------------------------------------------------------------------------
 
 

@@ -155,9 +155,10 @@ def test_only_what_the_policy_names(office: Office, idp: LoopbackProvider) -> No
 def test_only_while_the_body_runs_and_the_session_is_good(office: Office, idp: LoopbackProvider) -> None:
     held: list[Permit] = []
     office.body = held.append
-    office.call()
-    with pytest.raises(CredentialError):
-        held[0].idp_token(audience="tickets")
+    with office.world.session(on_behalf_of=office.world.guard.user(access_token=idp.access_token())):
+        office.look.invoke({})
+        with pytest.raises(CredentialError, match="body is not running"):
+            held[0].idp_token(audience="tickets")
 
     def revoked(call: Permit) -> str:
         assert call.session is not None

@@ -115,6 +115,19 @@ def test_a_session_ends_with_the_token_it_was_opened_with(make: Any, idp: Loopba
         world.session(on_behalf_of=user)
 
 
+def test_a_session_ends_when_its_login_is_too_old(make: Any, idp: LoopbackProvider) -> None:
+    clock = [time.time()]
+    world, tool = make("max_age: 10m", clock=lambda: clock[0])
+    user = world.guard.user(access_token=idp.access_token(auth_time=int(clock[0]) - 590))
+    with world.session(on_behalf_of=user):
+        assert tool.invoke({}) == "seen"
+        clock[0] += 11
+        with pytest.raises(AccessDeniedError, match="expired"):
+            tool.invoke({})
+    with pytest.raises(LoginRequiredError):
+        world.session(on_behalf_of=user)
+
+
 def test_a_login_travels_with_the_session_and_one_without_is_denied(
     make: Any, idp: LoopbackProvider, tmp_path: Path
 ) -> None:
@@ -133,6 +146,19 @@ def test_a_login_travels_with_the_session_and_one_without_is_denied(
     unproven = lax.session(on_behalf_of="f1f2")
     strict, tool = make("required: true", signing_key=key)
     with strict.guard.session_from_token(unproven.token), pytest.raises(AccessDeniedError, match="logged in"):
+        tool.invoke({})
+
+
+def test_another_provider_s_login_does_not_do(make: Any, idp: LoopbackProvider) -> None:
+    key = SigningKey.generate()
+    world, _ = make(signing_key=key)
+    user = world.guard.user(access_token=idp.access_token())
+    session = world.session(on_behalf_of=user)
+    elsewhere, tool = make("required: true", signing_key=key)
+    people = elsewhere.guard.people
+    assert people.provider is not None
+    people.provider.terms = replace(people.provider.terms, issuer="https://login.other.example")
+    with elsewhere.guard.session_from_token(session.token), pytest.raises(AccessDeniedError, match="logged in"):
         tool.invoke({})
 
 

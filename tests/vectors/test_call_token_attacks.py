@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from call_token_parts import (
     KEY,
     NOW,
     ROOT,
+    SIGNER,
     b64,
     changed,
     check,
@@ -31,8 +33,10 @@ from call_token_parts import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from zt_agents.credentials import CallTokenError, CallTokenReason, MemoryReplays
+from zt_agents.credentials import CallTokenError, CallTokenReason, KeySource, MemoryReplays, StaticKeys
 from zt_agents.identity import Agent, BaggageSigner, SigningKey, TokenIssuer, User
+from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.stores.sqlite_replays import SqliteReplays
 
 R = CallTokenReason
 STRANGER = SigningKey.generate()
@@ -235,6 +239,38 @@ def test_a_token_is_used_once() -> None:
     with pytest.raises(CallTokenError) as refusal:
         check(token, service)
     assert refusal.value.reason is R.REPLAYED
+
+
+def test_services_that_share_a_store_need_not_agree_about_their_clocks(tmp_path: Path) -> None:
+    replays, token = SqliteReplays(tmp_path / "replays.db"), mint()
+    check(token, verifier(replays=replays, leeway=0))
+    with pytest.raises(CallTokenError) as refusal:
+        check(token, verifier(replays=replays, leeway=30, clock=lambda: NOW + 75))
+    assert refusal.value.reason is R.REPLAYED
+
+
+def test_a_key_that_was_withdrawn_lets_nothing_in_that_was_let_in_before() -> None:
+    class Keys:
+        known: KeySource = StaticKeys(SIGNER.jwks(NOW))
+
+        def find(self, kid: str, now: float) -> VerificationKey | None:
+            return self.known.find(kid, now)
+
+    keys, token = Keys(), mint()
+    service = verifier(keys=keys, uses=5)
+    check(token, service)
+    check(token, service)
+    keys.known = StaticKeys({"keys": []})
+    with pytest.raises(CallTokenError) as refusal:
+        check(token, service)
+    assert refusal.value.reason is R.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize("forged", [["x"], {"a": 1}, 5, b"x", True])
+def test_what_is_no_text_is_no_token(forged: Any) -> None:
+    with pytest.raises(CallTokenError) as refusal:
+        check(forged)
+    assert refusal.value.reason is R.MALFORMED
 
 
 def test_a_second_signature_over_the_same_claims_is_a_replay_too() -> None:

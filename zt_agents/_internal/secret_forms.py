@@ -28,12 +28,16 @@ SECRET_TEXTS = re.compile(
 )
 """Finds rather too much: it decides what is kept out of a record."""
 _FORMS = {
-    "a private key": r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----\s+[\w+/=]{16}",
+    "a private key": r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?:\s|\\[rn])+[\w+/=]{16}",
     "a JSON Web Token": r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]{4,}",
     "an access key of Amazon": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     "a token of GitHub or GitLab": r"\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}",
-    "a token of Slack": r"\bxox[a-z]-[\w-]{10,}",
-    "an API key": r"\b(?:sk|rk)[-_](?=[\w-]*\d)[\w-]{16,}|\bAIza[\w-]{30,}|\bwhsec_[\w+/=]{16,}",
+    "a token of Slack": r"\bxox[a-z]-[\w-]{10,}|\bxapp-\d-[\w-]{10,}",
+    "a token of PyPI": r"\bpypi-[\w-]{40,}",
+    "an API key": r"\b(?:sk|rk)[-_](?=[\w-]{0,99}\d)[\w-]{16,}|\bAIza[\w-]{30,}|\bwhsec_[\w+/=]{16,}"
+    r"|\bSG\.[\w-]{20,}\.[\w-]{20,}|\bdop_v1_[0-9a-f]{40,}|\blsv2_[a-z]{2}_\w{30,}",
+    "a header of HTTP with a credential": r"\b(?:Bearer|Basic) (?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*",
+    "a connection string with a password": r"(?i:\b(?:password|pwd|accountkey|sharedaccesskey))=[^\s;&'\"{}<>$*%?]{6,}",
     "a token of Vault": r"\bhv[sbr]\.[\w-]{20,}",
     "a URL with a password": r"\w://[^\s/:@{}<$]*:[^\s/@{}<$*]{3,}@",
 }

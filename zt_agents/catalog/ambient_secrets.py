@@ -9,7 +9,9 @@ guessed from names and forms, so that there can be more: in C extensions, in fil
 
 from __future__ import annotations
 
+import collections
 import dis
+import enum
 import functools
 import re
 import types
@@ -24,7 +26,7 @@ _MOST = 5_000
 """Objects that are looked at below one tool."""
 _SHORTEST = 6
 _PLACEHOLDER = re.compile(
-    r"[A-Z][A-Z0-9_]*"  # the name of a variable
+    r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[A-Z]+"  # the name of a variable
     r"|[.*xX_-]+|<.*>|\$\{?.*|\{.*\}|%.*%"
     r"|(?i:none|null|true|false|bearer|basic|token|password|string|default|auto|optional|required|your[-_ ].*)"
 )
@@ -114,6 +116,7 @@ class _Search:
 
 
 _Child = tuple[Any, str, str]
+_CONTAINERS = (list, tuple, set, frozenset, collections.deque, dict, types.MappingProxyType, collections.defaultdict)
 
 
 def _children(value: Any, name: str) -> Iterator[_Child]:
@@ -128,10 +131,14 @@ def _children(value: Any, name: str) -> Iterator[_Child]:
         yield from ((item, f"argument {key} of partial", key) for key, item in value.keywords.items())
     elif isinstance(value, staticmethod | classmethod):
         yield value.__func__, "function", ""
-    elif isinstance(value, Mapping) and type(value) in (dict, types.MappingProxyType):
-        yield from ((item, str(key) if isinstance(key, str) else "item", str(key)) for key, item in value.items())
-    elif type(value) in (list, tuple, set, frozenset):
+    elif isinstance(value, dict) or type(value) is types.MappingProxyType:
+        items = dict.items(value) if isinstance(value, dict) else value.items()  # a subclass's own would be run
+        yield from ((item, key, key) if isinstance(key, str) else (item, "item", "") for key, item in items)
+        yield from _of_object(value) if type(value) not in _CONTAINERS else ()
+    elif type(value) in _CONTAINERS:
         yield from ((item, f"item {index}", name) for index, item in enumerate(value))
+    elif isinstance(value, list):
+        yield from ((item, f"item {index}", name) for index, item in enumerate(list.__iter__(value)))
     elif isinstance(value, tuple):  # a named one, such as a URL of SQLAlchemy's
         fields = zip(getattr(type(value), "_fields", ()), tuple.__iter__(value), strict=False)
         yield from ((item, f"field {field}", str(field)) for field, item in fields)
@@ -154,12 +161,18 @@ def _of_function(function: types.FunctionType) -> Iterator[_Child]:
         yield default, f"default of {here}, {parameter}", parameter
     if _is_of(function, _FRAMEWORKS):
         return
+    for text in sorted(_texts_of(code)):
+        if form_of_secret(text) not in ("", "a random text"):
+            yield text, f"text in {here}", ""
     package = str(function.__module__).partition(".")[0]
     variables, attributes = _names(code, _GLOBALS), _names(code, _ATTRIBUTES)
     for variable in sorted(variables & function.__globals__.keys()):
         held = function.__globals__[variable]
-        if isinstance(held, types.ModuleType):
-            if held.__name__.partition(".")[0] == package:
+        if isinstance(held, types.ModuleType | type):
+            if isinstance(held, enum.EnumType):  # words, such as CREDENTIAL
+                continue
+            home = held.__name__ if isinstance(held, types.ModuleType) else held.__module__
+            if home.partition(".")[0] == package:
                 inside = ((each, vars(held)[each]) for each in sorted(attributes & vars(held).keys()))
                 yield from ((item, f"{held.__name__}.{each}", each) for each, item in inside if _is_plain(item))
         elif _is_plain(held) or _is_of(held if isinstance(held, types.FunctionType) else type(held), (package,)):
@@ -176,7 +189,9 @@ def _of_object(value: Any) -> Iterator[_Child]:
         if _is_of(kind, _FRAMEWORKS):
             continue
         for key, item in vars(kind).items():
-            if key in {"_run", "_arun", "__call__"} or (_is_plain(item) and not key.startswith("__")):
+            if isinstance(item, types.MemberDescriptorType) and not key.startswith("__"):  # a slot
+                yield _slot(item, value), f"attribute {key}", key
+            elif key in {"_run", "_arun", "__call__"} or (_is_plain(item) and not key.startswith("__")):
                 yield item, f"class {kind.__name__}, {key}", key
 
 
@@ -184,6 +199,13 @@ def _own(value: Any, attribute: str) -> Any:
     try:
         return object.__getattribute__(value, attribute)
     except AttributeError:
+        return None
+
+
+def _slot(slot: types.MemberDescriptorType, value: Any) -> Any:
+    try:
+        return slot.__get__(value)
+    except AttributeError:  # not set yet
         return None
 
 
@@ -198,8 +220,14 @@ def _names(code: types.CodeType, operations: Collection[str]) -> set[str]:
     return {str(name) for name in here}.union(*inner)
 
 
+def _texts_of(code: types.CodeType) -> set[str]:
+    """Return the texts that are written in a function, and in the functions inside it, less what documents them."""
+    inner = (_texts_of(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    return {each for each in code.co_consts if isinstance(each, str)}.union(*inner)
+
+
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | bytes) or type(value) in (dict, list, tuple)
+    return isinstance(value, str | bytes | dict | list) or type(value) is tuple
 
 
 def _is_of(thing: Any, packages: Collection[str]) -> bool:

@@ -93,7 +93,7 @@ def _print(standing: Standing, shown: str | None) -> None:
         _print_same(standing)
         return
     before = f"accepted by {state.accepted_by}, {moment(state.accepted_at)}" if state.accepted else "never accepted"
-    table = Table("", visible(before), f"seen {moment(state.observed_at)}", pad_edge=False)
+    table = Table("", visible(before), f"seen {moment(state.observed_at)}")
     for each in _changes(standing):
         table.add_row(
             Text(visible(each.part)), Text(visible(each.before), style="red"), Text(visible(each.after), style="green")

@@ -19,13 +19,13 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.display import console, say, say_json
 from zt_agents.errors import ConfigurationError, IdentityError, IdentityProviderError, MissingExtraError
-from zt_agents.identity.login_file import StoredLogin, login_path, read_login
+from zt_agents.identity.login_file import StoredLogin, holding, login_path, read_login
 from zt_agents.identity.login_flows import DeviceLogin, LoginRequest, LoopbackListener
 from zt_agents.identity.oauth_client import OAuthClient, Tokens
 from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.identity.one_time_codes import qr_text
 from zt_agents.identity.principals import User
-from zt_agents.identity.provider_terms import ProviderTerms, checked_issuer
+from zt_agents.identity.provider_terms import ALGORITHMS, ProviderTerms, checked_issuer
 
 NOBODY = 1
 """Exit code where nobody has logged in."""
@@ -56,21 +56,24 @@ def login(
         else:
             tokens, nonce = _in_a_browser(client, scope, port=port, opens=not no_browser)
         stored, user = StoredLogin.begun(provider, tokens, nonce=nonce, now=system_clock())
-    stored.save(login_path())
+    path = login_path()
+    with holding(path):
+        stored.save(path)
     say(f"You are {_called(user)}, says {terms.issuer}.", style="green")
 
 
 def logout() -> None:
     """Forget the login of this command line, and tell the identity provider so."""
     path = login_path()
-    try:
-        stored = read_login(path)
-        if stored is None:
-            say("Nobody has logged in.")
-            return
-        _tell(stored)
-    finally:
-        path.unlink(missing_ok=True)
+    with holding(path):
+        try:
+            stored = read_login(path)
+            if stored is None:
+                say("Nobody has logged in.")
+                return
+            _tell(stored)
+        finally:
+            path.unlink(missing_ok=True)
     say("You are logged out here. A browser that is logged in at the identity provider stays so.")
 
 
@@ -101,13 +104,15 @@ def logged_in() -> tuple[StoredLogin, User] | None:
         IdentityError: it cannot be verified.
         ConfigurationError: others can read or write its file.
     """
-    stored = read_login(login_path())
-    if stored is None:
-        return None
-    with asking(stored.terms) as provider:
-        renewed, user = stored.fresh(provider, now=system_clock())
-    if renewed is not stored:
-        renewed.save(login_path())
+    path = login_path()
+    with holding(path):
+        stored = read_login(path)
+        if stored is None:
+            return None
+        with asking(stored.terms) as provider:
+            renewed, user = stored.fresh(provider, now=system_clock())
+        if renewed is not stored:
+            renewed.save(path)
     return renewed, user
 
 
@@ -119,7 +124,7 @@ def _terms(policy: Path, issuer: str, client_id: str, groups: str) -> ProviderTe
             raise ConfigurationError(f"--issuer cannot be used: {error}.") from error
         if not client_id or not all(path := groups.split(".")):
             raise ConfigurationError("With --issuer there is a --client-id, and --groups is not empty.")
-        return ProviderTerms(issuer=issuer, client_id=client_id, groups=tuple(path))
+        return ProviderTerms(issuer=issuer, client_id=client_id, algorithms=ALGORITHMS, groups=tuple(path))
     if not policy.exists():
         raise ConfigurationError(
             f"There is no policy file {policy} that names an identity provider.",

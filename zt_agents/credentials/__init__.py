@@ -15,10 +15,11 @@ from zt_agents.credentials.dpop import Proof, prove
 from zt_agents.credentials.key_sources import FileKeys, HttpKeys, KeySource, StaticKeys
 from zt_agents.credentials.replays import MemoryReplays, Replays
 from zt_agents.credentials.tls import certificate_thumbprint
-from zt_agents.credentials.verification import CallTokenVerifier, verify
+from zt_agents.credentials.verification import UNSAFE_ANY_ARGUMENTS, CallTokenVerifier, verify
 from zt_agents.errors import CallTokenError, CallTokenReason
 
 __all__ = [
+    "UNSAFE_ANY_ARGUMENTS",
     "CallClaims",
     "CallTokenError",
     "CallTokenReason",

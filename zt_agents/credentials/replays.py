@@ -11,7 +11,7 @@ from typing import Protocol
 from zt_agents.errors import StoreError
 
 CAPACITY = 100_000
-"""Tokens that are remembered at once: 1,600 new ones a second, for a minute each."""
+"""Tokens that are remembered at once: 1,100 new ones a second, for a minute and a half each."""
 
 
 class Replays(Protocol):

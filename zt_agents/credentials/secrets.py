@@ -22,6 +22,8 @@ leases, ends that.
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -130,10 +132,14 @@ class SecretsBroker:
         """*close* is called when nothing is asked of the stores any more."""
         self._stores = dict(stores)
         self._close = close
-        self._lock = Lock()
-        self._returning: ThreadPoolExecutor | None = None
+        self._begin()
+        _made.add(self)
         self.kept: Callable[[str], None] = lambda name: None
         """Told the name of a secret that could not be taken back when its call had ended."""
+
+    def _begin(self) -> None:
+        self._lock = Lock()
+        self._returning: ThreadPoolExecutor | None = None
 
     def spec(self, name: str) -> SecretSpec | None:
         known = self._stores.get(name)
@@ -185,3 +191,14 @@ class SecretsBroker:
 
 _TRIES = 3
 """How often a source is asked to take a secret back, before that is said to have failed."""
+
+_made: weakref.WeakSet[SecretsBroker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for broker in list(_made):
+        broker._begin()  # the thread that takes back stayed in the parent
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)

@@ -12,12 +12,15 @@ Rules:
 3. What has no lease where one is expected cannot be taken back, so it is not lent; a lease where none is expected is
    given back at once.
 4. The token of AppRole is kept in memory for half of its life, and dropped when it is refused.
+5. A forked process has connections of its own: on a shared one, each could read the other's answer.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
+import weakref
 from collections.abc import Mapping
 from threading import Lock
 from typing import Any
@@ -54,12 +57,21 @@ class Vault:
                 authorities.load_default_certs()
         except OSError as error:
             raise ConfigurationError(f"The authorities in {spec.ca_file} could not be read.") from error
-        self._client = self._httpx.Client(
-            base_url=spec.address, verify=authorities, timeout=_SECONDS, trust_env=False, follow_redirects=False
-        )
-        self._lock = Lock()
+        self._authorities = authorities
         self._token = ""
         self._token_until = 0.0
+        self._connect()
+        _opened.add(self)
+
+    def _connect(self) -> None:
+        self._lock = Lock()
+        self._client = self._httpx.Client(
+            base_url=self._spec.address,
+            verify=self._authorities,
+            timeout=_SECONDS,
+            trust_env=False,
+            follow_redirects=False,
+        )
 
     def read(self, path: str) -> dict[str, Any]:
         """Return the answer to a read of *path*.
@@ -189,3 +201,15 @@ def _object(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Withheld("malformed")
     return value
+
+
+_opened: weakref.WeakSet[Vault] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for vault in list(_opened):
+        vault._connect()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)

@@ -27,6 +27,7 @@ that is sent again is a new request. A service that cannot have it so says how o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, NoReturn
 
 import jwt
@@ -47,6 +48,15 @@ _HEADER = {"alg", "kid", "typ"}
 _HEADERS = 64
 _REMEMBERED = 4_096
 _jws = jwt.PyJWS()
+
+
+class AnyArguments(Enum):
+    """That a call's arguments are not compared: never None, which a request can state, as ``null``."""
+
+    UNSAFE = "unsafe"
+
+
+UNSAFE_ANY_ARGUMENTS = AnyArguments.UNSAFE
 
 
 class CallTokenVerifier:
@@ -95,15 +105,15 @@ class CallTokenVerifier:
         self._clock = clock
         self._kids: dict[str, tuple[str, str]] = {}
         """Headers that were read: the name of the key, and the algorithm."""
-        self._verified: dict[str, CallClaims] = {}
-        """Tokens that may come again; what can change about one is looked at each time."""
+        self._verified: dict[str, tuple[CallClaims, str]] = {}
+        """Tokens that may come again, with the names of their keys; what can change is looked at each time."""
 
     def verify(
         self,
         token: str | None,
         *,
         tool: str,
-        arguments: Mapping[str, Any] | None,
+        arguments: Mapping[str, Any] | AnyArguments,
         proof: Proof | None = None,
         certificate: bytes | None = None,
     ) -> CallClaims:
@@ -112,7 +122,8 @@ class CallTokenVerifier:
         Args:
             token: what came with the request, or None.
             tool: the tool whose calls may do what is asked for.
-            arguments: those of the call, by name, as the service is about to act on them; None compares none.
+            arguments: those of the call, by name, as the service is about to act on them. Only
+                ``UNSAFE_ANY_ARGUMENTS`` compares none: then a call may do whatever its tool may.
             proof: the request's DPoP proof, if it has one.
             certificate: the client certificate of the connection (DER), if it has one: as TLS verified it, never as a
                 header claims it.
@@ -121,24 +132,28 @@ class CallTokenVerifier:
             CallTokenError: it is not good; :attr:`CallTokenError.reason` says what is wrong with it.
         """
         now = self._clock()
-        claims = self._verified.get(token) if token else None
-        if claims is None:
+        known = self._verified.get(token) if type(token) is str else None
+        if known is None:
             claims = self._authenticated(token, now)
+        else:
+            claims, kid = known
+            self._found(kid, now)
         if now >= claims.expires_at + self._leeway:
             _refuse(CallTokenReason.EXPIRED, "The call's token has expired.")
         if now < claims.issued_at - self._leeway:
             _refuse(CallTokenReason.NOT_YET_VALID, "The call's token is not valid yet: a clock is wrong.")
         if claims.tool != tool:
             _refuse(CallTokenReason.WRONG_TOOL, "The call's token is for another tool.")
-        if arguments is not None:
+        if arguments is not UNSAFE_ANY_ARGUMENTS:
             _compare(claims, arguments)
         assert token is not None
         used_proof = self._holder(claims, token, proof, certificate, now)
         if self._revocations is not None:
             self._unrevoked(claims, self._revocations, now)
-        self._admit(claims.token_id, self._uses, claims.expires_at + self._leeway, now)
+        # By the most that clocks may differ: services that share a store need not agree on it.
+        self._admit(claims.token_id, self._uses, claims.expires_at + MAX_LEEWAY, now)
         if used_proof:
-            until = now + PROOF_SECONDS + 2 * self._leeway
+            until = now + PROOF_SECONDS + 2 * MAX_LEEWAY
             self._admit(f"{claims.key_thumbprint} {used_proof}", 1, until, now)
         return claims
 
@@ -165,30 +180,34 @@ class CallTokenVerifier:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             _refuse(CallTokenReason.MALFORMED, "The token does not say what a call's token says.", error)
         if self._uses > 1:
-            self._remember(token, claims)
+            self._remember(token, claims, key.kid)
         return claims
 
-    def _remember(self, token: str, claims: CallClaims) -> None:
+    def _remember(self, token: str, claims: CallClaims, kid: str) -> None:
         if len(self._verified) >= _REMEMBERED:
             self._verified = {}
-        self._verified[token] = claims
+        self._verified[token] = claims, kid
 
     def _key(self, head: str, now: float) -> VerificationKey:
         known = self._kids.get(head)
         if known is None:
             known = _read_header(head)
         kid, algorithm = known
+        key = self._found(kid, now)
+        if algorithm != key.algorithm:
+            _refuse(CallTokenReason.WRONG_ALGORITHM, "The token says another algorithm than its key has.")
+        if len(self._kids) >= _HEADERS:
+            self._kids = {}
+        self._kids[head] = known
+        return key
+
+    def _found(self, kid: str, now: float) -> VerificationKey:
         try:
             key = self._keys.find(kid, now)
         except StoreError as error:
             _refuse(CallTokenReason.UNAVAILABLE, "The keys of the tokens' issuer cannot be had.", error)
         if key is None:
             _refuse(CallTokenReason.UNKNOWN_KEY, "The token was signed with a key that is not known here.")
-        if algorithm != key.algorithm:
-            _refuse(CallTokenReason.WRONG_ALGORITHM, "The token says another algorithm than its key has.")
-        if len(self._kids) >= _HEADERS:
-            self._kids = {}
-        self._kids[head] = known
         return key
 
     def _holder(
@@ -235,7 +254,7 @@ def verify(
     token: str | None,
     *,
     tool: str,
-    arguments: Mapping[str, Any] | None,
+    arguments: Mapping[str, Any] | AnyArguments,
     keys: KeySource | Mapping[str, Any],
     issuer: str,
     audience: str,
@@ -272,7 +291,9 @@ def _read_header(head: str) -> tuple[str, str]:
     return kid, algorithm
 
 
-def _compare(claims: CallClaims, arguments: Mapping[str, Any]) -> None:
+def _compare(claims: CallClaims, arguments: object) -> None:
+    if not isinstance(arguments, Mapping):
+        _refuse(CallTokenReason.OTHER_ARGUMENTS, "The request does not state the arguments of a call, by name.")
     try:
         same = claims.is_for(arguments)
     except ArgumentsError as error:

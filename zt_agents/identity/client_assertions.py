@@ -24,6 +24,7 @@ ASSERTION_TYPE = "client-authentication+jwt"
 ASSERTION_SECONDS = 60
 """For how long one is good at most."""
 _UNTYPED = "JWT"
+_LONGEST_ID = 256
 _LEEWAY = 5
 """Seconds by which the clocks of client and server may differ."""
 
@@ -94,4 +95,7 @@ def verify_assertion(
         raise TokenInvalidError("The assertion is of somebody else, or good for too long.")
     if now >= expires_at + _LEEWAY:
         raise TokenExpiredError("The assertion has expired.")
-    return Assertion(client, jws.text(claims, "jti"), expires_at + _LEEWAY)
+    name = jws.text(claims, "jti")
+    if len(name) > _LONGEST_ID:
+        raise TokenInvalidError("The assertion's name is longer than anybody remembers.")
+    return Assertion(client, name, expires_at + _LEEWAY)

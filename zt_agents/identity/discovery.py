@@ -38,6 +38,7 @@ _PATIENCE = 20.0
 """Seconds that one waits for what another is fetching: two answers."""
 _MOST_KEYS = 64
 _RSA_BITS = 2048
+_NOT_ASKED = ("The identity provider cannot be asked.", "unreachable")
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _BY_TYPE = {"EC": ("ES256",), "RSA": ("RS256", "PS256"), "OKP": ("EdDSA",)}
 
@@ -96,7 +97,8 @@ class Discovery:
         self._document: ProviderDocument | None = None
         self._keys: dict[str, ProviderKey] = {}
         self._fetched = self._tried = float("-inf")
-        self._failure: IdentityProviderError | None = None
+        self._failure = _NOT_ASKED
+        """What the next exception says. No exception is kept: it would grow with each time that it is raised."""
         self._lock = threading.Lock()
 
     def document(self) -> ProviderDocument:
@@ -117,15 +119,16 @@ class Discovery:
         """
         _, keys = self._current(self._timer() - self._fetched > FRESH)
         if kid not in keys:
-            _, keys = self._current(True)
+            _, keys = self._current(True, wait=True)
         if kid not in keys:
             raise TokenInvalidError("The token was signed by no key that the identity provider publishes.")
         return keys[kid]
 
-    def _current(self, again: bool) -> tuple[ProviderDocument, Mapping[str, ProviderKey]]:
-        # One asks, and the others wait for it; but not for longer than an answer may take.
+    def _current(self, again: bool, *, wait: bool = False) -> tuple[ProviderDocument, Mapping[str, ProviderKey]]:
+        # One asks. The others wait for it if they need the answer, but not for longer than one may take.
+        wait = wait or self._document is None or self._timer() - self._fetched > GRACE
         if (again and self._due()) or self._document is None:
-            got = self._lock.acquire(timeout=_PATIENCE)
+            got = self._lock.acquire(timeout=_PATIENCE if wait else 0)
             try:
                 if got and self._due():
                     self._fetch()
@@ -134,14 +137,15 @@ class Discovery:
                     self._lock.release()
         document, keys = self._document, self._keys
         if document is None or self._timer() - self._fetched > GRACE:
-            raise self._failure or IdentityProviderError("The identity provider cannot be asked.", error="unreachable")
+            said, code = self._failure
+            raise IdentityProviderError(said, error=code)
         return document, keys
 
     def _due(self) -> bool:
         return self._timer() - self._tried >= AGAIN
 
     def _fetch(self) -> None:
-        self._failure = None
+        self._failure = _NOT_ASKED
         try:
             base = self._issuer.removesuffix("/")
             document = read_document(self._http.get(f"{base}/.well-known/openid-configuration"), self._issuer)
@@ -149,7 +153,7 @@ class Discovery:
             self._document = document
             self._fetched = self._timer()
         except IdentityProviderError as error:
-            self._failure = IdentityProviderError(error.message, error=error.error)  # one that was raised holds frames
+            self._failure = error.message, error.error
         finally:
             self._tried = self._timer()
 

@@ -260,7 +260,7 @@ class FolderKeyRing(KeyRing):
                     view = self._read()
                     if view.schedule.due(now, every=plan.every, overlap=plan.overlap):
                         entry = self._follow(view, now, plan.overlap, at_once=False, withdraw=False)
-        except (OSError, ValueError, ConfigurationError) as error:
+        except (OSError, ValueError, ConfigurationError, StoreError) as error:
             self._not_before = now + _AGAIN
             _logger.warning("The keys in %s could not be rotated%s; the present one goes on.", self.path, _why(error))
             return view
@@ -278,7 +278,10 @@ class FolderKeyRing(KeyRing):
         kept = {each.place for each in schedule.entries}
         for place in {each.place for each in view.schedule.entries} - kept - {""}:
             if self._token is not None:
-                self._token.remove(place, IN_TOKENS)
+                try:
+                    self._token.remove(place, IN_TOKENS)
+                except StoreError as error:  # the ring has another key by now, and that is to be told
+                    _logger.warning("The key %s is in no ring any more, and still in its token: %s", place, error)
         return entry
 
     def _new_key(self, now: float, *, signs_from: float) -> KeyEntry:
@@ -303,7 +306,8 @@ class FolderKeyRing(KeyRing):
         for place in self.path.iterdir():
             stale = place.suffix == ".pem" and KID.fullmatch(place.stem) and place.stem not in kept
             if stale or place.name.startswith("."):
-                place.unlink(missing_ok=True)
+                with suppress(OSError):  # what the manifest does not name is no key; the next rotation tries again
+                    place.unlink()
 
     def _sync(self) -> None:
         opened = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -408,4 +412,6 @@ def _why(error: Exception) -> str:
     """Return what went wrong, without what a file holds."""
     if isinstance(error, OSError):
         return f": {error.strerror or 'it could not be read'}"
+    if isinstance(error, StoreError):
+        return f": {error.message.rstrip('.')}"
     return f": {error}" if type(error) is ValueError else ""

@@ -57,7 +57,7 @@ class KeyRing(ABC):
         """
         if os.name != "posix":
             raise ConfigurationError("Keys in a folder need a system that knows whose a file is: Linux or macOS.")
-        from zt_agents.identity.key_folder import FolderKeyRing
+        from zt_agents.identity.key_folder import MANIFEST, FolderKeyRing
 
         held = None
         if token:
@@ -72,7 +72,9 @@ class KeyRing(ABC):
         try:
             ring.known()
         except StoreError as error:
-            raise ConfigurationError(error.message, hint="Run: zt-agents keys new --ring FOLDER") from error
+            missing = not os.path.lexists(ring.path / MANIFEST)  # another ring is no way out for one that is damaged
+            hint = "Run: zt-agents keys new --ring FOLDER" if missing else None
+            raise ConfigurationError(error.message, hint=hint) from error
         return ring
 
     @abstractmethod

@@ -7,7 +7,8 @@ Rules:
 2. A key that stopped signing verifies for the *overlap*, which is no shorter than the longest life of a token. A key
    that was withdrawn verifies nothing, at once.
 3. A rotation is due when no key's time begins between one period ago and the overlap from now. So a key is published
-   for the overlap before it signs, and a clock that was once far in the future has not put the next rotation off.
+   for the overlap before it signs, and a clock that was once far in the future has neither put the next rotation off
+   nor the end of a key.
 4. A manifest names each key by its RFC 7638 thumbprint and shows its public half; what contradicts itself is refused.
 """
 
@@ -126,8 +127,9 @@ class KeySchedule:
         if len(kept) >= _MOST:
             raise ValueError("too many keys still verify: wait, or withdraw them")
         ordered = sorted([*kept, new], key=lambda entry: entry.signs_from)
+        # A key may be followed sooner than it was to be: by one that begins before the next, if a clock was ahead once.
         followed = [
-            entry if entry.verifies_until else replace(entry, verifies_until=max(after.signs_from, now) + overlap)
+            replace(entry, verifies_until=min(entry.verifies_until or _FOREVER, max(after.signs_from, now) + overlap))
             for entry, after in pairwise(ordered)
         ]
         return KeySchedule((*followed, ordered[-1]))

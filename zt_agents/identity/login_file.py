@@ -3,23 +3,25 @@
 Rules:
 
 1. Nobody but its owner may read or write the file, or it is not read. A link is not followed.
-2. It is replaced as a whole, or stays as it was.
+2. It is replaced as a whole, or stays as it was; and by one process at a time: of two that refresh a login at once,
+   a provider takes the second for a thief, and ends the login of both (RFC 9700, section 4.14.2).
 3. It says nothing that is believed: the ID token in it is verified each time, by the keys that the provider publishes.
 4. A token that is about to expire is refreshed; the provider may refuse, and then nobody is logged in.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from zt_agents._internal.key_files import replace_whole
 from zt_agents.errors import ConfigurationError, IdentityProviderError, LoginRequiredError, TokenInvalidError
 from zt_agents.identity import jws
 from zt_agents.identity.oauth_client import OAuthClient, Tokens
@@ -104,18 +106,24 @@ class StoredLogin:
             "nonce": self.nonce,
             "refresh_token": self.refresh_token,
         }
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(orjson.dumps(document))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            replace_whole(path, orjson.dumps(document))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise ConfigurationError(f"The login cannot be kept in {path}.") from error
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Keep other processes from the login in *path* for as long as the block runs."""
+    with ExitStack() as held:
+        with suppress(ImportError, OSError):  # another kind of system, or nobody has logged in
+            import fcntl
+
+            opened = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            held.callback(os.close, opened)
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
 
 
 def read_login(path: Path) -> StoredLogin | None:

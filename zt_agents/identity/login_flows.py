@@ -4,7 +4,8 @@ Rules:
 
 1. Authorization code with PKCE (S256), a ``state`` and a ``nonce``, each new and random (RFC 9700, section 2.1).
 2. The browser comes back to 127.0.0.1, on a free port, to one path and once; nothing else of this machine is reachable
-   by it (RFC 8252, section 7.3). It is told a fixed text, and never sent elsewhere.
+   by it (RFC 8252, section 7.3). It is told a fixed text, and never sent elsewhere. Another program that connects, and
+   says little, nothing or nonsense, keeps it from nothing.
 3. An answer without our ``state`` is not looked at: the wait goes on. One that names another issuer, or none where the
    provider says that it names itself, ends the login (RFC 9207).
 4. On another device: the interval that the provider asks for is kept, and the code's end is the end (RFC 8628).
@@ -21,9 +22,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from zt_agents.errors import IdentityProviderError, LoginRequiredError
 from zt_agents.identity.oauth_client import OAuthClient, Tokens
@@ -112,11 +113,21 @@ class LoginRequest:
         return client.grant("authorization_code", form, now=now)
 
 
+class _Quiet(ThreadingHTTPServer):
+    """A thread for each connection: browsers open some that they do not use, and others may say a byte a second."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass  # whoever hung up; a traceback would hold what they sent
+
+
 class LoopbackListener:
     """Waits on 127.0.0.1 for the browser to come back."""
 
     def __init__(self, port: int = 0) -> None:
-        self._query = ""
+        self._query: str | None = None
+        self._taking = threading.Lock()
         self._came = threading.Event()
         self._accepts: Callable[[str], bool] = lambda _: False
         listener = self
@@ -125,23 +136,21 @@ class LoopbackListener:
             timeout = 5
 
             def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                own = f"127.0.0.1:{listener.port}"
-                ours = parts.path == CALLBACK and self.headers.get_all("Host") == [own]
-                ours = ours and not listener._came.is_set() and listener._accepts(parts.query)
-                if ours:
-                    listener._query = parts.query
-                    listener._came.set()
-                self.send_response(200 if ours else 404)
-                for name, value in _SAFE_HEADERS.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(_PAGE if ours else b"")
+                ours = listener._takes(self.path, self.headers.get_all("Host"))
+                try:
+                    self.send_response(200 if ours else 404)
+                    for name, value in _SAFE_HEADERS.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(_PAGE if ours else b"")
+                finally:
+                    if ours:
+                        listener._came.set()
 
             def log_message(self, *_: object) -> None:
                 pass  # the address holds the code
 
-        self._server = HTTPServer(("127.0.0.1", port), _Callback)
+        self._server = _Quiet(("127.0.0.1", port), _Callback)
         self._server.timeout = 0.2
 
     @property
@@ -164,7 +173,18 @@ class LoopbackListener:
             if time.monotonic() > end:
                 raise LoginRequiredError("Nobody logged in in time.", hint="Run: zt-agents login")
             self._server.handle_request()
+        assert self._query is not None
         return self._query
+
+    def _takes(self, target: str, hosts: list[str] | None) -> bool:
+        """Return whether this request is the one that is waited for, and no other is from now on."""
+        path, _, query = target.partition("?")
+        if path != CALLBACK or hosts != [f"127.0.0.1:{self.port}"] or not self._accepts(query):
+            return False
+        with self._taking:
+            first = self._query is None
+            self._query = query if first else self._query
+        return first
 
     def __enter__(self) -> LoopbackListener:
         return self

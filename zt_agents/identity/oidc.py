@@ -127,6 +127,12 @@ class IdentityProvider:
             return self.user_of_access_token(login.token, now=now)
         return self.user_of_id_token(login.token, nonce=login.nonce, now=now)
 
+    def ends(self, login: Login) -> int:
+        """Return from when on, in seconds since the epoch, *login* is not good any more."""
+        if not self.terms.max_age or login.authenticated_at is None:
+            return login.expires_at
+        return min(login.expires_at, login.authenticated_at + self.terms.max_age)
+
     def check_exchanged(
         self, token: str, *, audience: str, subject: str, scopes: frozenset[str] | None, now: float
     ) -> None:

@@ -3,8 +3,8 @@
 Rules:
 
 1. What the policy file says of an agent and what is stored of it both count: the more restrictive status holds.
-2. What is stored takes effect on the next call, in every process that shares the store, in open sessions too. A store
-   that cannot be read denies.
+2. What is stored takes effect on the next call, and 10 ms later in every other process that shares the store, in open
+   sessions too. A store that cannot be read denies.
 3. An owner who left leaves their agents a grace period; after it, none of them acts. Times are compared at each call,
    and a clock that is set back does not bring them back.
 4. An agent that is not what its owner has accepted is under review, and its calls are denied or raised by one tier, as

@@ -141,19 +141,22 @@ class RevocationIndex:
 
     def add(self, revocation: Revocation) -> None:
         """Take *revocation* in, once."""
-        if self._by_id.setdefault(revocation.id, revocation) is revocation:
+        if revocation.id not in self._by_id:
+            # In this order: whoever is interrupted, or forked, in between does it again, and has it in force.
             self._about.setdefault((revocation.kind, revocation.value), []).append(revocation)
+            self._by_id[revocation.id] = revocation
 
     def remove(self, revocation_id: str) -> Revocation | None:
         """Leave one out, and return it."""
-        gone = self._by_id.pop(revocation_id, None)
+        gone = self._by_id.get(revocation_id)
         if gone is not None:
             about = (gone.kind, gone.value)
-            left = [each for each in self._about[about] if each.id != revocation_id]
+            left = [each for each in self._about.get(about, ()) if each.id != revocation_id]
             if left:
                 self._about[about] = left
             else:
-                del self._about[about]
+                self._about.pop(about, None)
+            del self._by_id[revocation_id]
         return gone
 
     def find(self, bearing: Bearing) -> Revocation | None:

@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 import orjson
 
+from zt_agents._internal.origins import origin_of
 from zt_agents.credentials.call_tokens import CallClaims
 from zt_agents.credentials.over_http import Presented, Refusal, presented, refusal
-from zt_agents.credentials.verification import CallTokenVerifier
+from zt_agents.credentials.verification import UNSAFE_ANY_ARGUMENTS, AnyArguments, CallTokenVerifier
 from zt_agents.errors import CallTokenError
 
 Scope = MutableMapping[str, Any]
@@ -57,14 +58,14 @@ class CallTokenMiddleware:
             tool: the tool whose calls may make these requests, or what returns it for a request.
             arguments: returns the call's arguments as the request states them, from its scope and its body (at most
                 1 MB); raises ValueError if it states none. None compares none: a call may do whatever its tool may.
-            origin: scheme, host and port that clients use, for DPoP; the verifier's audience by default.
+            origin: scheme, host and port that clients use, for DPoP; those of the verifier's audience by default.
             certificate: returns the client certificate (DER) of the connection, as the server verified it.
         """
         self._app = app
         self._verifier = verifier
         self._tool = tool
         self._arguments = arguments
-        self._origin = origin or verifier.audience
+        self._origin = origin_of(origin or verifier.audience)
         self._certificate = certificate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +77,7 @@ class CallTokenMiddleware:
             return None
         try:
             shown = presented(scope["method"], path_of(scope), scope["headers"], origin=self._origin)
-            arguments = None
+            arguments: Mapping[str, Any] | AnyArguments = UNSAFE_ANY_ARGUMENTS
             if self._arguments is not None and shown.token:  # nobody's body is kept who brings nothing
                 body = await _whole(receive)
                 arguments = self._arguments(scope, body)
@@ -92,7 +93,7 @@ class CallTokenMiddleware:
         await self._app(scope, receive, send)
         return None
 
-    def _verify(self, scope: Scope, shown: Presented, arguments: Mapping[str, Any] | None) -> CallClaims:
+    def _verify(self, scope: Scope, shown: Presented, arguments: Mapping[str, Any] | AnyArguments) -> CallClaims:
         tool = self._tool if isinstance(self._tool, str) else self._tool(scope)
         certificate = self._certificate(scope) if self._certificate is not None else None
         return self._verifier.verify(

@@ -19,9 +19,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.optional import require
+from zt_agents._internal.origins import origin_of
 from zt_agents.credentials.call_tokens import CallClaims
 from zt_agents.credentials.over_http import presented, refusal
-from zt_agents.credentials.verification import CallTokenVerifier
+from zt_agents.credentials.verification import UNSAFE_ANY_ARGUMENTS, CallTokenVerifier
 from zt_agents.errors import CallTokenError
 from zt_agents.integrations.asgi import path_of
 
@@ -50,18 +51,19 @@ def require_call(
         tool: the tool whose calls may make these requests.
         arguments: a dependency, too: it returns the call's arguments as the request states them, by name. None compares
             none: then a call may do whatever its tool may.
-        origin: scheme, host and port that clients use, for DPoP; the verifier's audience by default.
+        origin: scheme, host and port that clients use, for DPoP; those of the verifier's audience by default.
         certificate: returns the client certificate (DER) of the connection, as the server verified it.
     """
 
+    where = origin_of(origin or verifier.audience)
+
     def verified(request: fastapi.Request, said: Any = fastapi.Depends(arguments or _none)) -> CallClaims:  # noqa: B008
         try:
-            where = origin or verifier.audience
             shown = presented(request.method, path_of(request.scope), request.headers.raw, origin=where)
             return verifier.verify(
                 shown.token,
                 tool=tool,
-                arguments=said if arguments is not None else None,
+                arguments=said if arguments is not None else UNSAFE_ANY_ARGUMENTS,
                 proof=shown.proof,
                 certificate=certificate(request) if certificate is not None else None,
             )

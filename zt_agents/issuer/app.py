@@ -3,8 +3,8 @@
 Rules:
 
 1. Keys and metadata are anybody's. Everything else is asked by POST, and a client proves itself in the same request.
-2. A request is a form of at most 64 KB that says nothing twice (RFC 6749, section 3.2). What limits a token in a way
-   that is not understood is refused, and not left out.
+2. A request is a form of at most 64 KB that is there in ten seconds and says nothing twice (RFC 6749, section 3.2).
+   What limits a token in a way that is not understood is refused, and not left out.
 3. Answers are not cached. Errors are those of RFC 6749, section 5.2: a code and a sentence, no token, no key, no trace.
 """
 
@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
@@ -33,6 +34,8 @@ TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - likewise
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _MAX_BODY = 65_536
+_BODY_TIME = 10.0
+"""Seconds that a request has to come whole."""
 _DURABLE = 5.0
 """Seconds that a token waits for its record."""
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -209,10 +212,14 @@ async def _form(request: Request) -> _Form | Refusal:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         return Refusal("invalid_request", "A request is a form.", 415)
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_BODY:
-            return Refusal("invalid_request", "The request is too large.", 413, {"Connection": "close"})
+    try:
+        async with asyncio.timeout(_BODY_TIME):
+            async for part in request.stream():
+                body += part
+                if len(body) > _MAX_BODY:
+                    return Refusal("invalid_request", "The request is too large.", 413, {"Connection": "close"})
+    except (TimeoutError, ClientDisconnect):
+        return Refusal("invalid_request", "The request did not come whole.", 408, {"Connection": "close"})
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, max_num_fields=32)
     except ValueError:

@@ -4,8 +4,8 @@ Rules:
 
 1. An agent is known by its SPIFFE-format id, has to be active, and has keys in ``agents/NAME`` of the folder of keys. A
    service is known by its name, and has keys in ``services/NAME``: both a ring, or the file ``jwks.json`` where the
-   private keys are on another machine.
-2. An assertion is admitted once.
+   private keys are on another machine. Keys that were changed, or taken away, are so for the next request.
+2. An assertion is admitted once. Each client's are remembered apart, so that nobody fills the memory of others.
 3. Who calls too often is told to wait, by name; and who fails too often, by address and name together, so that nobody
    keeps another out by failing in their name.
 """
@@ -21,10 +21,10 @@ from zt_agents._internal.clock import Clock
 from zt_agents.console.rates import Rates, network
 from zt_agents.credentials.key_sources import FileKeys
 from zt_agents.credentials.replays import MemoryReplays
-from zt_agents.errors import ConfigurationError, IdentityError
+from zt_agents.errors import ConfigurationError, IdentityError, StoreError
 from zt_agents.identity import Agent, AgentRegistry, KeyRing
 from zt_agents.identity.client_assertions import ClientKeys, client_named, verify_assertion
-from zt_agents.identity.key_folder import client_folder
+from zt_agents.identity.key_folder import MANIFEST, client_folder
 
 JWKS = "jwks.json"
 _FAILURES = 20
@@ -56,9 +56,10 @@ class Clients:
         self._folder = keys
         self._audiences = audiences
         self._clock = clock
-        self._keys: dict[str, ClientKeys] = {}
+        self._keys: dict[Path, tuple[tuple[int, ...], ClientKeys]] = {}
+        """By the file that names them, and how that was when they were read."""
         self._lock = threading.Lock()
-        self._shown = MemoryReplays()
+        self._shown: dict[str, MemoryReplays] = {}
         self._failures = Rates(burst=_FAILURES, period=60.0, clock=clock)
         self._uses = Rates(burst=per_second, period=1.0, clock=clock)
 
@@ -83,7 +84,8 @@ class Clients:
         agent = self._registry.active(name) if name.startswith("spiffe://") else None
         keys = self._keys_of(agent.name if agent else name, service=agent is None)
         shown = verify_assertion(assertion, client=name, keys=keys, audiences=self._audiences, now=now)
-        if not self._shown.admit(f"{name} {shown.id}", uses=1, until=shown.expires_at, now=now):
+        earlier = self._shown.get(name) or self._shown.setdefault(name, MemoryReplays())
+        if not earlier.admit(shown.id, uses=1, until=shown.expires_at, now=now):
             raise IdentityError("The assertion was used before.")
         return Client(name, agent)
 
@@ -92,17 +94,31 @@ class Clients:
             folder = client_folder(self._folder, name, service=service)
         except ValueError as error:
             raise IdentityError("Nobody is called that.") from error
-        known = self._keys.get(str(folder))
-        if known is None:
+        place, stamp = _named(folder)
+        known = self._keys.get(place)
+        if known is None or known[0] != stamp:
             with self._lock:
-                known = self._keys[str(folder)] = _keys_in(folder)
-        return known
+                known = self._keys[place] = stamp, _keys_in(place)
+        return known[1]
 
 
-def _keys_in(folder: Path) -> ClientKeys:
-    if (folder / JWKS).is_file():
-        return FileKeys(folder / JWKS)
+def _named(folder: Path) -> tuple[Path, tuple[int, ...]]:
+    """Return the file in *folder* that names keys, and by what it is seen that it was changed."""
+    for place in (folder / JWKS, folder / MANIFEST):
+        try:
+            found = place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise StoreError(f"The keys in {folder} could not be looked at: {error.strerror}.") from error
+        return place, (found.st_ino, found.st_mtime_ns, found.st_size)
+    raise IdentityError("They have no key here.", hint="Run: zt-agents keys new --agent NAME")
+
+
+def _keys_in(place: Path) -> ClientKeys:
+    if place.name == JWKS:
+        return FileKeys(place)
     try:
-        return KeyRing.in_folder(folder)
+        return KeyRing.in_folder(place.parent)
     except ConfigurationError as error:
-        raise IdentityError("They have no key here.", hint="Run: zt-agents keys new --agent NAME") from error
+        raise IdentityError("Their keys here cannot be used.") from error

@@ -25,6 +25,7 @@ from zt_agents.stores.file_access import whole_file
 
 _EARLIER = 0
 """What a file says that was made before files said what is in them."""
+_DAMAGED = "It is damaged: put a copy of it back, or move it away to begin anew with nothing in it."
 _GLANCE = 0.01
 """Seconds for which one glance at a file is enough for all."""
 
@@ -129,7 +130,9 @@ class SharedFile:
         except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, ArgumentsError) as error:
             # A message of SQLite or the system names files; one about a value could hold an argument.
             why = str(error) if isinstance(error, sqlite3.Error | OSError) else "it is damaged"
-            raise StoreError(f"The {self._name} {self.path} could not be used: {why}.", hint=self._hint) from error
+            damaged = type(error) is sqlite3.DatabaseError  # less its subclasses: locked, read-only, a full disk
+            hint = f"{self._hint or ''} {_DAMAGED}".strip() if damaged else self._hint
+            raise StoreError(f"The {self._name} {self.path} could not be used: {why}.", hint=hint) from error
 
     def _make(self) -> None:
         if self.path.exists():

@@ -183,6 +183,7 @@ class SqliteRevocations:
 
     def _look(self) -> None:
         """Read what was just written; who asks next reads it otherwise."""
+        self._glanced_at = float("-inf")
         with suppress(StoreError), self._lock:
             if self._generation >= 0:  # who only writes need not read all that there is
                 self._read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import sys
 import types
@@ -144,6 +145,69 @@ def test_nothing_is_run_while_looking() -> None:
     assert places(charge) == []
 
 
+class Slotted:
+    __slots__ = ("key", "never_set")
+
+    def __init__(self) -> None:
+        self.key = STRIPE
+
+
+class OwnList(list[str]):
+    def __iter__(self) -> Any:
+        raise AssertionError("it was run")
+
+
+class OwnDict(dict[str, str]):
+    def items(self) -> Any:
+        raise AssertionError("it was run")
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        Slotted(),
+        collections.defaultdict(str, key=STRIPE),
+        collections.OrderedDict(key=STRIPE),
+        collections.deque([STRIPE]),
+        OwnList([STRIPE]),
+        OwnDict(key=STRIPE),
+    ],
+    ids=lambda held: type(held).__name__,
+)
+def test_in_slots_and_containers_of_every_kind(held: Any) -> None:
+    def charge() -> str:
+        return str(held)
+
+    (found,) = in_tool("charge", charge)
+    assert found.place.startswith("tool 'charge': closure of charge, held, ")
+
+
+class Settings:
+    url = "https://pay.acme.example"
+    key = STRIPE
+
+
+def test_in_an_attribute_of_a_class_that_a_function_uses() -> None:
+    def charge() -> str:
+        return Settings.key
+
+    (found,) = in_tool("charge", charge)
+    assert found.place.endswith("Settings.key")
+
+
+def test_in_the_text_of_a_function() -> None:
+    def charge(order: str) -> str:
+        return f"https://app:hunter22@pay.acme.example/{order}"
+
+    (found,) = in_tool("charge", charge)
+    assert (found.place, found.why) == ("tool 'charge': text in charge", "looks like a URL with a password")
+
+
+def test_a_password_in_capitals_is_no_name_of_a_variable() -> None:
+    (found,) = in_environment({"DB_PASSWORD": "HUNTER22"}, declared=())
+    assert found.why == "named like a secret"
+
+
 def test_what_goes_round_in_circles_or_is_huge_ends() -> None:
     circle: list[Any] = []
     circle.append(circle)
@@ -177,6 +241,9 @@ def test_what_goes_round_in_circles_or_is_huge_ends() -> None:
         ("id", "123e4567-e89b-12d3-a456-426614174000"),
         ("database", "postgresql://app@db.acme.example/shop"),
         ("template", "postgresql://{user}:{password}@{host}/shop"),
+        ("help", "Send it as Authorization: Bearer TOKEN, or as a query: ?password=..."),
+        ("template", "host={host} user={user} password={password}"),
+        ("template", "Server=%s;UID=%s;PWD=%s;"),
         ("path", "/usr/lib/python3/dist-packages/Some/Package/With/A/Long/Name2"),
     ],
 )
@@ -196,6 +263,17 @@ def test_what_is_no_secret_is_left_alone(name: str, value: str) -> None:
         (STRIPE, "an API key"),
         ("hvs." + "CAESIJlU9JMYEhOPYv4igdhm", "a token of Vault"),
         ("postgresql://app:hunter2@db.acme.example/shop", "a URL with a password"),
+        ("-----BEGIN PRIVATE KEY-----\\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49", "a private key"),
+        ("xapp-" + "1-A0123-456-abcdef0123", "a token of Slack"),
+        ("pypi-" + "AgEIcHlwaS5vcmcC" * 4, "a token of PyPI"),
+        ("SG." + "ngeVfQFYQlKU0ufo8x5d1A.TwL2iGABf9DHoTf-09kqeF8tAmbihYzr", "an API key"),
+        ("dop_v1_" + "0123456789abcdef" * 4, "an API key"),
+        ("lsv2_pt_" + "0123456789abcdef" * 2 + "_0123456789", "an API key"),
+        ("Bearer 4f9c0a3bd1e2f3a4b5c6d7e8", "a header of HTTP with a credential"),
+        ("Basic dXNlcjpodW50ZXIyMg==", "a header of HTTP with a credential"),
+        ("host=db.acme.example user=app password=hunter22", "a connection string with a password"),
+        ("Server=db;UID=app;PWD=hunter22;", "a connection string with a password"),
+        ("AccountName=acme;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50", "a connection string with a password"),
         ("kJ8vQ2xR7mZ4pL9wT3nB6yD1sF5hG0cVaEuIoPq", "a random text"),
     ],
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import os
+import socket
 import stat
 import sys
 import threading
@@ -18,11 +21,13 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import httpx
 import loopback_provider
 import pytest
-from loopback_provider import CLIENT, LoopbackProvider, at_hash
+from cryptography.hazmat.primitives.asymmetric import ec
+from loopback_provider import CLIENT, LoopbackProvider, at_hash, send
 from typer.testing import CliRunner, Result
 
 from zt_agents.cli import app
-from zt_agents.errors import LoginRequiredError
+from zt_agents.cli.login import logged_in
+from zt_agents.errors import IdentityProviderError, LoginRequiredError
 from zt_agents.identity import login_flows
 from zt_agents.identity.login_file import login_path
 from zt_agents.identity.oauth_client import OAuthClient
@@ -133,7 +138,11 @@ def test_a_logout_tells_the_provider_and_forgets(idp: LoopbackProvider, browser:
     assert "zt-agents login" in nobody.output
     log_in(idp)
     browser.join()
-    del idp.forms["revocation_endpoint"]
+    idp.raw["revocation_endpoint"] = lambda handler: send(handler, 200, b"")  # as Keycloak does
+    assert "not told" not in run("logout").output
+    log_in(idp)
+    browser.join()
+    del idp.raw["revocation_endpoint"], idp.forms["revocation_endpoint"]
     assert run("logout").exit_code == 0  # whatever the provider says
     assert not login_path().exists()
 
@@ -165,6 +174,25 @@ def test_an_answer_that_is_not_good_ends_the_login(
     assert done.exit_code == 2
     assert said in done.output
     assert not login_path().exists()
+
+
+@pytest.mark.parametrize("twice", ["code=stolen", "iss=https%3A%2F%2Fevil.example", "error=x&error=y"])
+def test_an_answer_that_says_something_twice_is_none(idp: LoopbackProvider, twice: str) -> None:
+    provider = IdentityProvider(ProviderTerms(issuer=idp.issuer, client_id=CLIENT))
+    request = login_flows.LoginRequest("http://127.0.0.1:1/callback")
+    query = f"{urlencode({'code': 'c-1', 'state': request.state, 'iss': idp.issuer})}&{twice}"
+    with pytest.raises(IdentityProviderError, match="not to this login"):
+        request.redeem(OAuthClient(provider, CLIENT), query, now=time.time())
+    provider.close()
+
+
+def test_a_provider_that_signs_with_another_safe_algorithm(idp: LoopbackProvider, browser: Browser) -> None:
+    idp.keys = [("two", ec.generate_private_key(ec.SECP256R1()))]
+    sign = idp.token
+    idp.token = lambda headers=None, **claims: sign(headers, **{"alg": "ES256", **claims})  # type: ignore[method-assign]
+    done = log_in(idp)
+    assert done.exit_code == 0, done.output
+    assert json.loads(run("whoami", "--json").output)["user"] == "f1f2"
 
 
 def test_answers_without_our_state_are_passed_over(idp: LoopbackProvider, browser: Browser) -> None:
@@ -204,6 +232,22 @@ def test_the_listener_answers_one_path_of_one_host_once() -> None:
         visitor.join(10)
         assert parse_qs(query)["code"] == ["1"]
         assert codes == [404, 404, 404, 501, 200]
+
+
+def test_others_that_connect_to_the_listener_keep_nobody_out(capfd: pytest.CaptureFixture[str]) -> None:
+    with login_flows.LoopbackListener() as listener, contextlib.ExitStack() as held:
+        place = ("127.0.0.1", listener.port)
+        for said in (b"", b"GET /callback", b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00\xff\r\n\r\n"):
+            held.enter_context(socket.create_connection(place, timeout=5)).sendall(said)
+        request = login_flows.LoginRequest(listener.redirect_uri)
+        good = f"{listener.redirect_uri}?state={request.state}&code=1"
+        browser = threading.Thread(target=lambda: httpx.get(good, trust_env=False, timeout=5))
+        browser.start()
+        began = time.monotonic()
+        assert "code=1" in listener.wait(request.is_ours, seconds=10)
+        browser.join(10)
+        assert time.monotonic() - began < 3
+    assert capfd.readouterr().err == ""
 
 
 def test_nobody_comes_back(idp: LoopbackProvider, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +363,36 @@ def test_a_login_is_refreshed_when_due(idp: LoopbackProvider, browser: Browser) 
     assert len(idp.posted) == asked
 
 
+def test_of_two_at_once_one_refreshes_and_a_logout_stays_one(idp: LoopbackProvider, browser: Browser) -> None:
+    log_in(idp)
+    expire(idp)
+    refreshing, used = threading.Event(), list[str]()
+
+    def refreshed(form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        refreshing.set()
+        used.append(form["refresh_token"])
+        time.sleep(0.3)
+        return 200, {**browser.tokens(nonce=None), "refresh_token": f"r-{len(used) + 1}"}
+
+    idp.forms["token_endpoint"] = refreshed
+    idp.forms["revocation_endpoint"] = lambda form: (200, {})
+    both = [threading.Thread(target=logged_in) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(10)
+    assert used == ["r-1"]
+    expire(idp)
+    refreshing.clear()
+    last = threading.Thread(target=logged_in)
+    last.start()
+    assert refreshing.wait(5)
+    assert run("logout").exit_code == 0
+    last.join(10)
+    assert not login_path().exists()
+    assert idp.posted[-1][1]["token"] == "r-3"
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -348,6 +422,9 @@ def test_a_login_that_others_can_read_is_not_read(idp: LoopbackProvider, browser
         done = run("whoami")
         assert (done.exit_code, "chmod 600" in done.output) == (2, True)
     path.chmod(0o600)
+    with pytest.MonkeyPatch.context() as somebody_else:
+        somebody_else.setattr(os, "geteuid", lambda: 54_321)
+        assert "read or written by others" in run("whoami").output
     elsewhere = path.rename(tmp_path / "elsewhere")
     path.symlink_to(elsewhere)
     assert run("whoami").exit_code == 2

@@ -70,6 +70,7 @@ FORGERIES: list[tuple[str, Callable[[], str]]] = [
     ("an empty nonce", lambda: forged(nonce="")),
     ("typ JWT", lambda: forged(headers={"typ": "JWT"})),
     ("a private key in the header", lambda: forged(headers={"jwk": {**KEY.verification.members, "d": "AA"}})),
+    ("a key that is called something", lambda: forged(headers={"jwk": {**KEY.verification.members, "kid": "x"}})),
     ("more in the header", lambda: forged(headers={"jku": "https://evil.example"})),
     ("a list for a URL", lambda: forged(htu=[URL])),
     ("a call's token", lambda: TOKEN),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +137,9 @@ def test_a_link_counts_only_if_it_is_ours(tmp_path: Path, monkeypatch: pytest.Mo
     link = tmp_path / "link"
     link.symlink_to(target)
     assert fetched(FileSecret(link)).reveal() == "CANARY"
+    if os.geteuid() == 0:
+        os.lchown(link, 4711, 4711)  # the file is ours still
+        assert failure(FileSecret(link)) == "unsafe"
     monkeypatch.setattr(os, "geteuid", lambda: 4711)  # now it is somebody else's; root's counts as ours
     if target.stat().st_uid != 0:
         assert failure(FileSecret(link)) == "unsafe"
@@ -193,6 +200,33 @@ def test_a_lease_that_cannot_be_taken_back_is_said_after_three_tries(server: Vau
     broker.close()
     assert kept == ["db"]
     assert server.asked.count("sys/leases/revoke") == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_connections_of_its_own_and_takes_back_what_it_was_lent(
+    server: VaultServer, by_token: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.RequestHandlerClass, "protocol_version", "HTTP/1.1")  # connections are kept
+    broker = SecretsBroker({"db": (DATABASE, VaultSecret(by_token, DATABASE))})
+    broker.take_back([broker.fetch("db")])  # there are a connection and a thread now
+    ends_at = time.monotonic() + 10
+    while "live" in server.leases.values() and time.monotonic() < ends_at:
+        time.sleep(0.01)
+    callers = set(server.callers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads beside a fork: that is what is tested
+        child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with contextlib.suppress(BaseException):
+            broker.take_back([broker.fetch("db")])
+            broker.close()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    broker.close()
+    assert list(server.leases.values()) == ["revoked", "revoked"]
+    assert server.callers - callers, "the child used a connection of the parent's"
 
 
 def test_one_login_by_role_serves_many_calls_until_its_token_is_refused(server: VaultServer, by_role: Vault) -> None:

@@ -118,6 +118,14 @@ def test_a_ring_rotates_by_itself_when_it_is_time(tmp_path: Path) -> None:
     assert {ring.current(NOW + 86_400).thumbprint for ring in rings} == {told[0]}
 
 
+def test_what_cannot_be_cleared_away_does_not_undo_a_rotation(tmp_path: Path) -> None:
+    told: list[str] = []
+    ring = ring_in(tmp_path, on_rotation=lambda entry, _: told.append(entry.key.kid))
+    (ring.path / ".git").mkdir()
+    made = ring.rotate(NOW, at_once=True)
+    assert told == [made.key.kid] == [ring.current(NOW).thumbprint]
+
+
 def test_of_many_threads_one_rotates(tmp_path: Path) -> None:
     told: list[str] = []
     rotation = Rotation(every=86_400, overlap=3600)
@@ -242,8 +250,9 @@ def test_what_others_can_reach_or_have_changed_is_refused(
     tmp_path: Path, tamper: Callable[[FolderKeyRing], None]
 ) -> None:
     tamper(ring_in(tmp_path))
-    with pytest.raises(ConfigurationError, match="could not be"):
+    with pytest.raises(ConfigurationError, match="could not be") as refused:
         KeyRing.in_folder(tmp_path / "keys")
+    assert bool(refused.value.hint) is (tamper is manifest_is_gone)  # to make another ring
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")

@@ -67,6 +67,15 @@ def test_a_clock_that_was_far_ahead_does_not_put_off_the_next_rotation() -> None
     assert rotated(ahead, 2, NOW + EVERY).current(NOW + EVERY + OVERLAP).key == KEYS[2]  # type: ignore[union-attr]
 
 
+def test_a_clock_that_was_far_ahead_does_not_keep_keys_for_as_long() -> None:
+    schedule = rotated(FIRST, 1, NOW + 3650 * EVERY)
+    for number in range(2, 12):
+        now = NOW + number * EVERY
+        schedule = rotated(schedule, number, now)
+        verifying = [entry for entry in schedule.entries if entry.verifies(now + 3 * OVERLAP)]
+        assert [entry.key for entry in verifying] == [KEYS[number], KEYS[1]]  # the one that was made ahead of its time
+
+
 def test_a_clock_that_is_set_back_does_not_stop_signing() -> None:
     assert FIRST.current(NOW - 1e6) == FIRST.entries[0]
 

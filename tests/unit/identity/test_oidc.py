@@ -7,6 +7,7 @@ import copy
 import gzip
 import json
 import pickle
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -314,6 +315,42 @@ def test_keys_go_on_for_a_while_when_the_provider_is_down(idp: LoopbackProvider,
     assert by_id(provider, idp.id_token()).id == "f1f2"
 
 
+def test_a_provider_that_hangs_holds_up_nobody_whose_key_is_known(
+    idp: LoopbackProvider, make: Any, timer: Clock
+) -> None:
+    provider, asked, go_on = make(), threading.Event(), threading.Event()
+    by_id(provider, idp.id_token())
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        go_on.wait(5)
+        send(handler, 503, b"{}")
+
+    idp.raw["openid-configuration"] = hang
+    timer.now += FRESH + 1
+    first = threading.Thread(target=by_id, args=(provider, idp.id_token()))
+    first.start()
+    try:
+        assert asked.wait(5)
+        began = time.monotonic()
+        assert by_id(provider, idp.id_token()).id == "f1f2"
+        assert time.monotonic() - began < 1
+    finally:
+        go_on.set()
+        first.join(5)
+
+
+def test_a_provider_that_is_down_is_said_each_time_anew(idp: LoopbackProvider, make: Any) -> None:
+    idp.raw["openid-configuration"] = lambda handler: send(handler, 503, b"{}")
+    provider, errors = make(), list[IdentityProviderError]()
+    for _ in range(3):
+        with pytest.raises(IdentityProviderError) as refusal:
+            provider.document()
+        errors.append(refusal.value)
+    assert len({id(error) for error in errors}) == 3  # one that is raised again keeps the frames of each time
+    assert {error.error for error in errors} == {"http_503"}
+
+
 def _redirect(handler: BaseHTTPRequestHandler) -> None:
     send(handler, 302, b"", Location="http://127.0.0.1:1/keys")
 
@@ -391,6 +428,7 @@ def test_a_document_that_is_wrong(idp: LoopbackProvider, make: Any, change: dict
         by_id(make(), idp.id_token())
 
 
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 def test_keys_that_are_not_for_this_are_passed_over(idp: LoopbackProvider, make: Any) -> None:
     good = jwk(loopback_provider.RSA_KEY, "one")
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024)
@@ -399,15 +437,43 @@ def test_keys_that_are_not_for_this_are_passed_over(idp: LoopbackProvider, make:
         {**good, "kid": "encrypts", "use": "enc"},
         jwk(small, "small"),
         {**private, "kid": "private"},
+        {**jwk(OTHER, "leaking"), "p": private["p"]},
         {"kty": "RSA", "kid": "half", "n": "AQAB"},
         "no key",
         good,
     ]
     assert by_id(make(), idp.id_token()).id == "f1f2"
-    for kid, key in [("encrypts", loopback_provider.RSA_KEY), ("private", OTHER)]:
+    unfit = [("encrypts", loopback_provider.RSA_KEY), ("private", OTHER), ("leaking", OTHER), ("small", small)]
+    for kid, key in unfit:
         idp.keys = [(kid, key)]
         with pytest.raises(TokenInvalidError):
             by_id(make(), idp.id_token())
+
+
+def test_too_many_keys_are_refused(idp: LoopbackProvider, make: Any) -> None:
+    idp.published = [jwk(loopback_provider.RSA_KEY, "one"), *({"kty": "x"} for _ in range(64))]
+    with pytest.raises(IdentityProviderError, match="no list of keys"):
+        by_id(make(), idp.id_token())
+
+
+@pytest.mark.parametrize("name", ["openid-configuration", "jwks_uri"])
+def test_nobody_is_sent_elsewhere(idp: LoopbackProvider, make: Any, name: str) -> None:
+    good = idp.document if name == "openid-configuration" else {"keys": [jwk(loopback_provider.RSA_KEY, "one")]}
+    idp.raw[name] = lambda handler: send(handler, 302, b"", Location=f"{idp.issuer}/elsewhere")
+    idp.raw["elsewhere"] = lambda handler: send(handler, 200, json.dumps(good).encode())
+    with pytest.raises(IdentityProviderError):
+        by_id(make(), idp.id_token())
+    assert idp.times_asked("elsewhere") == 0
+
+
+def test_no_proxy_is_taken_from_the_environment(idp: LoopbackProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    provider = IdentityProvider(ProviderTerms(issuer=idp.issuer, client_id=CLIENT))
+    assert by_id(provider, idp.id_token()).id == "f1f2"
+    provider.close()
 
 
 def test_two_keys_of_one_name_are_refused(idp: LoopbackProvider, make: Any) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from zt_agents.errors import ConfigurationError, StoreError
 from zt_agents.identity import Agent, KeyRing, TokenIssuer, User, jws
+from zt_agents.identity.key_schedule import Rotation
 
 MODULES = [
     Path("/usr/lib/softhsm/libsofthsm2.so"),
@@ -89,6 +90,28 @@ def test_a_withdrawn_key_is_destroyed_in_the_token(tmp_path: Path, token: str) -
         jws.sign(CALL, stolen, {})
     time.sleep(0.011)
     assert ring.find(stolen.thumbprint, NOW) is None
+
+
+@pytest.mark.parametrize("broken", ["generate", "remove"])
+def test_a_token_that_makes_or_removes_no_key_goes_on_signing(
+    tmp_path: Path, token: str, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("CKR_DEVICE_MEMORY")
+
+    told: list[str] = []
+    ring = KeyRing.in_folder(
+        tmp_path / "keys",
+        rotation=Rotation(every=100, overlap=10),
+        on_rotation=lambda entry, _: told.append(entry.key.kid),
+        token=token,
+        create=True,
+        clock=lambda: NOW,
+    )
+    ring.current(NOW + 200)
+    monkeypatch.setattr(f"zt_agents.identity.pkcs11.Pkcs11Token.{broken}", full)
+    jws.sign(CALL, ring.current(NOW + 400), {})
+    assert len(told) == (1 if broken == "generate" else 2)
 
 
 def test_a_key_does_not_come_out(tmp_path: Path, token: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
+import call_token_parts
 import httpx
 import orjson
 import pytest
@@ -14,7 +16,7 @@ from call_bodies import ISSUER, Bodies, permit
 from fastapi import Depends, FastAPI
 from starlette.responses import JSONResponse, RedirectResponse
 
-from zt_agents.credentials import CallClaims, CallTokenVerifier
+from zt_agents.credentials import CallClaims, CallTokenSigner, CallTokenVerifier, prove
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
 from zt_agents.errors import ConfigurationError, CredentialError, StoreError
 from zt_agents.identity import SigningKey
@@ -67,6 +69,8 @@ class Service:
         app.patch("/tickets/{number}")(update)
         elsewhere = self.origin.replace("127.0.0.1", "localhost")
         app.patch("/away")(lambda: RedirectResponse(f"{elsewhere}/tickets/5", 307))
+        forgetful = Depends(require_call(verifier, tool="update", arguments=lambda: None, origin=self.origin))  # type: ignore[arg-type, return-value]
+        app.patch("/forgetful", dependencies=[forgetful])(lambda: None)
         self._fastapi = app
 
         async def plain(scope: Any, receive: Any, send: Any) -> None:
@@ -76,9 +80,7 @@ class Service:
             await JSONResponse({"said": len(body)})(scope, receive, send)
 
         def arguments(scope: Any, body: bytes) -> dict[str, Any]:
-            found = orjson.loads(body)
-            if not isinstance(found, dict):
-                raise ValueError("no object")  # noqa: TRY004
+            found: dict[str, Any] = orjson.loads(body)
             return found
 
         self._plain = CallTokenMiddleware(
@@ -120,10 +122,13 @@ def service(running: Service) -> Service:
     return running
 
 
-def patch(service: Service, path: str = "/tickets/5", content: Any = None, **auth: Any) -> httpx.Response:
+def patch(
+    service: Service, path: str = "/tickets/5", content: Any = None, *, raw: bytes = b"", **auth: Any
+) -> httpx.Response:
     added = CallAuth(audience=AUDIENCE, origin=service.origin, **auth)
     with httpx.Client(base_url=service.origin, auth=added, trust_env=False) as client:
-        return client.patch(path, json={"note": ""} if content is None else content)
+        content = raw or orjson.dumps({"note": ""} if content is None else content)
+        return client.patch(path, content=content, headers={"Content-Type": "application/json"})
 
 
 def reason(answer: httpx.Response) -> str:
@@ -199,9 +204,15 @@ def test_plain_asgi_gives_the_body_to_the_application(bodies: Bodies, service: S
 
 
 def test_a_body_that_cannot_be_compared_reaches_nobody(bodies: Bodies, service: Service) -> None:
-    assert bodies.run(lambda: patch(service, "/plain", [1]).status_code) == 400
+    assert bodies.run(lambda: patch(service, "/plain", raw=b"{").status_code) == 400
     assert bodies.run(lambda: patch(service, "/plain", {"note": "x" * 1_100_000}).status_code) == 413
     assert not service.bodies
+
+
+@pytest.mark.parametrize("raw", [b"null", b"[1]", b'"number"', b"false", b"{}"])
+def test_a_body_that_states_no_arguments_is_not_for_any(bodies: Bodies, service: Service, raw: bytes) -> None:
+    assert reason(bodies.run(lambda: patch(service, "/plain", raw=raw))) == "other_arguments"
+    assert reason(bodies.run(lambda: patch(service, "/forgetful"))) == "other_arguments"
 
 
 def test_what_cannot_be_looked_up_is_not_the_tokens_fault(bodies: Bodies, service: Service) -> None:
@@ -214,6 +225,30 @@ def test_a_token_is_bound_to_a_key(bodies: Bodies, service: Service, algorithm: 
     key = SigningKey.generate(algorithm)
     assert bodies.run(lambda: patch(service, dpop_key=key).status_code) == 200
     assert service.seen[0].key_thumbprint == key.thumbprint
+
+
+@pytest.mark.parametrize("audience", [AUDIENCE, f"{AUDIENCE}/", f"{AUDIENCE}/v1"])
+async def test_a_proof_is_for_the_origin_of_a_service_whatever_its_name(audience: str) -> None:
+    signer = CallTokenSigner(issuer=call_token_parts.ISSUER, keys=(key := SigningKey.generate()))
+    now = call_token_parts.NOW
+    claims = replace(call_token_parts.CLAIMS, audience=audience, key_thumbprint=key.thumbprint)
+    token = signer.mint(claims, now=now)
+    proof = prove(key, method="PATCH", url=f"{AUDIENCE}/v1/5", token=token, now=now)
+    verifier = CallTokenVerifier(
+        keys=signer.jwks(now), issuer=call_token_parts.ISSUER, audience=audience, clock=lambda: now
+    )
+    reached: list[Any] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        reached.append(scope[CALL])
+
+    async def nothing(*_: Any) -> Any: ...
+
+    guarded = CallTokenMiddleware(app, verifier=verifier, tool="update_ticket", arguments=None)
+    headers = [(b"authorization", f"DPoP {token}".encode()), (b"dpop", proof.encode())]
+    scope = {"type": "http", "method": "PATCH", "path": "/v1/5", "raw_path": b"/v1/5", "headers": headers}
+    await guarded(scope, nothing, nothing)
+    assert reached == [claims]
 
 
 def test_a_stolen_request_is_worth_nothing(bodies: Bodies, service: Service) -> None:

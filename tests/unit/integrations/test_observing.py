@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import AIMessage, SystemMessage
 from langchain_core.tools import BaseTool, tool
 
 from zt_agents import Guard
@@ -112,6 +113,45 @@ def test_a_change_is_noticed_before_the_first_call(guarded: Guard, change: Calla
     change(guarded)
     accept_now(guarded)
     assert change(guarded) == "2"
+
+
+class Asking(AgentMiddleware):
+    """A middleware of the application that changes one request."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.changes = changes
+
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        return handler(request.override(**self.changes))
+
+
+PICTURE = {"type": "image", "url": "https://mallory.example/orders.png"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_settings": {"model": "gpt-1"}},
+        {"system_message": SystemMessage([{"type": "text", "text": "Be kind."}, PICTURE])},
+    ],
+    ids=["model", "picture"],
+)
+def test_what_a_middleware_changes_of_one_request_is_noticed(guarded: Guard, changes: dict[str, Any]) -> None:
+    def answer(*middleware: AgentMiddleware) -> str:
+        script = [calls(("add", {"a": 1})), lambda messages: AIMessage(messages[-1].text)]
+        agent: Any = create_agent(
+            ScriptedChatModel(turns=script),
+            [add.model_copy()],
+            system_prompt="Be kind.",
+            middleware=[*middleware, ZeroTrustMiddleware(guarded)],
+        )
+        with guarded.session(agent="helpdesk", on_behalf_of="alice@acme.example"):
+            return str(agent.invoke(QUESTION)["messages"][-1].text)
+
+    assert answer() == "2"
+    accept_now(guarded)
+    assert "Access denied" in answer(Asking(**changes))
+    assert answer() == "2"
 
 
 async def test_a_change_is_noticed_in_async_agents(guarded: Guard) -> None:

@@ -109,7 +109,7 @@ class Office:
             return list(snapshot.read())
 
     def refusals(self) -> list[str]:
-        return [record["reasons"][0][1] for record in self.records() if record["outcome"] == "deny"]
+        return [record["reasons"][0][1] for record in self.records() if record.get("outcome") == "deny"]
 
 
 LOOK = ("look", {"n": 1})
@@ -227,6 +227,25 @@ def test_an_agent_in_a_session_of_its_own_is_not_handed_anything(office: Office)
     with office.session("research") as session:
         office.agent("research", calls(LOOK)).invoke(USER)
     assert office.acted == [session]
+
+
+def test_a_second_run_in_the_same_place_has_a_session_of_its_own(office: Office) -> None:
+    with office.session():
+        for _ in range(2):
+            graph = office.agent("research", calls(LOOK), checkpointer=InMemorySaver())
+            graph.invoke(USER, {"configurable": {"thread_id": "t"}})
+    assert len({each.id for each in office.acted}) == 2
+
+
+def test_a_sub_agent_does_not_act_as_whoever_is_carried_past_its_session(office: Office) -> None:
+    ran: list[int] = []
+    carried = {"configurable": {"zt_session": office.guard.session(agent="front", on_behalf_of="bob").token}}
+    office.more = lambda: ran.append(1)  # front may ask that, research may ask it, too
+    office.body = lambda n: office.agent("research", calls(("ask_more", {}))).invoke(USER, carried)["messages"][-1].text
+    with office.session():
+        office.agent(None, calls(("ask", {"n": 1}))).invoke(USER)
+    assert not ran
+    assert office.refusals() == ["Another session is carried past that of agent 'research'."]
 
 
 def test_without_a_session_it_may_do_nothing(office: Office) -> None:

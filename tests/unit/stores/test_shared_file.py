@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from zt_agents.errors import StoreError
 from zt_agents.stores.shared_file import SharedFile
 
 
-def shared(path: Path) -> SharedFile:
+def shared(path: Path, *, busy_timeout: float = 5.0) -> SharedFile:
     return SharedFile(
-        path, name="store", application_id=7, schema=("CREATE TABLE t (x)",), create=True, busy_timeout=5.0
+        path, name="store", application_id=7, schema=("CREATE TABLE t (x)",), create=True, busy_timeout=busy_timeout
     )
 
 
@@ -57,3 +58,13 @@ def test_between_two_glances_the_file_system_is_not_asked(path: Path, monkeypatc
     for _ in range(1_000):
         file.glance()
     assert len(asked) <= (time.monotonic() - began) / 0.01 + 1
+
+
+def test_of_a_damaged_file_it_says_the_way_out_and_of_one_that_is_busy_it_does_not(path: Path) -> None:
+    with shared(path).writing(), pytest.raises(StoreError) as busy:
+        write(shared(path, busy_timeout=0.05), 1)
+    assert busy.value.hint is None
+    path.write_bytes(bytes(range(256)) * 16)
+    with pytest.raises(StoreError) as damaged:
+        write(shared(path), 1)
+    assert "move it away" in str(damaged.value.hint)

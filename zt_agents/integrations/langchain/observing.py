@@ -9,6 +9,7 @@ each time; ``stable`` says what of it is to count::
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
@@ -73,10 +74,9 @@ class Observer:
             _logger.warning("What agent %s is made of could not be stored: %s", name, error)
 
     def _manifest(self, session: Session, request: ModelRequest) -> Manifest:
-        agent, prompt = session.agent, self._stable(request.system_prompt or "")
+        agent, prompt = session.agent, self._stable(request.system_prompt or "") + _beside_text(request)
         tools = dict(map(_fingerprint, request.tools))
-        model = next((name for field in _MODEL_FIELDS if (name := getattr(request.model, field, None))), "")
-        key = (agent.version, f"{type(request.model).__name__}/{model}", prompt, tools)
+        key = (agent.version, f"{type(request.model).__name__}/{_model(request)}", prompt, tools)
         last = self._last.get(agent.name)
         if last is not None and last[0] == key:
             return last[1]
@@ -90,6 +90,24 @@ class Observer:
         )
         self._last[agent.name] = key, manifest
         return manifest
+
+
+def _model(request: ModelRequest) -> str:
+    """Return what the provider will call the model: a middleware's settings for one request go before the model's."""
+    asked = (request.model_settings.get(field) for field in _MODEL_FIELDS)
+    held = (getattr(request.model, field, None) for field in _MODEL_FIELDS)
+    return next((str(name) for name in (*asked, *held) if name), "")
+
+
+def _beside_text(request: ModelRequest) -> str:
+    """Return what a system prompt has besides its text, such as pictures and files: all of that counts as stable."""
+    content = request.system_message.content if request.system_message is not None else ""
+    blocks = [] if isinstance(content, str) else [each for each in content if not _is_text(each)]
+    return json.dumps(blocks, sort_keys=True, default=repr) if blocks else ""
+
+
+def _is_text(block: str | dict[Any, Any]) -> bool:
+    return isinstance(block, str) or block.get("type") == "text"
 
 
 def _fingerprint(tool: BaseTool | dict[str, Any]) -> tuple[str, str]:
