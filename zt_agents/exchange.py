@@ -32,7 +32,9 @@ def exchanged_token(guard: Guard, permit: Permit, *, audience: str, scopes: Iter
         raise CredentialError("The call's body is not running here.", hint="Ask for a token inside of the tool's body.")
     tool, wanted, provider = permit.tool.name, frozenset(scopes), guard.people.provider
     if provider is None:
-        raise CredentialError("The policy names no identity provider.", hint="Its key is identity_provider.")
+        raise CredentialError(
+            "The policy names no identity provider.", hint="Add identity_provider to it, with its issuer and client_id."
+        )
     named = (each for each in provider.terms.exchange if each.audience == audience and tool in each.tools)
     terms = next(named, None)
     if terms is None or not wanted <= terms.scopes:

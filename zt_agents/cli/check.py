@@ -82,10 +82,12 @@ def check(
         )
     except PolicyFileError:
         if not accept and candidate.fingerprints != lock.fingerprints:
-            say(
-                "Conditions were checked against the accepted parameters, and some tools have changed since.",
-                stderr=True,
+            since = (
+                "Conditions were checked against the accepted parameters, and some tools have changed since."
+                if lock.fingerprints
+                else "No tool was accepted yet, so there are no parameters to check conditions against."
             )
+            say(since, stderr=True)
             say(
                 "If the policy was written for the tools as they are now, run: zt-agents check --accept",
                 stderr=True,

@@ -146,7 +146,9 @@ def provider_terms(path: Path, agent: str = "") -> ProviderTerms:
     registered = SqliteAgentStore.beside(path).registered()
     policy = load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters, registered=registered)
     if policy.identity_provider is None:
-        raise ConfigurationError(f"{path} names no identity provider.", hint="Its key is identity_provider.")
+        raise ConfigurationError(
+            f"{path} names no identity provider.", hint="Add identity_provider to it, with its issuer and client_id."
+        )
     if agent and agent not in policy.agents:
         raise ConfigurationError(f"No agent is called {agent!r}.{did_you_mean(agent, policy.agents)}")
     return policy.identity_provider

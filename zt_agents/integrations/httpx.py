@@ -84,7 +84,8 @@ class CallAuth(httpx.Auth):
             text = "There is no governed call here, so there is no token for this request."
             raise CredentialError(text, hint="Make the request in the body of a guarded tool.")
         if origin_of(str(request.url)) != self._origin:
-            raise CredentialError(f"The token is for {self._origin}, and the request goes elsewhere.")
+            text = f"The token is for {self._origin}, and the request goes elsewhere."
+            raise CredentialError(text, hint="If the service has another address: CallAuth(..., origin=...).")
         key = self._dpop_key
         token = permit.token(
             audience=self._audience,

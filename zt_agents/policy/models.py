@@ -98,6 +98,12 @@ def _written_as_duration(duration: Any) -> Any:
     return duration
 
 
+def _written_as_period(period: Any) -> Any:
+    if not isinstance(period, str):
+        raise ValueError(RULES_OF_SPELLING[_PERIOD])  # noqa: TRY004 - pydantic reports a ValueError
+    return period
+
+
 def _one_line(text: str) -> str:
     text = text.strip()  # a folded block ends with a line break
     if "\n" in text or "\t" in text:
@@ -130,7 +136,7 @@ Period = Annotated[
     str,
     StringConstraints(pattern=_PERIOD),
     AfterValidator(_at_most_a_quarter),
-    BeforeValidator(_written_as_duration),
+    BeforeValidator(_written_as_period),
 ]
 ShortDuration = Annotated[
     str,

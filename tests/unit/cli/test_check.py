@@ -66,6 +66,15 @@ def edit(folder: Path, before: str, after: str, *, file: str = "my_app/tools.py"
         cached.unlink()
 
 
+def test_a_policy_whose_tools_were_never_accepted_is_not_told_that_they_changed(project: Path) -> None:
+    (project / "zt-agents.yaml").write_text(POLICY)
+    result = run()
+    assert result.exit_code == 2
+    assert "No tool was accepted yet" in result.output
+    assert "zt-agents check --accept" in result.output
+    assert "have changed" not in result.output
+
+
 def test_all_is_well(governed: Path) -> None:
     result = run()
     assert result.exit_code == 0, result.output

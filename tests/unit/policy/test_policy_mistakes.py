@@ -47,6 +47,7 @@ CASES = {
     "long duration": ("ttl: 10m", "ttl: »2h", "the longest duration allowed here is 1h."),
     "sexagesimal duration": ("timeout: 90s", "timeout: »1:30", "a duration is written 30s, 15m or 1h."),
     "number for duration": ("ttl: 10m", "ttl: »900", "a duration is written 30s, 15m or 1h."),
+    "number for period": ("version: 1\n", "version: 1\nkeys: {rotate: »30}\n", "a period is written 30m, 12h or 7d."),
     "bad source": ("my_app.tools:TOOLS", "»my_app.tools", "a source is written MODULE:ATTRIBUTE"),
     "control characters": ("purpose: Pay what was approved", 'purpose: »"a\\tb"', "this text must be one line"),
     # names
