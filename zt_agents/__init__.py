@@ -28,7 +28,7 @@ from zt_agents.guard import Guard
 from zt_agents.identity.principals import Agent, User
 from zt_agents.identity.scopes import TaskScope
 from zt_agents.provenance.labels import DataClass, Integrity
-from zt_agents.session import Session, current_session
+from zt_agents.sessions.session import Session, current_session
 
 __all__ = [
     "AccessDeniedError",

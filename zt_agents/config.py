@@ -34,10 +34,10 @@ from zt_agents.desk.factors import SecondFactors
 from zt_agents.desk.proofs import AnswerProofs, Conditions
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import Agent, ApprovalSigner, ApproverAuthority, BaggageSigner, KeyRing, SigningKey, TokenIssuer
-from zt_agents.identity.factors import FactorSigner
-from zt_agents.identity.key_schedule import KeyEntry, Rotation
-from zt_agents.identity.keys import read_private_file
-from zt_agents.identity.oidc import IdentityProvider
+from zt_agents.identity.approving.factors import FactorSigner
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.signing.key_schedule import KeyEntry, Rotation
+from zt_agents.identity.signing.keys import read_private_file
 from zt_agents.policy import Policy, load_policy
 from zt_agents.policy.signing_keys import KeysPolicy
 from zt_agents.stores.sqlite_agents import SqliteAgentStore
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from zt_agents.identity.key_folder import FolderKeyRing
+    from zt_agents.identity.signing.key_folder import FolderKeyRing
 
 _KEY_BYTES = 32
 

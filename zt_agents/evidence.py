@@ -12,7 +12,7 @@ from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
 from zt_agents.catalog.specs import ToolSpec
 from zt_agents.decisions import Decision, Outcome, ToolCall
 from zt_agents.invocation import GuardedTool
-from zt_agents.session import Session
+from zt_agents.sessions.session import Session
 from zt_agents.telemetry import CallSpan, Tracing
 from zt_agents.telemetry import attributes as names
 

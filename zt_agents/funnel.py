@@ -28,7 +28,6 @@ from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier
 from zt_agents.credentials.secrets import Secret
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
-from zt_agents.delegation import outside
 from zt_agents.desk import Ruling
 from zt_agents.errors import (
     AccessDeniedError,
@@ -38,14 +37,15 @@ from zt_agents.errors import (
     CredentialError,
     EnforcementUnavailableError,
 )
-from zt_agents.exchange import exchanged_token
 from zt_agents.identification import identify
 from zt_agents.identity.principals import Agent
 from zt_agents.invocation import Invocation
-from zt_agents.issuance import call_token
-from zt_agents.lending import Lending
+from zt_agents.lending.call_tokens import call_token
+from zt_agents.lending.provider_tokens import exchanged_token
+from zt_agents.lending.secrets import Lending
 from zt_agents.provenance.labels import Label
-from zt_agents.session import CallEntry, CallKey, CallState
+from zt_agents.sessions.delegation import outside
+from zt_agents.sessions.session import CallEntry, CallKey, CallState
 from zt_agents.telemetry import attributes as names
 from zt_agents.trail import CallTrail
 

@@ -32,7 +32,6 @@ from zt_agents.catalog.fingerprints import fingerprint
 from zt_agents.catalog.specs import ToolDescription
 from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.credentials.secrets import SecretsBroker
-from zt_agents.delegation import link, task_scope
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
 from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
@@ -42,14 +41,15 @@ from zt_agents.identity import Agent, AgentRegistry, BaggageSigner, SigningKey, 
 from zt_agents.identity.baggage import BAGGAGE_KEY
 from zt_agents.identity.lifecycle import AgentStore
 from zt_agents.identity.manifests import Manifest, prompt_hash
-from zt_agents.identity.oidc import IdentityProvider
+from zt_agents.identity.provider.oidc import IdentityProvider
 from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
 from zt_agents.identity.scopes import TaskScope
 from zt_agents.invocation import GuardedTool, Invocation
-from zt_agents.opening import open_session, session_of
 from zt_agents.people import People
 from zt_agents.provenance.labels import Label
-from zt_agents.session import Session
+from zt_agents.sessions.delegation import link, task_scope
+from zt_agents.sessions.opening import open_session, session_of
+from zt_agents.sessions.session import Session
 from zt_agents.streams import conclude
 from zt_agents.telemetry import CallSpan, Meters, Tracing
 from zt_agents.telemetry import attributes as names
@@ -494,7 +494,8 @@ class Guard:
             asked: the question, which is the value of the graph's interrupt.
             response: LangChain's response to it: ``{"decisions": [{"type": "approve"}]}``, or ``"reject"``.
             approver: who gave it, authenticated by the application. Their groups count where the policy names groups.
-            factor: the JSON of a passkey's assertion over :func:`zt_agents.identity.passkeys.approval_challenge`.
+            factor: the JSON of a passkey's assertion over
+                :func:`zt_agents.identity.approving.passkeys.approval_challenge`.
 
         Raises:
             ValueError: *asked* is not the question as it was asked by a guard that shares the store; or *approver* is a

@@ -15,7 +15,7 @@ from zt_agents.identity.manifests import Manifest
 from zt_agents.identity.principals import Agent, OnChange
 from zt_agents.identity.tokens import SessionClaims
 from zt_agents.revocation import revoked
-from zt_agents.session import Session
+from zt_agents.sessions.session import Session
 
 if TYPE_CHECKING:
     from zt_agents.guard import Guard

@@ -10,7 +10,7 @@ from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.specs import ToolSpec
 from zt_agents.decisions import Reason
 from zt_agents.provenance.labels import Label
-from zt_agents.session import Session
+from zt_agents.sessions.session import Session
 
 if TYPE_CHECKING:
     from zt_agents.guard import Guard

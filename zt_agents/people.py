@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from zt_agents.errors import LoginRequiredError, TokenInvalidError
-from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.identity.principals import Login, User
+from zt_agents.identity.provider.oidc import IdentityProvider
 
 
 class People:

@@ -31,7 +31,7 @@ from zt_agents.identity.revocations import (
 
 if TYPE_CHECKING:
     from zt_agents.identity import Agent, SessionClaims
-    from zt_agents.session import Session
+    from zt_agents.sessions.session import Session
 
 _DURABLE = 10.0
 """Seconds that a change waits for its record."""

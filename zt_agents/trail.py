@@ -15,7 +15,7 @@ from zt_agents.decisions import Decision, ToolCall
 from zt_agents.errors import AuditError
 from zt_agents.evidence import call_attributes, decision_attributes, decision_record, outcome_record
 from zt_agents.invocation import Invocation, checked_id
-from zt_agents.lending import Lending
+from zt_agents.lending.secrets import Lending
 from zt_agents.telemetry import CallSpan
 from zt_agents.telemetry import attributes as names
 

@@ -24,7 +24,7 @@ from zt_agents import AccessDeniedError, Answer, ConfigurationError, StoreChanne
 from zt_agents.approvals import binding_hash
 from zt_agents.config import approver_authority
 from zt_agents.identity import AnswerClaims, ApproverKey, SigningKey
-from zt_agents.identity.passkeys import (
+from zt_agents.identity.approving.passkeys import (
     approval_challenge,
     assertion_options,
     registration_options,

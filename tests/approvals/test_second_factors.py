@@ -19,9 +19,9 @@ from zt_agents.desk.factors import SecondFactors
 from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import IdentityError
 from zt_agents.identity import SigningKey
-from zt_agents.identity.factors import FactorKind, FactorSigner
-from zt_agents.identity.one_time_codes import OneTimeSecret
-from zt_agents.identity.passkeys import (
+from zt_agents.identity.approving.factors import FactorKind, FactorSigner
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret
+from zt_agents.identity.approving.passkeys import (
     approval_challenge,
     assertion_options,
     registration_options,
@@ -173,7 +173,7 @@ def test_a_code_is_no_passkey_and_neither_is_wanted_for_a_no(bureau: Bureau) -> 
 
 def test_codes_are_enrolled_and_shown_at_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from zt_agents.config import answer_proofs
-    from zt_agents.identity import one_time_codes
+    from zt_agents.identity.approving import one_time_codes
 
     monkeypatch.chdir(tmp_path)
     KEY.save(tmp_path / "signing.pem")

@@ -43,9 +43,9 @@ from zt_agents.decisions import ApprovalTerms, Proof
 from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import PolicyFileError, StoreError
 from zt_agents.identity import ApproverAuthority, ApproverKey, SigningKey, StandingClaims
-from zt_agents.identity.approvers import STANDING_TYPE
-from zt_agents.identity.factors import FactorKind
-from zt_agents.identity.one_time_codes import OneTimeSecret
+from zt_agents.identity.approving.approvers import STANDING_TYPE
+from zt_agents.identity.approving.factors import FactorKind
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret
 from zt_agents.policy.approvers import Eligibility, check_terms
 from zt_agents.policy.document import read_text
 from zt_agents.policy.findings import Findings

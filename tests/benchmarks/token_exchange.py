@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 from langchain_core.tools import tool
 
 from zt_agents import Guard
-from zt_agents.identity.client_assertions import sign_assertion
-from zt_agents.identity.key_folder import FolderKeyRing, client_folder
+from zt_agents.identity.signing.client_assertions import sign_assertion
+from zt_agents.identity.signing.key_folder import FolderKeyRing, client_folder
 from zt_agents.issuer.app import ACCESS_TOKEN, JWT_BEARER, TOKEN_EXCHANGE
 from zt_agents.issuer.clients import Client, Clients
 from zt_agents.issuer.exchanges import Exchanges

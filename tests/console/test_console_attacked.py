@@ -27,7 +27,7 @@ from zt_agents.console import facts, gate
 from zt_agents.decisions import ApprovalTerms
 from zt_agents.errors import TokenInvalidError
 from zt_agents.identity import SigningKey
-from zt_agents.identity.one_time_codes import OneTimeSecret
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 
 

@@ -10,7 +10,7 @@ from reception import Browser, Reception
 from zt_agents.approvals import ApprovalState
 from zt_agents.console.parts import FRESH
 from zt_agents.decisions import ApprovalTerms, SecondFactor
-from zt_agents.identity.factors import FactorKind
+from zt_agents.identity.approving.factors import FactorKind
 
 DANA = "dana@acme.example"
 

@@ -10,8 +10,8 @@ from test_console_passkeys import enrolled
 
 from zt_agents.approvals import ApprovalRequest, ApprovalState
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
-from zt_agents.identity.one_time_codes import OneTimeSecret
-from zt_agents.identity.passkeys import approval_challenge, assertion_options
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret
+from zt_agents.identity.approving.passkeys import approval_challenge, assertion_options
 
 DANA = "dana@acme.example"
 WITH_PASSKEY = [

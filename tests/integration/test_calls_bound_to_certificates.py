@@ -17,8 +17,8 @@ from call_bodies import ISSUER, TICKETS, Bodies, permit
 from zt_agents.credentials import CallTokenVerifier
 from zt_agents.credentials.tls import certificate_thumbprint, client_context, server_context
 from zt_agents.errors import CertificateRefusedError
-from zt_agents.identity.certificate_authority import CertificateAuthority
-from zt_agents.identity.workload import IssuedIdentity
+from zt_agents.identity.x509.authority import CertificateAuthority
+from zt_agents.identity.x509.workload import IssuedIdentity
 from zt_agents.integrations.asgi import CallTokenMiddleware
 from zt_agents.integrations.uvicorn import ClientCertificates, client_certificate
 

@@ -29,13 +29,13 @@ from zt_agents import AccessDeniedError, current_call
 from zt_agents.cli import app
 from zt_agents.errors import CredentialError, IdentityProviderError, TokenInvalidError
 from zt_agents.identity import SigningKey
-from zt_agents.identity.client_registration import Registration, register, unregister
-from zt_agents.identity.discovery import AGAIN
-from zt_agents.identity.login_file import login_path
-from zt_agents.identity.login_flows import DeviceLogin, LoginRequest
-from zt_agents.identity.oauth_client import OAuthClient, Tokens
-from zt_agents.identity.oidc import IdentityProvider
-from zt_agents.identity.provider_terms import AccessTokenKind, ProviderTerms
+from zt_agents.identity.provider.client_registration import Registration, register, unregister
+from zt_agents.identity.provider.discovery import AGAIN
+from zt_agents.identity.provider.login_file import login_path
+from zt_agents.identity.provider.login_flows import DeviceLogin, LoginRequest
+from zt_agents.identity.provider.oauth_client import OAuthClient, Tokens
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.provider.terms import AccessTokenKind, ProviderTerms
 
 CALLBACK = "http://127.0.0.1:49152/callback"
 

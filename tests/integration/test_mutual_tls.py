@@ -22,9 +22,9 @@ from world import HEAD, World
 
 from zt_agents.credentials.tls import certificate_thumbprint, client_context, peer_certificate, server_context
 from zt_agents.errors import CertificateRefusedError
-from zt_agents.identity.certificate_authority import CertificateAuthority
-from zt_agents.identity.certificates import TrustBundle, X509Identity
-from zt_agents.identity.workload import IssuedIdentity, WorkloadIdentity
+from zt_agents.identity.x509.authority import CertificateAuthority
+from zt_agents.identity.x509.certificates import TrustBundle, X509Identity
+from zt_agents.identity.x509.workload import IssuedIdentity, WorkloadIdentity
 
 OTHER = "spiffe://acme.example/agent/other"
 TICKETS = "spiffe://acme.example/service/tickets"

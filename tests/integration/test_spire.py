@@ -20,10 +20,10 @@ from spiffe._proto import workload_pb2, workload_pb2_grpc
 
 from zt_agents.credentials.tls import client_context, server_context
 from zt_agents.errors import IdentityError
-from zt_agents.identity.certificate_authority import CertificateAuthority
-from zt_agents.identity.certificates import X509Identity, verify_peer
-from zt_agents.identity.spire import SpireIdentity
-from zt_agents.identity.workload import IssuedIdentity
+from zt_agents.identity.x509.authority import CertificateAuthority
+from zt_agents.identity.x509.certificates import X509Identity, verify_peer
+from zt_agents.identity.x509.spire import SpireIdentity
+from zt_agents.identity.x509.workload import IssuedIdentity
 
 AGENT = "spiffe://acme.example/agent/helpdesk"
 TICKETS = "spiffe://acme.example/service/tickets"

@@ -26,12 +26,12 @@ from zt_agents.cli import app as command_line
 from zt_agents.credentials import MemoryReplays
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
 from zt_agents.identity import Agent, KeyRing, SigningKey, VerificationKey
-from zt_agents.identity.client_assertions import sign_assertion
-from zt_agents.identity.key_folder import FolderKeyRing, client_folder
-from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.identity.principals import OnChange
-from zt_agents.identity.provider_terms import ProviderTerms
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.provider.terms import ProviderTerms
 from zt_agents.identity.revocations import Revoked
+from zt_agents.identity.signing.client_assertions import sign_assertion
+from zt_agents.identity.signing.key_folder import FolderKeyRing, client_folder
 from zt_agents.issuer.app import ACCESS_TOKEN, JWT_BEARER, TOKEN_EXCHANGE, Issuer
 from zt_agents.people import People
 from zt_agents.stores.sqlite_audit import SqliteAuditSink

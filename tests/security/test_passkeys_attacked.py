@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from software_authenticator import AT, BS, ED, ORIGIN, RP_ID, UP, UV, SoftwareAuthenticator, b64url, unb64url
 
 from zt_agents.errors import IdentityError, TokenInvalidError
-from zt_agents.identity.passkeys import (
+from zt_agents.identity.approving.passkeys import (
     ALGORITHMS,
     MAX_EVIDENCE_CHARS,
     Passkey,

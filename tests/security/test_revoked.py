@@ -17,7 +17,7 @@ from zt_agents.approvals import ApprovalState, StoredApproval
 from zt_agents.errors import AuditError, StoreError, TokenRevokedError
 from zt_agents.identity.revocations import MemoryRevocations, Revoked
 from zt_agents.revocation import reinstate, stop, waiting
-from zt_agents.session import Session
+from zt_agents.sessions.session import Session
 from zt_agents.testing import AnsweringChannel
 
 HELPDESK = "spiffe://acme.example/agent/helpdesk"

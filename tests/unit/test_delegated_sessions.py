@@ -16,7 +16,7 @@ from zt_agents.errors import DelegationError, IdentityError, ScopeError, TokenIn
 from zt_agents.identity import SigningKey
 from zt_agents.identity.revocations import Revoked
 from zt_agents.provenance.labels import DataClass, Integrity
-from zt_agents.session import Session
+from zt_agents.sessions.session import Session
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import AnsweringChannel, SpanRecorder, write_policy
 

@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from zt_agents.credentials import CallTokenError, CallTokenReason, KeySource, MemoryReplays, StaticKeys
 from zt_agents.identity import Agent, BaggageSigner, SigningKey, TokenIssuer, User
-from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.identity.signing.public_keys import VerificationKey
 from zt_agents.stores.sqlite_replays import SqliteReplays
 
 R = CallTokenReason

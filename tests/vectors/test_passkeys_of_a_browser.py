@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zt_agents.errors import TokenInvalidError
-from zt_agents.identity.passkeys import Passkey, approval_challenge, verify_assertion, verify_registration
+from zt_agents.identity.approving.passkeys import Passkey, approval_challenge, verify_assertion, verify_registration
 
 RECORDED = json.loads(Path(__file__).with_name("passkeys_of_a_browser.json").read_text(encoding="utf-8"))
 each = pytest.mark.parametrize("made", RECORDED["made"], ids=[made["authenticator"] for made in RECORDED["made"]])

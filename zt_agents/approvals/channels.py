@@ -27,7 +27,7 @@ from zt_agents.approvals.requests import Answer, ApprovalRequest, ApprovalState
 from zt_agents.approvals.rulings import silent_yes_after
 from zt_agents.approvals.store import ApprovalStore
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity.attestations import AnswerClaims
+from zt_agents.identity.approving.attestations import AnswerClaims
 
 _HEAD, _TAIL = 1500, 500
 """Characters of a value that a panel shows: its beginning and its end."""

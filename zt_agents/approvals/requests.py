@@ -16,7 +16,7 @@ from typing import Any
 from zt_agents._internal.canonical import digest, encode
 from zt_agents._internal.display import visible
 from zt_agents.decisions import ApprovalTerms, Decision, Proof, SecondFactor, ToolCall
-from zt_agents.identity.standing import StandingClaims
+from zt_agents.identity.approving.standing import StandingClaims
 
 SESSION_USER = "session-user"
 """Stands for whoever holds the session, where nobody vouches for who they are."""

@@ -32,7 +32,7 @@ from zt_agents.approvals.requests import (
 from zt_agents.approvals.store import StoredApproval
 from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
-from zt_agents.identity.approvers import SEPARATOR
+from zt_agents.identity.approving.approvers import SEPARATOR
 
 Holds = Callable[[str, ApprovalRequest, Answer], bool]
 """Whether a condition of the terms holds for a request and whoever gave an answer."""

@@ -24,7 +24,7 @@ from zt_agents.approvals.registry import Enrolled
 from zt_agents.approvals.requests import ApprovalRequest
 from zt_agents.catalog.resources import names_one
 from zt_agents.decisions import ToolCall
-from zt_agents.identity.standing import StandingClaims
+from zt_agents.identity.approving.standing import StandingClaims
 
 STANDING = "standing"
 """Its kind in the registry."""

@@ -21,8 +21,8 @@ from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
 from zt_agents.cli.display import console, say, say_json, say_table
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApproverKey, SigningKey
-from zt_agents.identity.approvers import checked_name
-from zt_agents.identity.one_time_codes import OneTimeSecret, matching_step, qr_text
+from zt_agents.identity.approving.approvers import checked_name
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret, matching_step, qr_text
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
 NOBODY = 1

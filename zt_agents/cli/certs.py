@@ -17,8 +17,8 @@ from zt_agents.cli.display import say, say_json, say_table
 from zt_agents.errors import CertificateRefusedError, ConfigurationError, IdentityError
 
 if TYPE_CHECKING:
-    from zt_agents.identity.certificate_authority import CertificateAuthority
-    from zt_agents.identity.certificates import X509Identity
+    from zt_agents.identity.x509.authority import CertificateAuthority
+    from zt_agents.identity.x509.certificates import X509Identity
     from zt_agents.policy import Policy
 
 _DAY = 86_400
@@ -51,7 +51,7 @@ def ca(
     as_json: JsonOption = False,
 ) -> None:
     """Make an authority for the policy's trust domain, or give it a new key."""
-    from zt_agents.identity.certificate_authority import CertificateAuthority
+    from zt_agents.identity.x509.authority import CertificateAuthority
 
     policy, now = _policy(policy_file), system_clock()
     if rotate:
@@ -112,8 +112,8 @@ def show(
 ) -> None:
     """Show whom a certificate names, until when, and its thumbprint (x5t#S256). Exit code 1: it was not accepted."""
     from zt_agents.credentials.tls import certificate_thumbprint
-    from zt_agents.identity.certificates import TrustBundle, read_chain, verify_peer
     from zt_agents.identity.principals import parse_spiffe_id
+    from zt_agents.identity.x509.certificates import TrustBundle, read_chain, verify_peer
 
     chain = read_chain(_read(certificate))
     facts: dict[str, Any] = {
@@ -145,7 +145,7 @@ def bundle(
     spiffe: Annotated[bool, typer.Option("--spiffe", help="As SPIFFE writes it: a JWK set, not PEM.")] = False,
 ) -> None:
     """Print the authorities by which peers verify certificates. They are no secret."""
-    from zt_agents.identity.certificate_authority import CertificateAuthority
+    from zt_agents.identity.x509.authority import CertificateAuthority
 
     trusted = CertificateAuthority.from_file(file).bundle(now=system_clock())
     typer.echo(json.dumps(trusted.spiffe(), indent=2) if spiffe else trusted.pem.decode(), nl=spiffe)
@@ -161,7 +161,7 @@ def _policy(path: Path) -> Policy:
 
 
 def _authority(path: Path, policy: Policy) -> CertificateAuthority:
-    from zt_agents.identity.certificate_authority import CertificateAuthority
+    from zt_agents.identity.x509.authority import CertificateAuthority
 
     if not path.exists():
         raise ConfigurationError(f"There is no authority {path}.", hint="Make one: zt-agents certs ca")

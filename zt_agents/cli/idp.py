@@ -12,7 +12,7 @@ from zt_agents.cli.display import say, say_json
 from zt_agents.cli.login import asking, provider_terms
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import SigningKey
-from zt_agents.identity.client_registration import (
+from zt_agents.identity.provider.client_registration import (
     CLIENT_CREDENTIALS,
     GRANTS,
     Registration,
@@ -21,7 +21,7 @@ from zt_agents.identity.client_registration import (
     register,
     unregister,
 )
-from zt_agents.identity.provider_terms import ProviderTerms
+from zt_agents.identity.provider.terms import ProviderTerms
 
 idp_app = typer.Typer(name="idp", help="Register agents with the identity provider.", no_args_is_help=True)
 

@@ -13,11 +13,11 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.cli.display import say, say_json, say_table
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import KeyRing, SigningKey
-from zt_agents.identity.key_schedule import KeyEntry, Rotation
-from zt_agents.identity.public_keys import ALGORITHMS, ES256
+from zt_agents.identity.signing.key_schedule import KeyEntry, Rotation
+from zt_agents.identity.signing.public_keys import ALGORITHMS, ES256
 
 if TYPE_CHECKING:
-    from zt_agents.identity.key_folder import FolderKeyRing
+    from zt_agents.identity.signing.key_folder import FolderKeyRing
     from zt_agents.policy import Policy
     from zt_agents.policy.signing_keys import KeysPolicy
 
@@ -54,7 +54,7 @@ def new(
             raise ConfigurationError(f"The file {path} could not be written: {error.strerror}.") from error
         say(f"{path} is a new signing key, {key.thumbprint}. Whoever can read it can vouch for anybody.")
         return
-    from zt_agents.identity.key_folder import FolderKeyRing
+    from zt_agents.identity.signing.key_folder import FolderKeyRing
 
     loaded, keys = _keys_of(policy)
     ring = FolderKeyRing(_client(loaded, keys, agent, service), algorithm=algorithm)
@@ -164,7 +164,7 @@ def _ring(policy: Policy, keys: KeysPolicy, agent: str, service: str) -> FolderK
 
 
 def _client(policy: Policy, keys: KeysPolicy, agent: str, service: str) -> Path:
-    from zt_agents.identity.key_folder import client_folder
+    from zt_agents.identity.signing.key_folder import client_folder
 
     if agent and service:
         raise typer.BadParameter("either --agent or --service")

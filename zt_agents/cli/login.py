@@ -19,13 +19,13 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.display import console, say, say_json
 from zt_agents.errors import ConfigurationError, IdentityError, IdentityProviderError, MissingExtraError
-from zt_agents.identity.login_file import StoredLogin, holding, login_path, read_login
-from zt_agents.identity.login_flows import DeviceLogin, LoginRequest, LoopbackListener
-from zt_agents.identity.oauth_client import OAuthClient, Tokens
-from zt_agents.identity.oidc import IdentityProvider
-from zt_agents.identity.one_time_codes import qr_text
+from zt_agents.identity.approving.one_time_codes import qr_text
 from zt_agents.identity.principals import User
-from zt_agents.identity.provider_terms import ALGORITHMS, ProviderTerms, checked_issuer
+from zt_agents.identity.provider.login_file import StoredLogin, holding, login_path, read_login
+from zt_agents.identity.provider.login_flows import DeviceLogin, LoginRequest, LoopbackListener
+from zt_agents.identity.provider.oauth_client import OAuthClient, Tokens
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.provider.terms import ALGORITHMS, ProviderTerms, checked_issuer
 
 NOBODY = 1
 """Exit code where nobody has logged in."""

@@ -31,9 +31,10 @@ from zt_agents.cli.display import say, say_json, say_table
 from zt_agents.cli.moments import until_option
 from zt_agents.decisions import Proof
 from zt_agents.errors import ConfigurationError, TokenInvalidError
-from zt_agents.identity import StandingClaims, jws
-from zt_agents.identity.approvers import SEPARATOR
-from zt_agents.identity.standing import standing_of
+from zt_agents.identity import StandingClaims
+from zt_agents.identity.approving.approvers import SEPARATOR
+from zt_agents.identity.approving.standing import standing_of
+from zt_agents.identity.signing import jws
 from zt_agents.stores.sqlite_agents import SqliteAgentStore
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 

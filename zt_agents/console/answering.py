@@ -24,7 +24,7 @@ from zt_agents.console.sessions import Session
 from zt_agents.console.showing import written
 from zt_agents.console.ways import Way
 from zt_agents.errors import AuditIntegrityError, StoreError, TokenInvalidError
-from zt_agents.identity.passkeys import MAX_EVIDENCE_CHARS
+from zt_agents.identity.approving.passkeys import MAX_EVIDENCE_CHARS
 
 router = APIRouter()
 RequestId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]

@@ -13,7 +13,7 @@ from zt_agents.console.parts import Console, SignedIn, TheConsole
 from zt_agents.console.sessions import Session
 from zt_agents.desk.factors import SecondFactors
 from zt_agents.errors import IdentityError
-from zt_agents.identity.one_time_codes import qr_svg
+from zt_agents.identity.approving.one_time_codes import qr_svg
 
 router = APIRouter()
 

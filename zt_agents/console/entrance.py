@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from zt_agents.console.gate import KEPT
 from zt_agents.console.parts import FRESH, ONWARD, SignedIn, TheConsole, client
 from zt_agents.errors import IdentityError
-from zt_agents.identity.factors import FactorKind
+from zt_agents.identity.approving.factors import FactorKind
 
 router = APIRouter()
 _TOKEN = 16_384

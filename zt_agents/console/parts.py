@@ -19,7 +19,7 @@ from zt_agents.console.rates import Rates, network
 from zt_agents.console.sessions import Person, Session, Sessions
 from zt_agents.console.ways import Way
 from zt_agents.desk import ApprovalDesk
-from zt_agents.identity.factors import FactorKind
+from zt_agents.identity.approving.factors import FactorKind
 
 ONWARD = re.compile(r"/(requests/[0-9a-f]{32})?")
 """Where links lead that people follow, and where they may be sent on to."""

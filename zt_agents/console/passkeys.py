@@ -24,8 +24,8 @@ from zt_agents.console.sessions import Person
 from zt_agents.desk.factors import SecondFactors
 from zt_agents.errors import IdentityError, TokenInvalidError, TokenRevokedError
 from zt_agents.identity import ApproverAuthority
-from zt_agents.identity.factors import FactorClaims, FactorKind
-from zt_agents.identity.passkeys import (
+from zt_agents.identity.approving.factors import FactorClaims, FactorKind
+from zt_agents.identity.approving.passkeys import (
     Passkey,
     approval_challenge,
     asserted_credential,

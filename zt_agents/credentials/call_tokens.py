@@ -24,10 +24,10 @@ from typing import Any
 from zt_agents._internal.canonical import canonical, encode
 from zt_agents.credentials.strict_encodings import base64url
 from zt_agents.errors import CredentialError
-from zt_agents.identity import jws
-from zt_agents.identity.key_ring import KeyRing
-from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.revocations import Bearing
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.key_ring import KeyRing
+from zt_agents.identity.signing.keys import SigningKey
 from zt_agents.identity.tokens import MAX_DEPTH
 
 CALL_TOKEN_TYPE = "zt-call+jwt"  # noqa: S105 - a media type, not a secret

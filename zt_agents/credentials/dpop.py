@@ -22,7 +22,7 @@ from zt_agents._internal.origins import origin_of
 from zt_agents.credentials.strict_encodings import base64url, read_base64url, read_object
 from zt_agents.errors import CallTokenError, CallTokenReason, TokenInvalidError
 from zt_agents.identity import SigningKey
-from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.identity.signing.public_keys import VerificationKey
 
 PROOF_TYPE = "dpop+jwt"
 PROOF_SECONDS = 60

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from zt_agents._internal.origins import is_loopback
 from zt_agents.credentials.strict_encodings import read_object
 from zt_agents.errors import ConfigurationError, StoreError, TokenInvalidError
-from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.identity.signing.public_keys import VerificationKey
 
 REFRESH_SECONDS = 300
 """How old keys may be before they are read again."""
@@ -43,7 +43,7 @@ _Keys = dict[str, VerificationKey]
 
 
 class KeySource(Protocol):
-    """Finds a public key by its name. A :class:`zt_agents.identity.key_ring.KeyRing` is one, too."""
+    """Finds a public key by its name. A :class:`zt_agents.identity.signing.key_ring.KeyRing` is one, too."""
 
     def find(self, kid: str, now: float) -> VerificationKey | None:
         """Return the key called *kid*, or None.

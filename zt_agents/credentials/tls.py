@@ -13,7 +13,7 @@ Rules:
 1. TLS 1.3 and nothing older; nothing is resumed, so each connection shows its certificate anew.
 2. Both ends have a certificate. OpenSSL verifies that the peer holds the key of its certificate; who the peer is, is
    verified at the end of the handshake, before a byte of the application is read or written
-   (:func:`~zt_agents.identity.certificates.verify_peer`, against the bundle as it is then).
+   (:func:`~zt_agents.identity.x509.certificates.verify_peer`, against the bundle as it is then).
 3. Who is not named is refused. An empty list admits nobody. Names of hosts count for nothing: SPIFFE has none.
 4. A key is in no file in the clear: ``ssl`` takes keys from files only, so one is encrypted with a password that is
    used once, and the file, its owner's alone, is gone when ``ssl`` has read it.
@@ -36,9 +36,9 @@ from typing import Any
 
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents.errors import CertificateRefusedError
-from zt_agents.identity.certificates import X509Identity, verify_peer
 from zt_agents.identity.principals import parse_spiffe_id
-from zt_agents.identity.workload import WorkloadIdentity
+from zt_agents.identity.x509.certificates import X509Identity, verify_peer
+from zt_agents.identity.x509.workload import WorkloadIdentity
 
 
 def certificate_thumbprint(certificate: bytes) -> str:

@@ -40,8 +40,8 @@ from zt_agents.credentials.replays import MemoryReplays, Replays
 from zt_agents.credentials.strict_encodings import read_base64url, read_object
 from zt_agents.credentials.tls import certificate_thumbprint
 from zt_agents.errors import ArgumentsError, CallTokenError, CallTokenReason, StoreError
-from zt_agents.identity.public_keys import VerificationKey
 from zt_agents.identity.revocations import Revocations
+from zt_agents.identity.signing.public_keys import VerificationKey
 
 MAX_LEEWAY = 30
 _HEADER = {"alg", "kid", "typ"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from zt_agents.identity.login_file import StoredLogin
+from zt_agents.identity.provider.login_file import StoredLogin
 
 
 def require_login(policy: Path, login: StoredLogin) -> None:

@@ -31,7 +31,7 @@ from zt_agents.demo.show import Show
 from zt_agents.errors import ConfigurationError, ZeroTrustError
 from zt_agents.guard import Guard
 from zt_agents.identity import User
-from zt_agents.identity.login_file import StoredLogin
+from zt_agents.identity.provider.login_file import StoredLogin
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.telemetry.recording import SpanNode, SpanRecorder

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from zt_agents.approvals import Answer, ApprovalRequest, ApproverRegistry, Enrolled
 from zt_agents.decisions import SecondFactor
 from zt_agents.errors import IdentityError, TokenInvalidError
-from zt_agents.identity import jws
-from zt_agents.identity.factors import CHECK_TYPE, CheckClaims, FactorClaims, FactorKind, FactorSigner
-from zt_agents.identity.one_time_codes import OneTimeSecret, matching_step
-from zt_agents.identity.passkeys import Passkey, approval_challenge, asserted_credential, verify_assertion
+from zt_agents.identity.approving.factors import CHECK_TYPE, CheckClaims, FactorClaims, FactorKind, FactorSigner
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret, matching_step
+from zt_agents.identity.approving.passkeys import Passkey, approval_challenge, asserted_credential, verify_assertion
+from zt_agents.identity.signing import jws
 
 _OFFERED = 600
 """Seconds in which a secret can be confirmed."""

@@ -36,19 +36,11 @@ from zt_agents.catalog.specs import Tier
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor, ToolCall
 from zt_agents.desk.factors import SecondFactors
 from zt_agents.errors import IdentityError
-from zt_agents.identity import (
-    AnswerClaims,
-    ApprovalSigner,
-    Approver,
-    ApproverAuthority,
-    StandingClaims,
-    User,
-    approvers,
-    attestations,
-    jws,
-)
-from zt_agents.identity.approvers import SEPARATOR
-from zt_agents.identity.standing import about
+from zt_agents.identity import AnswerClaims, ApprovalSigner, Approver, ApproverAuthority, StandingClaims, User
+from zt_agents.identity.approving import approvers, attestations
+from zt_agents.identity.approving.approvers import SEPARATOR
+from zt_agents.identity.approving.standing import about
+from zt_agents.identity.signing import jws
 
 STANDING_TYPES = {attestations.STANDING_TYPE, approvers.STANDING_TYPE}
 _SKEW = 60

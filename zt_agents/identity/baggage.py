@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from zt_agents._internal.clock import system_clock
 from zt_agents.errors import TokenExpiredError, TokenInvalidError
-from zt_agents.identity import jws
-from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.keys import SigningKey
+from zt_agents.identity.signing.public_keys import VerificationKey
 from zt_agents.identity.tokens import SessionClaims
 
 BAGGAGE_KEY = "zt_agents.agent"

@@ -26,13 +26,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from zt_agents.errors import DelegationError, TokenExpiredError, TokenInvalidError, TokenRevokedError
-from zt_agents.identity import jws
-from zt_agents.identity.jws import MAX_TOKEN_CHARS
-from zt_agents.identity.key_ring import KeyRing
-from zt_agents.identity.keys import SigningKey
 from zt_agents.identity.principals import Agent, Login, User
 from zt_agents.identity.revocations import Bearing
 from zt_agents.identity.scopes import TaskScope
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.jws import MAX_TOKEN_CHARS
+from zt_agents.identity.signing.key_ring import KeyRing
+from zt_agents.identity.signing.keys import SigningKey
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068, not a secret
 MAX_TTL = 3600

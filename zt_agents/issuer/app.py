@@ -25,8 +25,8 @@ from starlette.types import ASGIApp
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
 from zt_agents.errors import DelegationError, IdentityError, ScopeError, ZeroTrustError
 from zt_agents.guard import Guard
-from zt_agents.identity.public_keys import ALGORITHMS
 from zt_agents.identity.scopes import DETAILS_TYPE
+from zt_agents.identity.signing.public_keys import ALGORITHMS
 from zt_agents.issuer.clients import Client, Clients, Wait
 from zt_agents.issuer.exchanges import Exchanges, said, scope_in
 

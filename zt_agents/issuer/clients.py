@@ -23,8 +23,8 @@ from zt_agents.credentials.key_sources import FileKeys
 from zt_agents.credentials.replays import MemoryReplays
 from zt_agents.errors import ConfigurationError, IdentityError, StoreError
 from zt_agents.identity import Agent, AgentRegistry, KeyRing
-from zt_agents.identity.client_assertions import ClientKeys, client_named, verify_assertion
-from zt_agents.identity.key_folder import MANIFEST, client_folder
+from zt_agents.identity.signing.client_assertions import ClientKeys, client_named, verify_assertion
+from zt_agents.identity.signing.key_folder import MANIFEST, client_folder
 
 JWKS = "jwks.json"
 _FAILURES = 20

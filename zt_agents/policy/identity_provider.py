@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from zt_agents._internal.suggest import did_you_mean
-from zt_agents.identity.provider_terms import REGISTRATIONS, ExchangeTerms, ProviderTerms, checked_issuer
+from zt_agents.identity.provider.terms import REGISTRATIONS, ExchangeTerms, ProviderTerms, checked_issuer
 from zt_agents.policy.findings import Findings
 from zt_agents.policy.models import IdentityProviderSection, seconds
 

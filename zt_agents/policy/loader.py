@@ -26,7 +26,7 @@ from zt_agents.catalog.secret_specs import SecretSpec, VaultSpec
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import ApprovalTerms, Outcome
 from zt_agents.identity.principals import Agent, AgentStatus
-from zt_agents.identity.provider_terms import ProviderTerms
+from zt_agents.identity.provider.terms import ProviderTerms
 from zt_agents.policy.agents import check_delegates, declared_agents, other_agents
 from zt_agents.policy.approvers import Eligibility, approval_terms, check_terms
 from zt_agents.policy.conditions import ConditionCompiler

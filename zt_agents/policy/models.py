@@ -15,7 +15,7 @@ from zt_agents.catalog.secret_specs import SecretSource
 from zt_agents.catalog.specs import Effect, Tier
 from zt_agents.decisions import Outcome, Proof, SecondFactor
 from zt_agents.identity.principals import AgentStatus, OnChange
-from zt_agents.identity.provider_terms import AccessTokenKind, UserClaim
+from zt_agents.identity.provider.terms import AccessTokenKind, UserClaim
 from zt_agents.provenance.labels import DataClass, Integrity
 
 EVERY = "*"

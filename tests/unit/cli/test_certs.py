@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from world import HEAD
 
 from zt_agents.cli import app
-from zt_agents.identity.workload import FiledIdentity
+from zt_agents.identity.x509.workload import FiledIdentity
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 POLICY = (

@@ -13,7 +13,7 @@ from world import HEAD
 
 from zt_agents.cli import app
 from zt_agents.identity import KeyRing, SigningKey, VerificationKey
-from zt_agents.identity.key_folder import client_folder
+from zt_agents.identity.signing.key_folder import client_folder
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 POLICY = """

@@ -28,11 +28,11 @@ from typer.testing import CliRunner, Result
 from zt_agents.cli import app
 from zt_agents.cli.login import logged_in
 from zt_agents.errors import IdentityProviderError, LoginRequiredError
-from zt_agents.identity import login_flows
-from zt_agents.identity.login_file import login_path
-from zt_agents.identity.oauth_client import OAuthClient
-from zt_agents.identity.oidc import IdentityProvider
-from zt_agents.identity.provider_terms import ProviderTerms
+from zt_agents.identity.provider import login_flows
+from zt_agents.identity.provider.login_file import login_path
+from zt_agents.identity.provider.oauth_client import OAuthClient
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.provider.terms import ProviderTerms
 
 Change = Callable[[dict[str, str]], dict[str, str]]
 

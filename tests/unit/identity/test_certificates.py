@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from zt_agents._internal.key_files import replace_whole
 from zt_agents.errors import CertificateRefusedError, ConfigurationError
-from zt_agents.identity.certificate_authority import LONGEST, CertificateAuthority
-from zt_agents.identity.certificates import TrustBundle, verify_peer
-from zt_agents.identity.workload import FiledIdentity, IssuedIdentity
+from zt_agents.identity.x509.authority import LONGEST, CertificateAuthority
+from zt_agents.identity.x509.certificates import TrustBundle, verify_peer
+from zt_agents.identity.x509.workload import FiledIdentity, IssuedIdentity
 
 ROOT = make(AUTHORITY)
 BUNDLE = TrustBundle("acme.example", (ROOT.certificate,))

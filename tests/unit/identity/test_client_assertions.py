@@ -9,7 +9,7 @@ import pytest
 
 from zt_agents.errors import TokenExpiredError, TokenInvalidError
 from zt_agents.identity import KeyRing, SigningKey
-from zt_agents.identity.client_assertions import ASSERTION_TYPE, client_named, sign_assertion, verify_assertion
+from zt_agents.identity.signing.client_assertions import ASSERTION_TYPE, client_named, sign_assertion, verify_assertion
 
 NOW = 1_760_000_000.0
 CLIENT = "spiffe://acme.example/agent/helpdesk"

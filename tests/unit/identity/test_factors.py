@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from zt_agents.decisions import SecondFactor
 from zt_agents.errors import TokenInvalidError
 from zt_agents.identity import AnswerClaims, ApprovalSigner, SigningKey
-from zt_agents.identity.factors import (
+from zt_agents.identity.approving.factors import (
     CHECK_TYPE,
     FACTOR_TYPE,
     CheckClaims,
@@ -23,8 +23,8 @@ from zt_agents.identity.factors import (
     FactorKind,
     FactorSigner,
 )
-from zt_agents.identity.one_time_codes import OneTimeSecret
-from zt_agents.identity.passkeys import Passkey
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret
+from zt_agents.identity.approving.passkeys import Passkey
 
 WORLD = {"issuer": "https://guard.acme.example", "audience": "guard"}
 KEY = SigningKey.generate()

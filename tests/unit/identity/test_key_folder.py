@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from zt_agents.errors import ConfigurationError, StoreError, TokenInvalidError
-from zt_agents.identity import Agent, KeyRing, SigningKey, TokenIssuer, User, jws
-from zt_agents.identity.key_folder import FolderKeyRing, Rotation
-from zt_agents.identity.key_schedule import KeyState
+from zt_agents.identity import Agent, KeyRing, SigningKey, TokenIssuer, User
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.key_folder import FolderKeyRing, Rotation
+from zt_agents.identity.signing.key_schedule import KeyState
 
 NOW = 1_760_000_000.0
 KIND = "zt-call+jwt"
@@ -157,7 +158,7 @@ def test_a_rotation_that_cannot_be_written_leaves_the_present_key(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zt_agents.identity.key_folder.write_once", full)
+    monkeypatch.setattr("zt_agents.identity.signing.key_folder.write_once", full)
     assert ring.current(NOW + 90_000).thumbprint == first.thumbprint
     assert "No space left" in caplog.text
     caplog.clear()

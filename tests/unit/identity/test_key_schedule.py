@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zt_agents.identity import SigningKey, VerificationKey
-from zt_agents.identity.key_schedule import KeyEntry, KeySchedule, KeyState
+from zt_agents.identity.signing.key_schedule import KeyEntry, KeySchedule, KeyState
 
 NOW = 1_760_000_000.0
 OVERLAP = 3600.0

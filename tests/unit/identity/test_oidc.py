@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from loopback_provider import AUDIENCE, CLIENT, LoopbackProvider, at_hash, jwk, send
 
 from zt_agents.errors import IdentityProviderError, LoginRequiredError, TokenExpiredError, TokenInvalidError
-from zt_agents.identity.discovery import AGAIN, FRESH, GRACE, Discovery
-from zt_agents.identity.oidc import IdentityProvider
-from zt_agents.identity.provider_http import ProviderHttp
-from zt_agents.identity.provider_terms import AccessTokenKind, ProviderTerms, UserClaim, checked_issuer
+from zt_agents.identity.provider.discovery import AGAIN, FRESH, GRACE, Discovery
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.provider.over_http import ProviderHttp
+from zt_agents.identity.provider.terms import AccessTokenKind, ProviderTerms, UserClaim, checked_issuer
 
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
@@ -391,7 +391,7 @@ def test_a_provider_that_does_not_answer_as_one(idp: LoopbackProvider, make: Any
 def test_a_provider_that_answers_a_byte_at_a_time(
     idp: LoopbackProvider, make: Any, start: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zt_agents.identity.provider_http._LONGEST", 0.5)
+    monkeypatch.setattr("zt_agents.identity.provider.over_http._LONGEST", 0.5)
 
     def drip(handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zt_agents.errors import MissingExtraError
-from zt_agents.identity.one_time_codes import OneTimeSecret, matching_step, qr_svg, qr_text
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret, matching_step, qr_svg, qr_text
 
 SECRET = OneTimeSecret(b"12345678901234567890")
 NOW = 1_800_000_000.0

@@ -16,7 +16,7 @@ from software_authenticator import AT, ED, ORIGIN, RP_ID, UP, UV, SoftwareAuthen
 from webauthn.helpers import parse_authentication_options_json, parse_registration_options_json
 
 from zt_agents.errors import MissingExtraError, TokenInvalidError
-from zt_agents.identity.passkeys import (
+from zt_agents.identity.approving.passkeys import (
     ALGORITHMS,
     Passkey,
     approval_challenge,

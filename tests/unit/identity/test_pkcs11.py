@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from zt_agents.errors import ConfigurationError, StoreError
-from zt_agents.identity import Agent, KeyRing, TokenIssuer, User, jws
-from zt_agents.identity.key_schedule import Rotation
+from zt_agents.identity import Agent, KeyRing, TokenIssuer, User
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.key_schedule import Rotation
 
 MODULES = [
     Path("/usr/lib/softhsm/libsofthsm2.so"),
@@ -109,7 +110,7 @@ def test_a_token_that_makes_or_removes_no_key_goes_on_signing(
         clock=lambda: NOW,
     )
     ring.current(NOW + 200)
-    monkeypatch.setattr(f"zt_agents.identity.pkcs11.Pkcs11Token.{broken}", full)
+    monkeypatch.setattr(f"zt_agents.identity.signing.pkcs11.Pkcs11Token.{broken}", full)
     jws.sign(CALL, ring.current(NOW + 400), {})
     assert len(told) == (1 if broken == "generate" else 2)
 

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zt_agents.errors import ConfigurationError, TokenInvalidError
-from zt_agents.identity import KeyRing, SigningKey, VerificationKey, jws
+from zt_agents.identity import KeyRing, SigningKey, VerificationKey
+from zt_agents.identity.signing import jws
 
 KIND = "zt-test+jwt"
 NOW = 1_760_000_000.0

@@ -22,8 +22,8 @@ from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import AuditError, IdentityError, StoreError
 from zt_agents.funnel import current_call
 from zt_agents.integrations.langchain.carriers import find_session, stopped
-from zt_agents.session import Session, entered
-from zt_agents.sub_agents import Run
+from zt_agents.sessions.session import Session, entered
+from zt_agents.sessions.sub_agents import Run
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import ModelResponse

@@ -23,7 +23,7 @@ from zt_agents.integrations.langchain import sealing
 from zt_agents.integrations.langchain.carriers import Entry, SessionCarrier, entry_var
 from zt_agents.integrations.langchain.gates import Seal
 from zt_agents.integrations.langchain.tripwire import announced, refuse_unsealed, starting_tool
-from zt_agents.session import Session
+from zt_agents.sessions.session import Session
 
 
 class ZeroTrustCallback(BaseCallbackHandler, SessionCarrier):

@@ -38,7 +38,7 @@ from zt_agents._internal.optional import require
 from zt_agents.approvals import SESSION_USER, Answer, ApprovalRequest, ApprovalState, Channel, Desk, Edit
 from zt_agents.approvals.questions import ANSWER_KEY, EDIT_KEY, FACTOR_KEY, REQUEST_KEY, approves, edited, question
 from zt_agents.errors import ConfigurationError, StoreError
-from zt_agents.identity.approvers import SEPARATOR
+from zt_agents.identity.approving.approvers import SEPARATOR
 from zt_agents.integrations.langchain.carriers import edits
 
 if TYPE_CHECKING:

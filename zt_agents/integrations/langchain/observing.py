@@ -24,7 +24,7 @@ from zt_agents.identity.manifests import Manifest, prompt_hash
 from zt_agents.integrations.langchain.carriers import find_session
 from zt_agents.integrations.langchain.describe import describe_provider_tool
 from zt_agents.integrations.langchain.gates import Seal
-from zt_agents.session import Session
+from zt_agents.sessions.session import Session
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import ModelRequest

@@ -24,7 +24,7 @@ from zt_agents.guard import Guard
 from zt_agents.integrations.langchain.carriers import SESSION_KEY, entry_var, find_session
 from zt_agents.integrations.langchain.gates import Seal
 from zt_agents.invocation import Invocation
-from zt_agents.session import Session, current_session
+from zt_agents.sessions.session import Session, current_session
 
 _ENTRIES = (BaseTool.run.__code__, BaseTool.arun.__code__)
 

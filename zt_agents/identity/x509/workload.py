@@ -1,4 +1,4 @@
-"""Where a process has its certificate from: the built-in authority, files, or SPIRE (:mod:`zt_agents.identity.spire`).
+"""Where a process has its certificate from: the built-in authority, files, or SPIRE.
 
 All are asked for every connection, and answer from memory while what they hold is good.
 """
@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity.certificate_authority import LONGEST, CertificateAuthority
-from zt_agents.identity.certificates import TrustBundle, X509Identity
-from zt_agents.identity.keys import read_private_file
+from zt_agents.identity.signing.keys import read_private_file
+from zt_agents.identity.x509.authority import LONGEST, CertificateAuthority
+from zt_agents.identity.x509.certificates import TrustBundle, X509Identity
 
 
 class WorkloadIdentity(Protocol):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from zt_agents.errors import CredentialError
 from zt_agents.identification import identify
-from zt_agents.identity.client_registration import agent_client
+from zt_agents.identity.provider.client_registration import agent_client
 
 if TYPE_CHECKING:
     from zt_agents.funnel import Permit

@@ -28,10 +28,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from zt_agents._internal.canonical import encode
 from zt_agents.errors import TokenInvalidError
-from zt_agents.identity import jws
-from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.one_time_codes import OneTimeSecret
-from zt_agents.identity.passkeys import ALGORITHMS, Passkey
+from zt_agents.identity.approving.one_time_codes import OneTimeSecret
+from zt_agents.identity.approving.passkeys import ALGORITHMS, Passkey
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.keys import SigningKey
 
 FACTOR_TYPE = "zt-approver-factor+jwt"
 CHECK_TYPE = "zt-approver-check+jwt"

@@ -25,8 +25,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from zt_agents.errors import IdentityProviderError, TokenInvalidError
-from zt_agents.identity.provider_http import ProviderHttp
-from zt_agents.identity.provider_terms import ALGORITHMS, checked_address, stays_here
+from zt_agents.identity.provider.over_http import ProviderHttp
+from zt_agents.identity.provider.terms import ALGORITHMS, checked_address, stays_here
 
 FRESH = 300.0
 """Seconds until what the provider publishes is fetched again."""

@@ -12,7 +12,7 @@ Rules:
 5. A secret has 160 bits and never shows itself. Whoever has it can make every code: keep it encrypted.
 
 What a code does not do: it is for no call in particular. Who is tricked into typing it into a false page has given it
-away; a passkey (:mod:`zt_agents.identity.passkeys`) has not.
+away; a passkey (:mod:`zt_agents.identity.approving.passkeys`) has not.
 """
 
 from __future__ import annotations

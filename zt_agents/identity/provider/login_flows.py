@@ -27,8 +27,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from zt_agents.errors import IdentityProviderError, LoginRequiredError
-from zt_agents.identity.oauth_client import OAuthClient, Tokens
-from zt_agents.identity.provider_terms import checked_address
+from zt_agents.identity.provider.oauth_client import OAuthClient, Tokens
+from zt_agents.identity.provider.terms import checked_address
 
 CALLBACK = "/callback"
 _DEVICE = "urn:ietf:params:oauth:grant-type:device_code"

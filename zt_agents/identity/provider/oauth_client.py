@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zt_agents.errors import IdentityProviderError
-from zt_agents.identity import jws
-from zt_agents.identity.jws import MAX_TOKEN_CHARS
-from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.oidc import IdentityProvider
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.jws import MAX_TOKEN_CHARS
+from zt_agents.identity.signing.keys import SigningKey
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a type, RFC 8693, section 3

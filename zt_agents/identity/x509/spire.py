@@ -7,7 +7,7 @@ Rules:
 1. A process says who it means to be; a certificate for somebody else is not taken, were it the only one.
 2. What the Workload API sends later takes the place of what was there: certificates are renewed by SPIRE, and bundles
    with them. While it cannot be reached, the last one counts, until it expires.
-3. What it sent is verified by the rules of :mod:`zt_agents.identity.certificates` like anything else.
+3. What it sent is verified by the rules of :mod:`zt_agents.identity.x509.certificates` like anything else.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from zt_agents._internal.optional import require
 from zt_agents.errors import CertificateRefusedError, IdentityError
-from zt_agents.identity.certificates import TrustBundle, X509Identity
 from zt_agents.identity.principals import parse_spiffe_id
+from zt_agents.identity.x509.certificates import TrustBundle, X509Identity
 
 if TYPE_CHECKING:
     from spiffe import X509Svid

@@ -23,11 +23,11 @@ import orjson
 
 from zt_agents._internal.key_files import replace_whole
 from zt_agents.errors import ConfigurationError, IdentityProviderError, LoginRequiredError, TokenInvalidError
-from zt_agents.identity import jws
-from zt_agents.identity.oauth_client import OAuthClient, Tokens
-from zt_agents.identity.oidc import IdentityProvider
 from zt_agents.identity.principals import User
-from zt_agents.identity.provider_terms import ALGORITHMS, ProviderTerms, UserClaim, checked_issuer
+from zt_agents.identity.provider.oauth_client import OAuthClient, Tokens
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.provider.terms import ALGORITHMS, ProviderTerms, UserClaim, checked_issuer
+from zt_agents.identity.signing import jws
 
 _DUE = 60.0
 """Seconds before its end from which on a token is refreshed."""

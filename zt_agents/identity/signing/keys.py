@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from zt_agents.errors import ConfigurationError, TokenInvalidError
-from zt_agents.identity.public_keys import EDDSA, ES256, PublicKey, VerificationKey
+from zt_agents.identity.signing.public_keys import EDDSA, ES256, PublicKey, VerificationKey
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 

@@ -28,7 +28,7 @@ from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import DelegationError, ScopeError
 from zt_agents.identification import identify
 from zt_agents.identity.scopes import TaskScope
-from zt_agents.session import Session
+from zt_agents.sessions.session import Session
 
 if TYPE_CHECKING:
     from zt_agents.guard import Guard

@@ -28,11 +28,11 @@ import orjson
 from zt_agents._internal.display import visible
 from zt_agents._internal.key_files import write_once
 from zt_agents.errors import ConfigurationError, TokenExpiredError, TokenInvalidError
-from zt_agents.identity import jws
-from zt_agents.identity.attestations import AnswerClaims
-from zt_agents.identity.keys import SigningKey, read_private_file
-from zt_agents.identity.public_keys import VerificationKey
-from zt_agents.identity.standing import STANDING_CLAIMS, StandingClaims, standing_of
+from zt_agents.identity.approving.attestations import AnswerClaims
+from zt_agents.identity.approving.standing import STANDING_CLAIMS, StandingClaims, standing_of
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.keys import SigningKey, read_private_file
+from zt_agents.identity.signing.public_keys import VerificationKey
 
 CREDENTIAL_TYPE = "zt-approver+jwt"
 ANSWER_TYPE = "zt-approver-answer+jwt"

@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from zt_agents.errors import TokenInvalidError
-from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.identity.signing.public_keys import VerificationKey
 
 KID = re.compile(r"[A-Za-z0-9_-]{43}")
 """An RFC 7638 thumbprint, which is all that a key is ever called: never a path."""

@@ -22,7 +22,7 @@ from zt_agents.identity.principals import Agent, User
 from zt_agents.identity.revocations import Bearing
 from zt_agents.identity.tokens import SessionClaims
 from zt_agents.provenance.labels import Label
-from zt_agents.sub_agents import SubAgents
+from zt_agents.sessions.sub_agents import SubAgents
 
 if TYPE_CHECKING:
     from zt_agents.guard import Guard
@@ -174,7 +174,10 @@ class Session:
             AuditError: it cannot be recorded.
             StoreError: a store that has to be asked cannot be read.
         """
-        from zt_agents.delegation import delegate, task_scope  # which is about sessions, and so comes after them
+        from zt_agents.sessions.delegation import (  # which is about sessions, and so comes after them
+            delegate,
+            task_scope,
+        )
 
         limits = task_scope(self.guard, scope, tools, resources)
         return delegate(self, agent=agent, scope=limits, ttl=ttl)

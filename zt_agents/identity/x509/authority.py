@@ -27,9 +27,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from zt_agents._internal.key_files import replace_whole, write_once
 from zt_agents.errors import ConfigurationError
-from zt_agents.identity.certificates import TrustBundle, X509Identity
-from zt_agents.identity.keys import read_private_file
 from zt_agents.identity.principals import parse_spiffe_id
+from zt_agents.identity.signing.keys import read_private_file
+from zt_agents.identity.x509.certificates import TrustBundle, X509Identity
 
 LONGEST = 3600
 """Seconds for which a certificate is good at most."""

@@ -25,10 +25,10 @@ import orjson
 
 from zt_agents._internal.key_files import write_once
 from zt_agents.errors import ConfigurationError, IdentityProviderError
-from zt_agents.identity.keys import SigningKey, read_private_file
-from zt_agents.identity.oauth_client import EXCHANGE, OAuthClient
-from zt_agents.identity.oidc import IdentityProvider
-from zt_agents.identity.provider_terms import checked_address, stays_here
+from zt_agents.identity.provider.oauth_client import EXCHANGE, OAuthClient
+from zt_agents.identity.provider.oidc import IdentityProvider
+from zt_agents.identity.provider.terms import checked_address, stays_here
+from zt_agents.identity.signing.keys import SigningKey, read_private_file
 
 CLIENT_CREDENTIALS = "client_credentials"
 GRANTS = (CLIENT_CREDENTIALS, EXCHANGE)

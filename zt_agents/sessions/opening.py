@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from zt_agents.delegation import link
 from zt_agents.identity.principals import User
 from zt_agents.identity.scopes import TaskScope
 from zt_agents.revocation import refuse_revoked
-from zt_agents.session import Session
+from zt_agents.sessions.delegation import link
+from zt_agents.sessions.session import Session
 
 if TYPE_CHECKING:
     from zt_agents.guard import Guard

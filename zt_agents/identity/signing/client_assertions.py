@@ -15,9 +15,9 @@ from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from zt_agents.errors import TokenExpiredError, TokenInvalidError
-from zt_agents.identity import jws
-from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.keys import SigningKey
+from zt_agents.identity.signing.public_keys import VerificationKey
 
 ASSERTION_TYPE = "client-authentication+jwt"
 """As in the revision of RFC 7523."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zt_agents._internal.canonical import encode
 
 if TYPE_CHECKING:
-    from zt_agents.session import Session
+    from zt_agents.sessions.session import Session
 
 
 class Run(NamedTuple):
@@ -51,7 +51,7 @@ class SubAgents:
             AuditError: that could not be recorded.
             StoreError: nobody can tell.
         """
-        from zt_agents.delegation import delegate  # which is about sessions, and so comes after them
+        from zt_agents.sessions.delegation import delegate  # which is about sessions, and so comes after them
 
         with self._lock:
             session = self._sessions.get(run)

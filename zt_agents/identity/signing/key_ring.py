@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents.errors import ConfigurationError, StoreError
-from zt_agents.identity.key_schedule import OnRotation, Rotation
-from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.public_keys import ES256, VerificationKey
+from zt_agents.identity.signing.key_schedule import OnRotation, Rotation
+from zt_agents.identity.signing.keys import SigningKey
+from zt_agents.identity.signing.public_keys import ES256, VerificationKey
 
 if TYPE_CHECKING:
-    from zt_agents.identity.key_folder import FolderKeyRing
+    from zt_agents.identity.signing.key_folder import FolderKeyRing
 
 
 class KeyRing(ABC):
@@ -48,7 +48,7 @@ class KeyRing(ABC):
             rotation: when the ring gets another key by itself; never, if left out.
             on_rotation: is told of each new key.
             token: URI of a PKCS#11 token (extra ``pkcs11``) in which keys are made, and stay; see
-                :mod:`zt_agents.identity.pkcs11`. The key that does not rotate is a file in any case.
+                :mod:`zt_agents.identity.signing.pkcs11`. The key that does not rotate is a file in any case.
             create: make the folder with a first key, and with one that does not rotate, where there is none.
             clock: seconds since the epoch.
 
@@ -57,11 +57,11 @@ class KeyRing(ABC):
         """
         if os.name != "posix":
             raise ConfigurationError("Keys in a folder need a system that knows whose a file is: Linux or macOS.")
-        from zt_agents.identity.key_folder import MANIFEST, FolderKeyRing
+        from zt_agents.identity.signing.key_folder import MANIFEST, FolderKeyRing
 
         held = None
         if token:
-            from zt_agents.identity.pkcs11 import open_token
+            from zt_agents.identity.signing.pkcs11 import open_token
 
             held = open_token(token)
         ring = FolderKeyRing(

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zt_agents.errors import TokenExpiredError, TokenInvalidError
-from zt_agents.identity import jws
-from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.standing import STANDING_CLAIMS, StandingClaims, standing_of
+from zt_agents.identity.approving.standing import STANDING_CLAIMS, StandingClaims, standing_of
+from zt_agents.identity.signing import jws
+from zt_agents.identity.signing.keys import SigningKey
 
 ANSWER_TYPE = "zt-answer+jwt"
 GRANT_TYPE = "zt-grant+jwt"

@@ -38,13 +38,13 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.key_files import write_once
 from zt_agents.errors import ConfigurationError, StoreError
-from zt_agents.identity.key_ring import KeyRing
-from zt_agents.identity.key_schedule import KID, OVERLAP, KeyEntry, KeySchedule, KeyState, OnRotation, Rotation
-from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.public_keys import ES256, VerificationKey
+from zt_agents.identity.signing.key_ring import KeyRing
+from zt_agents.identity.signing.key_schedule import KID, OVERLAP, KeyEntry, KeySchedule, KeyState, OnRotation, Rotation
+from zt_agents.identity.signing.keys import SigningKey
+from zt_agents.identity.signing.public_keys import ES256, VerificationKey
 
 if TYPE_CHECKING:
-    from zt_agents.identity.pkcs11 import Pkcs11Token
+    from zt_agents.identity.signing.pkcs11 import Pkcs11Token
 
 MANIFEST = "keys.json"
 ROOT = "root.pem"

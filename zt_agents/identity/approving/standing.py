@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zt_agents.errors import TokenInvalidError
-from zt_agents.identity import jws
+from zt_agents.identity.signing import jws
 
 _NEVER = 253_402_300_800
 """The year 10000, which no calendar shows."""

@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 
 from zt_agents._internal.optional import require
 from zt_agents.errors import ConfigurationError, StoreError
-from zt_agents.identity.keys import SigningKey, read_private_file
-from zt_agents.identity.public_keys import EDDSA, ES256
+from zt_agents.identity.signing.keys import SigningKey, read_private_file
+from zt_agents.identity.signing.public_keys import EDDSA, ES256
 
 PIN_VARIABLE = "ZT_AGENTS_PKCS11_PIN"
 _ED25519 = "1.3.101.112"

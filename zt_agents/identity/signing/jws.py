@@ -20,9 +20,9 @@ from typing import Any
 import jwt
 
 from zt_agents.errors import TokenInvalidError
-from zt_agents.identity.key_ring import KeyRing
-from zt_agents.identity.keys import SigningKey
-from zt_agents.identity.public_keys import VerificationKey
+from zt_agents.identity.signing.key_ring import KeyRing
+from zt_agents.identity.signing.keys import SigningKey
+from zt_agents.identity.signing.public_keys import VerificationKey
 
 MAX_TOKEN_CHARS = 16_384
 _HEADER = {"alg", "kid", "typ"}

@@ -30,11 +30,11 @@ from typing import Any
 import jwt
 
 from zt_agents.errors import LoginRequiredError, TokenExpiredError, TokenInvalidError
-from zt_agents.identity.discovery import Discovery, ProviderDocument
-from zt_agents.identity.jws import MAX_TOKEN_CHARS
 from zt_agents.identity.principals import Login, User
-from zt_agents.identity.provider_http import ProviderHttp
-from zt_agents.identity.provider_terms import AccessTokenKind, ProviderTerms, UserClaim
+from zt_agents.identity.provider.discovery import Discovery, ProviderDocument
+from zt_agents.identity.provider.over_http import ProviderHttp
+from zt_agents.identity.provider.terms import AccessTokenKind, ProviderTerms, UserClaim
+from zt_agents.identity.signing.jws import MAX_TOKEN_CHARS
 
 SKEW = 30
 """Seconds by which the provider's clock may be ahead of ours."""

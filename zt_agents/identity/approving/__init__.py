@@ -1,0 +1,1 @@
+"""Approvers: who they are, what they sign, and what else they show."""

@@ -1,0 +1,1 @@
+"""The identity provider: who it says that people are, and what agents are to it."""

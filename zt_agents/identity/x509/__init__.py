@@ -1,0 +1,1 @@
+"""Certificates of agents, and where they come from."""

@@ -1,0 +1,1 @@
+"""One verified agent on one task for one user: how a session is opened, handed on, and ended."""
