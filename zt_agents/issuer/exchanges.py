@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from zt_agents.audit.records import change_record
 from zt_agents.errors import DelegationError, IdentityError
 from zt_agents.identity.principals import Agent, OnChange
 from zt_agents.identity.revocations import Revoked
 from zt_agents.identity.scopes import TaskScope
 from zt_agents.identity.tokens import SessionClaims
 from zt_agents.revocation import refuse_revoked, stop
+from zt_agents.sessions.delegation import delegation_record
 
 if TYPE_CHECKING:
     from zt_agents.audit.log import Receipt
@@ -72,19 +72,7 @@ class Exchanges:
             scope=scope,
         )
         refuse_revoked(guard.revocations, claims, actor, now=now)
-        record = change_record(
-            "delegation.made",
-            actor.name,
-            by=delegator.name,
-            why="",
-            time=now,
-            session=claims.session_id,
-            task=claims.task,
-            user=claims.user_id,
-            actors=[list(each) for each in claims.actors],
-            scope=claims.scope.to_details() if claims.scope is not None else None,
-            expires_at=claims.expires_at,
-        )
+        record = delegation_record(delegator, actor, claims, time=now)
         return Exchanged(token, claims, guard.audit.append(record, awaited=True))
 
     def active(self, token: str) -> SessionClaims | None:

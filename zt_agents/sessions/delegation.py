@@ -21,13 +21,15 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.suggest import did_you_mean
-from zt_agents.audit.records import change_record
+from zt_agents.audit.records import AuditRecord, change_record
 from zt_agents.catalog.resources import names_one
 from zt_agents.catalog.specs import ToolSpec
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import DelegationError, ScopeError
 from zt_agents.identification import identify
+from zt_agents.identity.principals import Agent
 from zt_agents.identity.scopes import TaskScope
+from zt_agents.identity.tokens import SessionClaims
 from zt_agents.sessions.session import Session
 
 if TYPE_CHECKING:
@@ -105,22 +107,25 @@ def delegate(
     )
     link(session, outer)
     guard.baggage(session)  # what cannot be said is refused here, not in the first call
-    guard.audit.append(
-        change_record(
-            "delegation.made",
-            actor.name,
-            by=delegator.name,
-            why="",
-            time=now,
-            session=claims.session_id,
-            task=claims.task,
-            user=claims.user_id,
-            actors=[list(each) for each in claims.actors],
-            scope=claims.scope.to_details() if claims.scope is not None else None,
-            expires_at=claims.expires_at,
-        )
-    )
+    guard.audit.append(delegation_record(delegator, actor, claims, time=now))
     return guard.admit(session)
+
+
+def delegation_record(delegator: Agent, actor: Agent, claims: SessionClaims, *, time: float) -> AuditRecord:
+    """Return the record of a task that *delegator* handed on to *actor*, whose session is what *claims* say."""
+    return change_record(
+        "delegation.made",
+        actor.name,
+        by=delegator.name,
+        why="",
+        time=time,
+        session=claims.session_id,
+        task=claims.task,
+        user=claims.user_id,
+        actors=[list(each) for each in claims.actors],
+        scope=claims.scope.to_details() if claims.scope is not None else None,
+        expires_at=claims.expires_at,
+    )
 
 
 def link(session: Session, caller: Session | None) -> None:

@@ -12,18 +12,18 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zt_agents._internal.folding import fold
-from zt_agents._internal.key_files import write_once
 from zt_agents.errors import StoreError
 from zt_agents.identity.lifecycle import Absence, AgentState, Stored, Transition
 from zt_agents.identity.manifests import Manifest
 from zt_agents.identity.principals import Agent, AgentStatus
 from zt_agents.stores.shared_file import SharedFile
+from zt_agents.stores.store_mark import StoreMark
 
 NAME = "zt-agents-agents.db"
 _HINT = "Calls are denied until it can be."
@@ -68,7 +68,7 @@ class SqliteAgentStore:
             hint=_HINT,
         )
         self._there = False
-        self._marker = self.path.with_name(f"{self.path.name}.id")
+        self._mark = StoreMark(self.path, name="store of agents", anew="nobody suspended or retired", hint=_HINT)
         self._id = ""
         """Which file this is, once it is known to be the one that was made here."""
         self._known = _Known("", 0, {})
@@ -88,8 +88,8 @@ class SqliteAgentStore:
     def read(self) -> Stored:
         self._there = self._there or self.path.exists()
         if not self._there:
-            if self._marker.exists():
-                raise StoreError(f"The store of agents {self.path} is gone.", hint=self._way_out)
+            if self._mark.exists():
+                raise self._mark.gone()
             return Stored()
         known = self._known  # before what is compared with it: another thread may read on meanwhile
         with self._file.reading() as connection:
@@ -130,23 +130,6 @@ class SqliteAgentStore:
         if not self._id:
             self.read()
 
-    def _identify(self, found: str) -> None:
-        """Note which file was made here, or see that it is this one."""
-        try:
-            with suppress(FileExistsError):
-                write_once(self._marker, f"{found}\n".encode())
-            known = self._marker.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self._marker} can be neither read nor made.", hint=_HINT) from error
-        if known != found:
-            text = f"The store of agents {self.path} is not the one that was used here before."
-            raise StoreError(text, hint=self._way_out)
-        self._id = found
-
-    @property
-    def _way_out(self) -> str:
-        return f"Put it back. To begin anew, with nobody suspended or retired, remove {self._marker}."
-
     @staticmethod
     def _count(connection: sqlite3.Connection) -> int:
         """Count a write, so that an earlier state of the file can be told from a later one."""
@@ -162,7 +145,8 @@ class SqliteAgentStore:
             text = f"The store of agents {self.path} was put back to an earlier state, or replaced."
             raise StoreError(text, hint="If that is meant, restart every process that uses it.")
         if file and not self._id:
-            self._identify(file)
+            self._mark.check(file)
+            self._id = file
         rows = connection.execute("SELECT * FROM agent WHERE written > ?", (known.writes,))
         agents = {**known.agents, **{row[0]: _state(row[:-1]) for row in rows}}
         absences = {

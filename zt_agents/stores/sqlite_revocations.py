@@ -26,10 +26,10 @@ from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from zt_agents._internal.key_files import write_once
 from zt_agents.errors import StoreError
 from zt_agents.identity.revocations import Bearing, Revocation, RevocationIndex, Revoked, new_revocation
 from zt_agents.stores.shared_file import SharedFile
+from zt_agents.stores.store_mark import StoreMark
 
 _APPLICATION_ID = 0x7A745256  # "ztRV"
 _SCHEMA = (
@@ -76,9 +76,9 @@ class SqliteRevocations:
             busy_timeout: seconds for which a writer waits for others.
         """
         self.path = Path(path).absolute()
-        self._marker = self.path.with_name(f"{self.path.name}.id")
+        self._mark = StoreMark(self.path, name="store of revocations", anew="nothing revoked", hint=_HINT)
         self._max_staleness = max_staleness
-        self._file = self._shared(create=create and not self._marker.exists(), busy_timeout=busy_timeout)
+        self._file = self._shared(create=create and not self._mark.exists(), busy_timeout=busy_timeout)
         self._watched = self._shared(create=False, busy_timeout=_READ_TIMEOUT)
         self._id = ""
         self._generation = -1
@@ -212,23 +212,11 @@ class SqliteRevocations:
             with self._file.reading() as connection:
                 (found,) = connection.execute("SELECT id FROM store").fetchone()
         except StoreError as error:
-            if self._marker.exists() and not self.path.exists():
-                raise StoreError(f"The store of revocations {self.path} is gone.", hint=self._way_out) from error
+            if self._mark.exists() and not self.path.exists():
+                raise self._mark.gone() from error
             raise
-        try:
-            with suppress(FileExistsError):
-                write_once(self._marker, f"{found}\n".encode())
-            known = self._marker.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self._marker} can be neither read nor made.", hint=_HINT) from error
-        if known != found:
-            text = f"The store of revocations {self.path} is not the one that was used here before."
-            raise StoreError(text, hint=self._way_out)
+        self._mark.check(found)
         self._id = found
-
-    @property
-    def _way_out(self) -> str:
-        return f"Put it back. To begin anew, with nothing revoked, remove {self._marker}."
 
     def _check(self, connection: sqlite3.Connection) -> tuple[int, int]:
         """Return how far the store has come, and how far it had when it last forgot something."""
