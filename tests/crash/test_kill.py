@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("kill_rounds.py")
-ROUNDS = int(os.environ.get("ZT_AGENTS_ROUNDS") or 100)
+ROUNDS = int(os.environ.get("ZT_AGENTS_ROUNDS") or 60)
 SEED = int(os.environ.get("ZT_AGENTS_SEED") or random.randrange(10**6))
 
 
