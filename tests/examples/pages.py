@@ -8,8 +8,8 @@ A block of code is what its first line says:
 - ```` ```console ```` with ``$ `` before a command: it is run, and prints what is below it. One that ends in ``&`` is
   left running when it has printed that; ``fg`` waits for its end and for the rest. Without ``$ ``, it is to be read.
 
-In what is printed, ``...`` stands for anything within a line, and ids, dates and times for those of this run: an id that
-is shown again, by a later command too, is the same. Ports are free ones.
+In what is printed, ``...`` stands for anything within a line, and ids, dates and times for those of this run: an id
+that is shown again, by a later command too, is the same. Ports are free ones.
 """
 
 from __future__ import annotations
