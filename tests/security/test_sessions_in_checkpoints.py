@@ -66,7 +66,7 @@ def test_a_session_in_the_config_leaves_no_token(make_world: MakeWorld) -> None:
     assert all(part not in left for part in session.token.split(".")[1:])
     session.end()
     with pytest.raises(AccessDeniedError):
-        sealed.invoke({}, {"configurable": {"zt_session": session}})  # it carries who it is, and proves nothing by itself
+        sealed.invoke({}, {"configurable": {"zt_session": session}})  # which proves nothing by itself
 
 
 def test_the_search_would_find_a_token(make_world: MakeWorld) -> None:
