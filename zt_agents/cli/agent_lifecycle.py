@@ -213,7 +213,8 @@ def _checked_entry(roster: Roster, name: str, agent_id: str, owner: str, purpose
     from pydantic import TypeAdapter, ValidationError
 
     from zt_agents.policy.agents import not_an_owner
-    from zt_agents.policy.models import AgentEntry, AgentName
+    from zt_agents.policy.models import AgentEntry
+    from zt_agents.policy.spelling import AgentName
 
     try:
         TypeAdapter(AgentName).validate_python(name)

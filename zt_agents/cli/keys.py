@@ -177,7 +177,7 @@ def _client(policy: Policy, keys: KeysPolicy, agent: str, service: str) -> Path:
 
 
 def _period(text: str) -> float:
-    from zt_agents.policy.models import seconds
+    from zt_agents.policy.spelling import seconds
 
     if not text[:-1].isdigit() or text[-1] not in "hd" or not int(text[:-1]):
         raise typer.BadParameter("a period is written 12h or 30d")

@@ -62,7 +62,7 @@ def open_roster(policy: Path, store: Path | None, log: Path | None) -> Roster:
     from zt_agents.policy.agents import declared_agents  # loads pydantic
     from zt_agents.policy.document import read_file
     from zt_agents.policy.findings import Findings
-    from zt_agents.policy.models import seconds
+    from zt_agents.policy.spelling import seconds
     from zt_agents.policy.validation import validate
 
     document = read_file(policy)

@@ -18,8 +18,8 @@ from zt_agents.policy.models import (
     RuleApprovals,
     RuleEntry,
     StandingSection,
-    seconds,
 )
+from zt_agents.policy.spelling import seconds
 from zt_agents.policy.variables import ApprovedCall
 
 _SESSION_USER = "session-user"

@@ -8,7 +8,8 @@ from pathlib import Path
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.identity.provider.terms import REGISTRATIONS, ExchangeTerms, ProviderTerms, checked_issuer
 from zt_agents.policy.findings import Findings
-from zt_agents.policy.models import IdentityProviderSection, seconds
+from zt_agents.policy.models import IdentityProviderSection
+from zt_agents.policy.spelling import seconds
 
 _HERE = "identity_provider"
 

@@ -35,10 +35,11 @@ from zt_agents.policy.engine import PolicyEngine, Rule
 from zt_agents.policy.findings import Findings
 from zt_agents.policy.identity_provider import provider_terms
 from zt_agents.policy.kept_content import ContentPolicy, content_policy
-from zt_agents.policy.models import ToolEntry, seconds
+from zt_agents.policy.models import ToolEntry
 from zt_agents.policy.rules import build_rules, overruled_rules
 from zt_agents.policy.secrets import secret_specs, vault_spec
 from zt_agents.policy.signing_keys import KeysPolicy, keys_policy
+from zt_agents.policy.spelling import seconds
 from zt_agents.policy.validation import ValidPart, validate
 
 _DANGEROUS = frozenset({Effect.DELETE, Effect.EGRESS, Effect.MONEY, Effect.AUTH, Effect.EXECUTE})

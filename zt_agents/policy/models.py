@@ -1,155 +1,55 @@
 """The shape of a policy file, version 1.
 
 These models say what may be written and nothing about whether it makes sense: references, conditions and
-reachability are the loader's. No key accepts null, so a condition left empty is a mistake and not "always".
-The JSON Schema for editors (``policy.schema.json``) is generated from here, see ``schema.py``.
+reachability are the loader's. How names and durations are spelled is in ``spelling.py``. No key accepts null, so a
+condition left empty is a mistake and not "always". The JSON Schema for editors (``policy.schema.json``) is generated
+from here, see ``schema.py``.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from zt_agents.catalog.secret_specs import SecretSource
 from zt_agents.catalog.specs import Effect, Tier
 from zt_agents.decisions import Outcome, Proof, SecondFactor
 from zt_agents.identity.principals import AgentStatus, OnChange
 from zt_agents.identity.provider.terms import AccessTokenKind, UserClaim
+from zt_agents.policy.spelling import (
+    AgentName,
+    AgentReference,
+    Approver,
+    ArgumentName,
+    Audience,
+    Condition,
+    Duration,
+    Excluded,
+    LongDuration,
+    Period,
+    ProviderText,
+    RuleId,
+    SecretName,
+    ShortDuration,
+    Source,
+    Text,
+    ToolName,
+    ToolPattern,
+    ToolReference,
+    TrustDomain,
+    Variable,
+)
 from zt_agents.provenance.labels import DataClass, Integrity
 
 EVERY = "*"
 """Stands alone in a rule's list, for every agent or every tool of this policy."""
-
-# Each pattern, and what to say about a text that does not match it.
-_TOOL_NAME = r"^[A-Za-z0-9_.:/-]{1,128}$"
-_AGENT_NAME = r"^[A-Za-z0-9_.-]{1,128}$"
-_TOOL_REFERENCE = r"^(\*|[A-Za-z0-9_.:/-]{1,128})$"
-_AGENT_REFERENCE = r"^(\*|[A-Za-z0-9_.-]{1,128})$"
-_RULE_ID = r"^[a-z0-9-]{1,128}$"
-_TOOL_PATTERN = r"^[A-Za-z0-9_.:/*?!\[\]-]{1,128}$"
-_TRUST_DOMAIN = r"^[a-z0-9._-]{1,255}$"
-_SOURCE = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
-_APPROVER = r"^(anyone|owner|session-user|user:\S{1,256}|group:\S{1,256})$"
-_EXCLUDED = r"^(owner|user:\S{1,256}|group:\S{1,256})$"
-_DURATION = r"^[1-9][0-9]{0,5}[smh]$"
-_NAME_OF_SECRET = r"^[a-z][a-z0-9_]{0,63}$"  # noqa: S105 - how it is spelled, not what it is
-_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
-_PERIOD = r"^[1-9][0-9]{0,5}[smhd]$"
-_AUDIENCE = r"^[a-z][a-z0-9+.-]{0,30}:[!-~]{1,480}$"
-_PROVIDER_TEXT = r"^[!-~]{1,500}$"
-ANY_TEXT = r"\S"
-RULES_OF_SPELLING = {
-    _TOOL_NAME: "a tool name is 1 to 128 of A-Z, a-z, 0-9, '_', '.', ':', '/' and '-'",
-    _AGENT_NAME: "an agent name is 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-'",
-    _TOOL_REFERENCE: "a rule names tools exactly, or all of them by '*' alone",
-    _AGENT_REFERENCE: "a rule names agents exactly, or all of them by '*' alone",
-    _RULE_ID: "a rule id is 1 to 128 of a-z, 0-9 and '-'",
-    _TOOL_PATTERN: "a tool pattern is made of the characters of tool names, '*', '?' and '[...]'",
-    _TRUST_DOMAIN: "a trust domain is 1 to 255 of a-z, 0-9, '.', '_' and '-'",
-    _SOURCE: "a source is written MODULE:ATTRIBUTE, such as my_app.tools:TOOLS",
-    _APPROVER: "an approver is anyone, owner, session-user, user:ID or group:NAME",
-    _EXCLUDED: "who is excluded is owner, user:ID or group:NAME; the user that the agent acts for always is",
-    _DURATION: "a duration is written 30s, 15m or 1h",
-    _NAME_OF_SECRET: "a secret's name is 1 to 64 of a-z, 0-9 and '_', and begins with a letter",
-    _VARIABLE: "an environment variable is 1 to 128 of A-Z, a-z, 0-9 and '_', and begins with no digit",
-    _PERIOD: "a period is written 30m, 12h or 7d",
-    _AUDIENCE: "a service is named by a URI, such as https://tickets.acme.example or urn:acme:tickets",
-    _PROVIDER_TEXT: "this is 1 to 500 printable ASCII characters without spaces",
-    ANY_TEXT: "text is needed here",
-}
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LONGEST = 3600
-
-
-def seconds(duration: str) -> int:
-    """Return a duration such as ``15m`` in seconds."""
-    return int(duration[:-1]) * _SECONDS[duration[-1]]
-
-
-def _at_most_a_day(duration: str) -> str:
-    if seconds(duration) > 24 * _LONGEST:
-        raise ValueError("the longest duration allowed here is 24h")
-    return duration
-
-
-def _at_most_a_quarter(period: str) -> str:
-    if seconds(period) > 90 * 24 * _LONGEST:
-        raise ValueError("the longest period allowed here is 90d")
-    return period
-
-
-def _at_most_an_hour(duration: str) -> str:
-    if seconds(duration) > _LONGEST:
-        raise ValueError("the longest duration allowed here is 1h")
-    return duration
-
-
-def _at_most_a_minute(duration: str) -> str:
-    if seconds(duration) > 60:
-        raise ValueError("the longest duration allowed here is 60s")
-    return duration
-
-
-def _written_as_duration(duration: Any) -> Any:
-    if not isinstance(duration, str):
-        raise ValueError(RULES_OF_SPELLING[_DURATION])  # noqa: TRY004 - pydantic reports a ValueError
-    return duration
-
-
-def _written_as_period(period: Any) -> Any:
-    if not isinstance(period, str):
-        raise ValueError(RULES_OF_SPELLING[_PERIOD])  # noqa: TRY004 - pydantic reports a ValueError
-    return period
-
-
-def _one_line(text: str) -> str:
-    text = text.strip()  # a folded block ends with a line break
-    if "\n" in text or "\t" in text:
-        raise ValueError("this text must be one line, without tabs")
-    return text
 
 
 def _whole_number(value: Any) -> Any:
     if type(value) is not int:  # True == 1.0 == 1, and Literal compares
         raise ValueError("this must be the number 1")
     return value
-
-
-ToolName = Annotated[str, StringConstraints(pattern=_TOOL_NAME)]
-AgentName = Annotated[str, StringConstraints(pattern=_AGENT_NAME)]
-Text = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=1000), AfterValidator(_one_line)]
-Duration = Annotated[
-    str,
-    StringConstraints(pattern=_DURATION),
-    AfterValidator(_at_most_an_hour),
-    BeforeValidator(_written_as_duration),
-]
-LongDuration = Annotated[
-    str,
-    StringConstraints(pattern=_DURATION),
-    AfterValidator(_at_most_a_day),
-    BeforeValidator(_written_as_duration),
-]
-Period = Annotated[
-    str,
-    StringConstraints(pattern=_PERIOD),
-    AfterValidator(_at_most_a_quarter),
-    BeforeValidator(_written_as_period),
-]
-ShortDuration = Annotated[
-    str,
-    StringConstraints(pattern=_DURATION),
-    AfterValidator(_at_most_a_minute),
-    BeforeValidator(_written_as_duration),
-]
-Approver = Annotated[str, StringConstraints(pattern=_APPROVER)]
-Excluded = Annotated[str, StringConstraints(pattern=_EXCLUDED)]
-SecretName = Annotated[str, StringConstraints(pattern=_NAME_OF_SECRET)]
-Audience = Annotated[str, StringConstraints(pattern=_AUDIENCE)]
-ProviderText = Annotated[str, StringConstraints(pattern=_PROVIDER_TEXT)]
-ArgumentName = Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=256)]
 
 
 class _Section(BaseModel):
@@ -199,7 +99,7 @@ class RuleApprovals(_Section):
     """What they show besides: totp (a one-time code), passkey (WebAuthn, over the very call), any of the two, none."""
     exclude: list[Excluded] = []
     """Who may not, whatever else they are: owner (of the agent), user:ID, group:NAME."""
-    when: Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=4000)] = ""
+    when: Condition = ""
     """CEL condition on whoever says yes: over approver.id, approver.groups and what rules see but for attributes."""
     escalate: EscalateSection = Field(default=None)  # type: ignore[assignment] # nobody, and still null is refused
     """Whom to ask besides, and after how long."""
@@ -331,7 +231,7 @@ class ToolEntry(_Section):
 class TierPatternEntry(_Section):
     """A pattern may only raise the tier of the tools it matches."""
 
-    pattern: Annotated[str, StringConstraints(pattern=_TOOL_PATTERN)]
+    pattern: ToolPattern
     """Shell-style pattern over exact, case-sensitive tool names, such as delete_*."""
     at_least: Annotated[Tier, Field(strict=False)]
 
@@ -339,13 +239,13 @@ class TierPatternEntry(_Section):
 class RuleEntry(_Section):
     """One rule. Nothing is allowed that no rule allows; deny overrides require_approval overrides allow."""
 
-    id: Annotated[str, StringConstraints(pattern=_RULE_ID)]
-    agents: Annotated[list[Annotated[str, StringConstraints(pattern=_AGENT_REFERENCE)]], Field(min_length=1)]
+    id: RuleId
+    agents: Annotated[list[AgentReference], Field(min_length=1)]
     """Exact names of agents, or "*" alone."""
-    tools: Annotated[list[Annotated[str, StringConstraints(pattern=_TOOL_REFERENCE)]], Field(min_length=1)]
+    tools: Annotated[list[ToolReference], Field(min_length=1)]
     """Exact names of tools, or "*" alone in a rule that does not allow."""
     outcome: Annotated[Outcome, Field(strict=False)]
-    when: Annotated[str, StringConstraints(pattern=ANY_TEXT, max_length=4000)] = ""
+    when: Condition = ""
     """CEL condition over args, user, agent, session, tool, resource, context and provenance."""
     raise_tier: Annotated[Tier, Field(strict=False)] = Tier.LOW
     """The tier of a call to which this rule applies is at least this."""
@@ -402,7 +302,7 @@ class SecretEntry(_Section):
     """env: a variable that this process was started with; file: a file of its own; vault: OpenBao or Vault."""
     tools: Annotated[list[ToolName], Field(min_length=1)]
     """Exact names of the tools whose bodies may have it."""
-    variable: Annotated[str, StringConstraints(pattern=_VARIABLE)] = ""
+    variable: Variable = ""
     """The environment variable it is in, or comes to be in for a subprocess; the name in capitals, if left out."""
     path: Text = ""
     """The file, relative to the folder of the policy file; or the path of Vault's API, such as secret/data/stripe."""
@@ -436,10 +336,10 @@ class PolicyFile(_Section):
     """A policy file of zt_agents."""
 
     version: Annotated[Literal[1], BeforeValidator(_whole_number)]
-    trust_domain: Annotated[str, StringConstraints(pattern=_TRUST_DOMAIN)]
+    trust_domain: TrustDomain
     environment: Text
     """Name of the environment, for conditions: context.environment."""
-    sources: Annotated[list[Annotated[str, StringConstraints(pattern=_SOURCE)]], Field(min_length=1)] = []
+    sources: Annotated[list[Source], Field(min_length=1)] = []
     """MODULE:ATTRIBUTE of tools and toolkits, for `zt-agents check`."""
     session: SessionSection = SessionSection()
     approvals: ApprovalsSection = ApprovalsSection()

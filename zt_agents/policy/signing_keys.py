@@ -7,7 +7,8 @@ from pathlib import Path
 
 from zt_agents.identity.tokens import MAX_TTL
 from zt_agents.policy.findings import Findings
-from zt_agents.policy.models import KeysSection, seconds
+from zt_agents.policy.models import KeysSection
+from zt_agents.policy.spelling import seconds
 
 
 @dataclass(frozen=True, slots=True)

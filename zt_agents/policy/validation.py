@@ -17,6 +17,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.policy import models
 from zt_agents.policy.document import Document, Trail, describe_character
 from zt_agents.policy.findings import Findings
+from zt_agents.policy.spelling import ANY_TEXT, RULES_OF_SPELLING
 
 _PLACES: dict[str, tuple[str, type[BaseModel]]] = {
     "": ("a policy", models.PolicyFile),
@@ -176,10 +177,10 @@ def _message(error: ErrorDetails) -> str:
         return f"{_describe(value)} is not one of {', '.join(words)}.{hint}"
     if kind == "string_pattern_mismatch":
         strange = next((c for c in value if not c.isascii()), None)
-        if strange and context["pattern"] != models.ANY_TEXT:
+        if strange and context["pattern"] != ANY_TEXT:
             look = f"contains {describe_character(strange)}"
-            return f"{value!r} {look}; {models.RULES_OF_SPELLING[context['pattern']]}."
-        return f"{value!r} is not accepted: {models.RULES_OF_SPELLING[context['pattern']]}."
+            return f"{value!r} {look}; {RULES_OF_SPELLING[context['pattern']]}."
+        return f"{value!r} is not accepted: {RULES_OF_SPELLING[context['pattern']]}."
     if kind == "too_short":
         return "this is empty, and empty never means all: name what is meant."
     if kind == "string_too_long":
