@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 from zt_agents._internal.optional import require
 from zt_agents.credentials.call_tokens import CallClaims
 from zt_agents.errors import ConfigurationError, CredentialError
-from zt_agents.funnel import current_call
+from zt_agents.permit import current_call
 
 if TYPE_CHECKING:
     import sqlalchemy
