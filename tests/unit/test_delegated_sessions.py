@@ -474,6 +474,6 @@ def test_a_delegates_token_is_no_other_agents(desk: Desk) -> None:
                 depth=3,
                 now=time.time(),
             )
-        inner.token = outer.token  # the caller's, whose rules are others
+        inner._token = outer._token  # the caller's, whose rules are others
         with inner:
             assert desk.refused(desk.read, {"n": "5"}) is ReasonCode.IDENTITY
