@@ -139,15 +139,16 @@ class CallAuth(httpx.Auth):
                 return
 
     def _refuse_proxy(self, event: str, info: Mapping[str, Any]) -> None:
-        """Refuse a connection, or a request on one, that is not to the service itself."""
-        if event.endswith("connect_tcp.started"):
-            at = info["host"], info["port"]
-        elif event.endswith("send_request_headers.started"):
-            url = info["request"].url  # of whoever is at the other end: a proxy is asked for the service's in its path
-            at = url.host.decode(), url.port or 80
+        """Refuse to send the token to anybody but the service itself, before a byte of the request is."""
+        if event == "socks.connect_tcp.started":
+            direct = False
+        elif event == "http11.send_request_headers.started":
+            sent = info["request"]  # to a proxy: its address, and the service's where the path is
+            carries = any(name.lower() == b"authorization" for name, _ in sent.headers)  # a redirect's does not
+            direct = not carries or (sent.url.host.decode(), sent.url.port or 80) == self._direct
         else:
             return
-        if at != self._direct:
+        if not direct:
             text = f"The token is for {self._origin}, and the request would go to a proxy in the clear."
             raise CredentialError(text, hint="Make the client with httpx.Client(auth=..., trust_env=False).")
 
