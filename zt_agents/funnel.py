@@ -50,7 +50,7 @@ from zt_agents.telemetry import attributes as names
 from zt_agents.trail import CallTrail
 
 if TYPE_CHECKING:
-    from zt_agents.audit.log import Receipt
+    from zt_agents.audit.receipts import Receipt
 
 
 class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
