@@ -94,6 +94,20 @@ class Obligation:
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+class ChainLink(NamedTuple):
+    """One agent on whose word a call is made, and the session in which it acts."""
+
+    agent: str
+    """Its name."""
+    agent_id: str
+    """SPIFFE-format id."""
+    owner: str
+    user: str
+    """Id of the user on whose behalf."""
+    session_id: str
+    task: str
+
+
 # These are made for every call. Named tuples are immutable, and several times cheaper to make than frozen dataclasses.
 class ToolCall(NamedTuple):
     """The question. Built once from parsed, validated, copied arguments: what is decided is what runs."""
@@ -124,8 +138,13 @@ class ToolCall(NamedTuple):
     """Request attributes set by the application, never by a model."""
     tenant: str = ""
     """Whose data it is about, where an organisation serves several; from the verified token."""
-    chain: tuple[str, ...] = ()
-    """Names of the agents on whose word it is made, the acting one first."""
+    chain: tuple[ChainLink, ...] = ()
+    """The agents on whose word it is made, the acting one first."""
+
+    @property
+    def callers(self) -> list[str]:
+        """Names of the agents on whose word the acting one goes on, the nearest first."""
+        return [link.agent for link in self.chain[1:]]
 
 
 _MODEL_TEXT: dict[ReasonCode, str] = {

@@ -42,7 +42,7 @@ def tool_attributes(name: str, fingerprint: str, spec: ToolSpec | None) -> Mappi
 def repeated_attributes(session: Session, tracing: Tracing) -> Mapping[str, Any]:
     """Return what a tool's span repeats of its session, so that a search finds the call itself."""
     user_key, user = tracing.user(session.user.id)
-    delegated = delegation_attributes(session, tracing) if len(session.delegation) > 1 else {}
+    delegated = delegation_attributes(session, tracing) if len(session.chain) > 1 else {}
     return {
         names.AGENT_ID: session.agent.id,
         names.CONVERSATION_ID: session.claims.task,
@@ -54,10 +54,10 @@ def repeated_attributes(session: Session, tracing: Tracing) -> Mapping[str, Any]
 
 def delegation_attributes(session: Session, tracing: Tracing) -> Mapping[str, Any]:
     """Return who acts on whose word, current actor first; and whom each acts for, where there are several."""
-    users = [user for _, user in session.delegation]
+    users = [link.user for link in session.chain]
     attributes: dict[str, Any] = {
-        names.DELEGATION_CHAIN: tuple(agent for agent, _ in session.delegation),
-        names.DELEGATION_DEPTH: len(session.delegation),
+        names.DELEGATION_CHAIN: tuple(link.agent_id for link in session.chain),
+        names.DELEGATION_DEPTH: len(session.chain),
     }
     if len(users) > 1:
         attributes[names.DELEGATION_USERS] = tuple(tracing.user(user)[1] for user in users)
@@ -155,7 +155,7 @@ def decision_record(
         trace_id=span.trace_id if span else "",
         span_id=span.span_id if span else "",
         risk_state=call.label.name if call is not None else "",
-        delegation=known.delegation if known and len(known.delegation) > 1 else (),
+        delegation=tuple((link.agent_id, link.user) for link in known.chain) if known and known.chain[1:] else (),
         approvals=decision.approvals,
     )
 

@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from zt_agents.approvals import ApprovalState, ApprovalStore, StoredApproval
@@ -179,16 +179,11 @@ def waiting(revocation: Revocation, approvals: ApprovalStore, *, now: float) -> 
     return [
         each
         for each in approvals.pending(now=now)
-        if each.request is not None and index.find(_asked_for(each.request.call)) is not None
+        if each.request is not None and any(index.find(link) is not None for link in _asked_for(each.request.call))
     ]
 
 
-def _asked_for(call: ToolCall) -> Bearing:
-    return Bearing(
-        agents=(call.agent.id,) if call.agent else (),
-        user=call.user.id if call.user else "",
-        sessions=(call.session_id,),
-        task=call.task,
-        token=call.session_id,
-        owner=call.agent.owner if call.agent else "",
-    )
+def _asked_for(call: ToolCall) -> Iterator[Bearing]:
+    """Return what can be revoked of each on whose word *call* waits."""
+    for link in call.chain:
+        yield Bearing((link.agent_id,), link.user, (link.session_id,), link.task, link.session_id, link.owner)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,12 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reception import Reception
+from rich.console import Console
 
 from zt_agents._internal.display import visible
+from zt_agents.approvals import approval_panel
+from zt_agents.approvals.questions import describe
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.console.facts import MOST_ARGUMENTS
 from zt_agents.console.lookalikes import oddity, tokens
 from zt_agents.console.showing import HEAD, TAIL, Kind, show, written
+from zt_agents.decisions import ChainLink
 from zt_agents.identity import Agent, User
 
 DANA = "dana@acme.example"
@@ -52,6 +58,10 @@ def elements(page: str) -> set[tuple[str, str]]:
     return parser.found
 
 
+def text_of(page: str) -> str:
+    return " ".join(re.sub("<[^>]*>", "", page).split())
+
+
 async def page_of(reception: Reception, **changes: Any) -> str:
     asked = reception.ask(**changes)
     async with reception.browser() as browser:
@@ -61,6 +71,17 @@ async def page_of(reception: Reception, **changes: Any) -> str:
         listed = await browser.get("/")
         assert listed.status_code == 200
         return response.text + listed.text
+
+
+async def test_whose_word_it_is_asked_on_is_shown(reception: Reception) -> None:
+    chain = [ChainLink(name, f"spiffe://acme.example/{name}", DANA, "alice", name, "t") for name in ("a", "mid", "top")]
+    assert "On the word of mid, top." in text_of(await page_of(reception, chain=tuple(chain)))
+    assert "On the word of" not in text_of(await page_of(reception, chain=tuple(chain[:1])))
+    asked = reception.ask(chain=tuple(chain))
+    assert "on the word of: mid, top" in describe(asked)
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(approval_panel(asked))
+    assert re.search(r"on the word of +mid, top", console.file.getvalue())  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -73,6 +94,7 @@ async def test_no_text_makes_an_element(text: str, reception: Reception) -> None
         user=User(f"u{text}"),
         resource=text,
         agent=Agent(text, "spiffe://acme.example/x", text, text, text),
+        chain=(ChainLink(text, text, text, text, text, text),) * 2,
         environment=text,
         tool=text,
         spec=ToolSpec(text, Tier.HIGH, frozenset({Effect.MONEY}), text, destinations=("to",), content=("note",)),

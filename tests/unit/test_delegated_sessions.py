@@ -11,11 +11,22 @@ import jwt
 import pytest
 from langchain_core.tools import tool
 
-from zt_agents import AccessDeniedError, Guard, ReasonCode, TaskScope, current_call, current_session
+from zt_agents import (
+    AccessDeniedError,
+    ApprovalPendingError,
+    DeferringChannel,
+    Guard,
+    ReasonCode,
+    TaskScope,
+    current_call,
+    current_session,
+)
+from zt_agents.approvals import ApprovalState
 from zt_agents.errors import DelegationError, IdentityError, ScopeError, TokenInvalidError, TokenRevokedError
 from zt_agents.identity import SigningKey
 from zt_agents.identity.revocations import Revoked
 from zt_agents.provenance.labels import DataClass, Integrity
+from zt_agents.revocation import stop
 from zt_agents.sessions.session import Session
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import AnsweringChannel, SpanRecorder, write_policy
@@ -260,7 +271,7 @@ def test_a_delegate_that_ends_ends_nobody_else(desk: Desk) -> None:
 
 def test_whoever_is_suspended_takes_along_all_who_act_on_its_word(desk: Desk) -> None:
     with desk.session() as one, one.delegate(agent="research") as two, two.delegate(agent="archive") as three:
-        for name in three.chain:
+        for name in [link.agent for link in three.chain]:
             desk.read.invoke({"n": "5"})
             desk.guard.registry.suspend(name)
             assert desk.refused(desk.read, {"n": "5"}) is ReasonCode.IDENTITY
@@ -284,6 +295,44 @@ def test_whatever_is_revoked_of_an_ancestor_is_revoked_of_its_delegates(desk: De
             desk.guard.revocations.lift(made.id, now=time.time())
 
 
+@pytest.mark.parametrize("kind", list(Revoked))
+def test_what_waits_for_a_human_is_withdrawn_with_whomever_it_was_asked_on_the_word_of(
+    kind: Revoked, tmp_path: Path
+) -> None:
+    desk, asked = Desk(tmp_path, channel=DeferringChannel()), list[str]()
+    store = desk.guard.desk.store
+
+    def pay() -> None:
+        with desk.guard.session(agent="clerk", on_behalf_of="bob"), pytest.raises(ApprovalPendingError) as pending:
+            desk.pay.invoke({"n": 2})
+        asked.append(pending.value.ticket)
+
+    with desk.guard.session(agent="helpdesk", on_behalf_of="alice", task="ticket-7") as outer:
+        with outer.delegate(agent="clerk"), pytest.raises(ApprovalPendingError) as pending:
+            desk.pay.invoke({"n": 1})  # handed on
+        asked.append(pending.value.ticket)
+        desk.body = pay
+        desk.ask.invoke({})  # called in a body
+        with desk.guard.session(agent="clerk", on_behalf_of="bob"), pytest.raises(ApprovalPendingError) as pending:
+            desk.pay.invoke({"n": 3})  # entered within nobody's call
+    about = {
+        Revoked.AGENT: outer.agent.id,
+        Revoked.USER: "alice",
+        Revoked.SESSION: outer.id,
+        Revoked.TASK: "ticket-7",
+        Revoked.TOKEN: outer.id,
+        Revoked.OWNER: "dana",
+        Revoked.ALL: "",
+    }
+    parts = {"revocations": desk.guard.revocations, "approvals": store, "audit": lambda: desk.guard.audit}
+    stopped = stop(kind, [about[kind]], by="os:root", why="", now=time.time(), **parts)
+    left = [] if kind is Revoked.ALL else [pending.value.ticket]
+    assert not stopped.failures
+    assert stopped.withdrawn == 3 - len(left)
+    assert [each.id for each in store.pending(now=time.time())] == left
+    assert {store.get(ticket).state for ticket in asked} == {ApprovalState.CANCELLED}
+
+
 def test_another_process_knows_the_chain_and_the_scope(tmp_path: Path) -> None:
     key = SigningKey.generate()
     (tmp_path / "a").mkdir()
@@ -294,7 +343,7 @@ def test_another_process_knows_the_chain_and_the_scope(tmp_path: Path) -> None:
         with there.guard.session_from_token(token) as known:
             there.read.invoke({"n": "5"})
             assert there.refused(there.secret, {}) is ReasonCode.SCOPE
-            assert known.chain == ("research", "helpdesk")
+            assert [link.agent for link in known.chain] == ["research", "helpdesk"]
         (decision, *_) = [record for record in there.records() if record["kind"] == "decision"]
         assert decision["delegation"] == [[known.agent.id, "alice"], [outer.agent.id, "alice"]]
 
@@ -340,7 +389,7 @@ def test_a_delegate_entered_in_a_body_is_counted_once(desk: Desk) -> None:
     assert spans["execute_tool read"].parent_id == inner.span_id
     (read,) = [each for each in desk.records() if each["kind"] == "decision" and each["tool"] == "read"]
     assert read["delegation"] == [[chain[0], "alice"], [chain[1], "alice"]]
-    assert outer.chain == ("helpdesk",)
+    assert [link.agent for link in outer.chain] == ["helpdesk"]
 
 
 def test_each_delegation_is_on_record_once(desk: Desk) -> None:

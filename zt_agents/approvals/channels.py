@@ -145,8 +145,8 @@ def approval_panel(request: ApprovalRequest) -> Panel:
         label = f"  {visible(name, limit=4 * _LABEL_WIDTH)}"
         row(label, repr(value) if isinstance(value, str) else str(value), "bold yellow" if risky else "")
     row("agent", f"{call.agent.name} {call.agent.version}, owner {call.agent.owner}" if call.agent else "unknown")
-    if call.chain[1:]:
-        row("on the word of", ", ".join(call.chain[1:]))
+    if call.callers:
+        row("on the word of", ", ".join(call.callers))
     row("for", call.user.id if call.user else "unknown")
     row("asked for", call.intent or "(no words recorded)")
     row("has seen", f"{call.label.integrity} / {call.label.data_class}")

@@ -84,8 +84,8 @@ def describe(request: ApprovalRequest) -> str:
         facts.append(f"resource: {visible(call.resource)}")
     if call.agent is not None:
         facts.append(f"agent: {visible(f'{call.agent.name} {call.agent.version}, owner {call.agent.owner}')}")
-    if call.chain[1:]:
-        facts.append(f"on the word of: {visible(', '.join(call.chain[1:]))}")
+    if call.callers:
+        facts.append(f"on the word of: {visible(', '.join(call.callers))}")
     facts.append(f"for: {visible(call.user.id) if call.user else 'unknown'}")
     facts.append(f"asked for: {visible(call.intent) or '(no words recorded)'}")
     facts.append(f"has seen: {call.label.integrity} / {call.label.data_class}")

@@ -14,6 +14,7 @@ from zt_agents.approvals.requests import ApprovalRequest, binding_hash
 from zt_agents.catalog.specs import Effect, Tier, ToolSpec
 from zt_agents.decisions import (
     ApprovalTerms,
+    ChainLink,
     Decision,
     Outcome,
     Proof,
@@ -69,7 +70,7 @@ def write_request(request: ApprovalRequest) -> bytes:
                 "time": call.time,
                 "environment": call.environment,
                 "tenant": call.tenant,
-                "chain": call.chain,
+                "chain": [list(link) for link in call.chain],
             },
             "decision": {
                 "id": decision.id,
@@ -132,7 +133,7 @@ def _require_types(request: ApprovalRequest) -> None:
     call, spec, agent, user = request.call, request.call.spec, request.call.agent, request.call.user
     texts: list[object] = [request.id, request.binding_hash, request.trace_id, request.span_id, request.nonce]
     texts += [request.signer, call.tool, call.session_id, call.intent, call.task, call.resource, call.environment]
-    texts += [call.tenant, *call.chain]
+    texts += [call.tenant, *(text for link in call.chain for text in link)]
     texts += [reason.text for reason in request.decision.reasons]
     texts += [value for value in (call.call_id, *(each.rule_id for each in request.decision.reasons)) if value]
     if spec is not None:
@@ -169,7 +170,7 @@ def _call(values: dict[str, Any]) -> ToolCall:
         time=values["time"],
         environment=values["environment"],
         tenant=values["tenant"],
-        chain=tuple(values["chain"]),
+        chain=tuple(ChainLink(*link) for link in values["chain"]),
     )
 
 

@@ -19,7 +19,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.cli.display import say, say_json
-from zt_agents.decisions import ToolCall
+from zt_agents.decisions import ChainLink, ToolCall
 from zt_agents.errors import ArgumentsError, ConfigurationError
 from zt_agents.identity.principals import User
 from zt_agents.provenance.labels import DataClass, Integrity, Label
@@ -70,19 +70,21 @@ def explain(
     except ArgumentsError as error:
         resource = ""
         notes.append(f"The guard denies this call before the policy is asked. {error}")
+    actor, subject = _known("agent", agent, policy.agents), _parse_user(user, group or [], role or [])
+    chain = (actor, *(_known("agent", name, policy.agents) for name in caller or ()))
     call = ToolCall(
         tool=tool,
         spec=spec,
         arguments=arguments,
-        agent=_known("agent", agent, policy.agents),
-        user=_parse_user(user, group or [], role or []),
+        agent=actor,
+        user=subject,
         intent=intent,
         resource=resource,
         label=_parse_label(seen),
         time=_parse_time(time),
         environment=policy.environment,
         tenant=tenant,
-        chain=(agent, *(_known("agent", name, policy.agents).name for name in caller or ())),
+        chain=tuple(ChainLink(each.name, each.id, each.owner, subject.id, "", "") for each in chain),
     )
     explanation = explain_call(policy.engine, call)
     if as_json:

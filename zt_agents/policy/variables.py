@@ -180,7 +180,7 @@ _FIXED: dict[str, Variable] = {
     "agent.version": _read("agent.version"),
     "agent.owner": _read("agent.owner"),
     "agent.purpose": _read("agent.purpose"),
-    "agent.chain": _read("chain", _TEXTS),
+    "agent.chain": Variable(_TEXTS, lambda call: [link.agent for link in call.chain]),
     "session.id": _read("session_id"),
     "session.intent": _read("intent"),
     "session.task": _read("task"),

@@ -24,12 +24,12 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.audit.records import AuditRecord, change_record
 from zt_agents.catalog.resources import names_one
 from zt_agents.catalog.specs import ToolSpec
-from zt_agents.decisions import Reason, ReasonCode
+from zt_agents.decisions import ChainLink, Reason, ReasonCode
 from zt_agents.errors import DelegationError, ScopeError
 from zt_agents.identification import identify
 from zt_agents.identity.principals import Agent
 from zt_agents.identity.scopes import TaskScope
-from zt_agents.identity.tokens import SessionClaims
+from zt_agents.identity.tokens import Actor, SessionClaims
 from zt_agents.sessions.session import Session
 
 if TYPE_CHECKING:
@@ -134,14 +134,14 @@ def link(session: Session, caller: Session | None) -> None:
     Raises:
         IdentityError: somebody whom its token names may not act.
     """
-    known = caller.sessions if caller is not None else ()
-    own = list(takewhile(lambda actor: actor.session_id not in known, session.claims.actors))
-    registry = session.guard.registry
-    earlier = [registry.active(actor.agent_id).name for actor in own[1:]]
-    session.delegation = tuple((actor.agent_id, session.user.id) for actor in own)
-    session.sessions = tuple(actor.session_id for actor in own)
-    session.chain = (session.agent.name, *earlier)
-    if caller is not None:
-        session.delegation += caller.delegation
-        session.sessions += caller.sessions
-        session.chain += caller.chain
+    outwards = caller.chain if caller is not None else ()
+    known = {link.session_id for link in outwards}
+    own = takewhile(lambda actor: actor.session_id not in known, session.claims.actors)
+    session.chain = (session.chain[0], *(_earlier(session, actor) for actor in list(own)[1:]), *outwards)
+
+
+def _earlier(session: Session, actor: Actor) -> ChainLink:
+    agent = session.guard.registry.active(actor.agent_id)
+    return session.chain[0]._replace(
+        agent=agent.name, agent_id=agent.id, owner=agent.owner, session_id=actor.session_id
+    )

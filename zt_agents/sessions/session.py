@@ -16,6 +16,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from zt_agents.decisions import ChainLink
 from zt_agents.errors import AccessDeniedError, ConfigurationError
 from zt_agents.identity.manifests import Manifest
 from zt_agents.identity.principals import Agent, User
@@ -100,12 +101,10 @@ class Session:
         """The session that was handed on, if this is a delegate's."""
         self.within = outer
         """The session of the call in whose body this one was entered, if any: a sub-agent works within its caller's."""
-        self.delegation: tuple[tuple[str, str], ...] = ((agent.id, user.id),)
-        """(agent id, user id) of this session, of the one it comes from or was entered within, and so on outwards."""
-        self.sessions: tuple[str, ...] = (claims.session_id,)
-        """Ids of these sessions."""
-        self.chain: tuple[str, ...] = (agent.name,)
-        """Names of these agents."""
+        self.chain: tuple[ChainLink, ...] = (
+            ChainLink(agent.name, agent.id, agent.owner, user.id, claims.session_id, claims.task),
+        )
+        """This session, the one that it comes from or was entered within, and so on outwards."""
         self.sub_agents = SubAgents()
         self.seen: tuple[Manifest, ...] = ()
         """What its agent was seen to be, in this session."""
