@@ -47,7 +47,7 @@ def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, A
             return stop.value
         except GeneratorExit:
             raise
-        except BaseException as error:
+        except BaseException as error:  # also one that ends the program: the call is recorded as it ended
             ended = True
             permit.failed(error)
             raise
@@ -85,7 +85,7 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
             permit.finished(None, streamed=True)
         except GeneratorExit:
             raise
-        except BaseException as error:
+        except BaseException as error:  # also one that ends the program: the call is recorded as it ended
             ended = True
             permit.failed(error)
             raise
@@ -113,7 +113,7 @@ async def _awaited(permit: Permit, body: Coroutine[Any, Any, Any]) -> Any:
             result = await body
         finally:
             permit.pause()
-    except BaseException as error:
+    except BaseException as error:  # also a cancellation: the call is recorded as it ended
         body.close()
         permit.failed(error)
         raise

@@ -97,7 +97,7 @@ class Writer:
         try:
             while self._step():
                 pass
-        except BaseException:
+        except BaseException:  # nobody sees this thread die: whoever waits is told, and append refuses from here on
             stopped = AuditWriteError("The audit log's writer stopped.", hint="Restart the process.")
             self.failure = stopped
             with self.mutex:
