@@ -61,6 +61,8 @@ def canonical(arguments: Mapping[str, Any], *, most: int = MAX_VALUES) -> dict[s
     budget = [most]
     result = {}
     for name, value in arguments.items():
+        if type(name) is not str:
+            raise ArgumentsError("The name of an argument is not text.")
         if type(value) in _SIMPLE and not (type(value) is str and len(value) > MAX_BYTES):
             result[name] = value
             continue

@@ -88,7 +88,7 @@ class CallTokenMiddleware:
             return await _answer(send, refusal(error))
         except OverflowError:
             return await _answer(send, _TOO_LARGE)
-        except ValueError:
+        except (ValueError, RecursionError):  # nested deeper than the application's parser can go
             return await _answer(send, _UNREADABLE)
         await self._app(scope, receive, send)
         return None

@@ -22,8 +22,8 @@ from zt_agents.identification import identify
 from zt_agents.identity.provider.client_registration import agent_client
 
 if TYPE_CHECKING:
-    from zt_agents.funnel import Permit
     from zt_agents.guard import Guard
+    from zt_agents.permit import Permit
 
 
 def exchanged_token(guard: Guard, permit: Permit, *, audience: str, scopes: Iterable[str], here: bool) -> str:

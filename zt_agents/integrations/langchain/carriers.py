@@ -16,7 +16,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import IdentityError
-from zt_agents.funnel import current_call
+from zt_agents.permit import current_call
 from zt_agents.sessions.session import Session, current_session
 
 if TYPE_CHECKING:
