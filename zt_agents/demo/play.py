@@ -171,7 +171,7 @@ def play(
     with Guard.from_config(
         policy, channel=channel, signing_key=key, tracer_provider=recorder.provider
     ) as guard:
-        user = guard.user(id_token=login.id_token, nonce=login.nonce) if login is not None else ALICE
+        user = guard.user(id_token=login.id_token.reveal(), nonce=login.nonce.reveal()) if login is not None else ALICE
         if backend is not None:
             backend.start(data, guard)
         tools = guard.protect(desk.tools())
