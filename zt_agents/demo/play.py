@@ -193,7 +193,7 @@ def play(
                 _follow(agent, guard, show, ticket)
             except ZeroTrustError:
                 raise
-            except Exception as error:
+            except Exception as error:  # whatever the provider's package raises while it is asked
                 if model_name is None:
                     raise
                 raise ConfigurationError(f"The model {model_name} failed: {type(error).__name__}: {error}") from error

@@ -27,7 +27,7 @@ from zt_agents.revocation import refuse_revoked, stop
 from zt_agents.sessions.delegation import delegation_record
 
 if TYPE_CHECKING:
-    from zt_agents.audit.log import Receipt
+    from zt_agents.audit.receipts import Receipt
     from zt_agents.guard import Guard
     from zt_agents.issuer.clients import Client
 

@@ -62,9 +62,9 @@ class OAuthClient:
             raise IdentityProviderError("The identity provider gave no token of the usual type.", error="answer")
         return Tokens(Hidden(str(access)), life, **{name: Hidden(text) for name, text in texts.items()})
 
-    def credentials(self, *, scope: str = "", now: float) -> Tokens:
+    def credentials(self, *, now: float) -> Tokens:
         """Return tokens of the client's own (RFC 6749, section 4.4): no human is behind them."""
-        return self.grant("client_credentials", {"scope": scope} if scope else {}, now=now)
+        return self.grant("client_credentials", {}, now=now)
 
     def exchange(self, subject_token: str, *, audience: str, scopes: Iterable[str] = (), now: float) -> Tokens:
         """Return an access token for *audience* on behalf of whom *subject_token* is for (RFC 8693, section 2.1)."""
