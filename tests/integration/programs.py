@@ -37,24 +37,15 @@ def build(home: Path, module: str, *packages: str) -> None:
     _build(home, _downloaded(home, module), packages)
 
 
-def build_fitted(
-    home: Path, module: str, *packages: str, tags: str, unreplaced: Sequence[str], edits: Sequence[tuple[str, str, str]]
-) -> None:
-    """Build as :func:`build`, from a copy that is changed first.
-
-    *unreplaced* are modules whose replacements are folders that it was published without; *edits* are file, text, and
-    what stands in the text's place: what it takes to do with those modules as they were published.
-    """
+def build_fitted(home: Path, module: str, *packages: str, fit: Callable[[Path], None], options: Sequence[str]) -> None:
+    """Build as :func:`build`, from a copy of the source that *fit* has changed."""
     copy = home.with_name(f"{home.name}.source")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(_downloaded(home, module), copy, copy_function=shutil.copyfile)  # the original is read-only
-    for file, said, fitted in edits:
-        text = (copy / file).read_text(encoding="utf-8")
-        assert text.count(said) == 1, file
-        (copy / file).write_text(text.replace(said, fitted), encoding="utf-8")
-    drops = [f"-dropreplace={each}" for each in unreplaced]
-    subprocess.run(["go", "mod", "edit", *drops], cwd=copy, check=True, timeout=60)
-    _build(home, copy, packages, "-mod=mod", "-tags", tags)
+    for folder, _, _ in os.walk(copy):
+        Path(folder).chmod(0o755)
+    fit(copy)
+    _build(home, copy, packages, *options)
     shutil.rmtree(copy)
 
 

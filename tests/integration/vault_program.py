@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,8 @@ VERSION = "1.21.4"
 _MODULE = "github.com/hashicorp/vault"
 _HOME = CACHE / f"vault-{VERSION}"
 _PLUGIN = "postgresql-database-plugin"
-_UNREPLACED = [
-    f"{_MODULE}/{part}" for part in ("api", "api/auth/approle", "api/auth/kubernetes", "api/auth/userpass", "sdk")
-]
+_APART = ("api", "api/auth/approle", "api/auth/kubernetes", "api/auth/userpass", "sdk")
+"""Modules of its own source that it is published without."""
 _EDITS = [
     (
         "builtin/logical/transit/path_restore.go",
@@ -41,7 +41,7 @@ _EDITS = [
     ),
     ("vault/logical_system_activation_flags.go", "ActivationFunc(ctx, nil)", 'ActivationFunc(ctx, nil, "")'),
 ]
-"""Its own sdk was published with three signatures changed, all of them of things that are not used here."""
+"""Its sdk, as it is published, has other signatures in three places; none of them is used here."""
 POLICY = """
 path "secret/data/stripe" { capabilities = ["read"] }
 path "database/creds/readonly" { capabilities = ["read"] }
@@ -163,12 +163,22 @@ class VaultProgram:
             os.killpg(self.process_id, signal.SIGCONT)
 
 
+def _fit(source: Path) -> None:
+    drops = [f"-dropreplace={_MODULE}/{each}" for each in _APART]
+    subprocess.run(["go", "mod", "edit", *drops], cwd=source, check=True, timeout=60)
+    for file, said, fitted in _EDITS:
+        text = (source / file).read_text(encoding="utf-8")
+        assert text.count(said) == 1, file
+        (source / file).write_text(text.replace(said, fitted), encoding="utf-8")
+
+
 @contextmanager
 def vault_program(folder: Path, *, certificate: Path, key: Path) -> Iterator[VaultProgram]:
     """Run Vault with its files in *folder*; *certificate* and *key* (PEM) are what it shows on its TLS port."""
     if not _HOME.exists():
         plugin = f"./plugins/database/postgresql/{_PLUGIN}"
-        build_fitted(_HOME, f"{_MODULE}@v{VERSION}", ".", plugin, tags="minimal", unreplaced=_UNREPLACED, edits=_EDITS)
+        options = ["-mod=mod", "-tags", "minimal"]
+        build_fitted(_HOME, f"{_MODULE}@v{VERSION}", ".", plugin, fit=_fit, options=options)
     port, cluster, tls_port, tls_cluster = free_ports(4)
     server = VaultProgram(port, tls_port, certificate)
     listeners = [

@@ -65,7 +65,7 @@ class SpireIdentity:
         try:
             self._wait(timeout)
             self.svid()
-        except BaseException:
+        except BaseException:  # its thread would keep asking, for nobody
             self.close()
             raise
 
