@@ -351,6 +351,24 @@ def test_what_is_lent_opens_the_database_during_the_call_and_never_after(
     assert kept[0][1] not in str(office.world.records())
 
 
+@pytest.mark.parametrize(("role", "ends"), [("readonly", False), ("thorough", True)])
+def test_a_connection_ends_with_its_lease_where_vaults_role_says_so(
+    real: VaultProgram, clients: Clients, database: Postgres, role: str, ends: bool
+) -> None:
+    lent = VaultSecret(clients.by_token(real.address, real.token), at(f"database/creds/{role}", lease=True)).fetch()
+    assert lent.end is not None
+    login = lent.fields.reveal()
+    with database.engine(login["username"], login["password"]).connect() as connection:
+        query = sqlalchemy.text("SELECT 7")
+        assert connection.execute(query).scalar_one() == 7
+        assert lent.end()
+        if ends:
+            with pytest.raises(sqlalchemy.exc.OperationalError, match="terminat"):
+                connection.execute(query)
+        else:  # PostgreSQL lets a session go on whose role is gone
+            assert connection.execute(query).scalar_one() == 7
+
+
 def test_a_lease_that_the_database_does_not_end_is_said(
     real: VaultProgram, clients: Clients, database: Postgres
 ) -> None:

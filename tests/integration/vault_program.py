@@ -45,11 +45,16 @@ _EDITS = [
 POLICY = """
 path "secret/data/stripe" { capabilities = ["read"] }
 path "database/creds/readonly" { capabilities = ["read"] }
+path "database/creds/thorough" { capabilities = ["read"] }
 path "sys/leases/revoke" { capabilities = ["update"] }
 """
 """All that the token of a guard needs, and no more."""
 _CREATE = """
 CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE readers;
+"""
+_END = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}';
+DROP ROLE "{{name}}";
 """
 
 
@@ -111,7 +116,7 @@ class VaultProgram:
         """Have it make roles in PostgreSQL, as the role ``vault`` there."""
         server.run(
             f"CREATE ROLE readers; CREATE ROLE vault LOGIN CREATEROLE PASSWORD '{password}';"
-            "GRANT readers TO vault WITH ADMIN OPTION"
+            "GRANT readers TO vault WITH ADMIN OPTION; GRANT pg_signal_backend TO vault"
         )
         digest = hashlib.sha256((_HOME / _PLUGIN).read_bytes()).hexdigest()
         self.ask("PUT", f"sys/plugins/catalog/database/{_PLUGIN}", {"sha256": digest, "command": _PLUGIN})
@@ -121,6 +126,7 @@ class VaultProgram:
         self.ask("POST", "database/config/tickets", {"plugin_name": _PLUGIN, **login})
         role = {"db_name": "tickets", "creation_statements": [_CREATE], "default_ttl": "1h"}
         self.ask("POST", "database/roles/readonly", role)
+        self.ask("POST", "database/roles/thorough", {**role, "revocation_statements": [_END]})
 
     def live(self) -> list[str]:
         """Return the leases that are out."""
