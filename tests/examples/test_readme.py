@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import tomllib
@@ -68,7 +69,7 @@ def test_what_is_shown_happens(page: Path, after_the_first_program: Path, tmp_pa
 def test_every_python_block_is_a_program(page: Path) -> None:
     for block in blocks(text_of(page)):
         if block.language == "python":
-            compile(block.text, f"{named(page)}: {block.name}", "exec")
+            compile(block.text, f"{named(page)}: {block.name}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 # -- what is named -----------------------------------------------------------------------------------------------------
