@@ -13,23 +13,9 @@ from rich.text import Text
 
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.display import visible
-from zt_agents._internal.login import login
 from zt_agents.cli.agents import agents_app
 from zt_agents.cli.display import console, say, say_json
-from zt_agents.cli.roster import (
-    DEFAULT_POLICY,
-    ByOption,
-    JsonOption,
-    LogOption,
-    NameArgument,
-    PolicyOption,
-    ReasonOption,
-    Roster,
-    StoreOption,
-    change,
-    moment,
-    open_roster,
-)
+from zt_agents.cli.roster import NameArgument, Registrar, by_registrar, moment
 from zt_agents.identity.lifecycle import SHOWN, accept
 from zt_agents.identity.manifests import Change, difference_hash, differences
 from zt_agents.identity.registry import Standing
@@ -39,28 +25,23 @@ CHANGED = 1
 
 
 @agents_app.command()
+@by_registrar
 def review(
+    registrar: Registrar,
     name: NameArgument,
     accepting: Annotated[
         str | None, typer.Option("--accept", metavar="DIFFERENCE", help="Accept it: the id that was shown with it.")
     ] = None,
-    by: ByOption = None,
-    reason: ReasonOption = "",
-    policy: PolicyOption = DEFAULT_POLICY,
-    store: StoreOption = None,
-    log: LogOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show what an agent has become since its owner accepted it; its owner accepts it with --accept and --by.
 
     Exit code 0: its owner has accepted all of it. 1: there is a difference. 2: it could not be accepted.
     """
-    roster = open_roster(policy, store, log)
     if accepting is not None:
-        _accept(roster, name, accepting, by, reason)
-    standing = roster.registry.standing(name)
+        _accept(registrar, name, accepting)
+    standing = registrar.roster.registry.standing(name)
     shown = _difference(standing)
-    if as_json:
+    if registrar.as_json:
         say_json(_as_json(standing, shown))
     else:
         _print(standing, shown)
@@ -68,10 +49,10 @@ def review(
         raise typer.Exit(CHANGED)
 
 
-def _accept(roster: Roster, name: str, shown: str, by: str | None, reason: str) -> None:
-    agent = roster.registry.get(name)
-    transition = accept(agent, shown, by=by or f"os:{login()}", at=system_clock())
-    change(roster, agent, transition, "agent.accepted", by=by, reason=reason, widens=True, difference=shown)
+def _accept(registrar: Registrar, name: str, shown: str) -> None:
+    agent = registrar.roster.registry.get(name)
+    transition = accept(agent, shown, by=registrar.who, at=system_clock())
+    registrar.change(agent, transition, "agent.accepted", widens=True, difference=shown)
 
 
 def _difference(standing: Standing) -> str | None:
@@ -101,7 +82,7 @@ def _print(standing: Standing, shown: str | None) -> None:
     console().print(table)
     consequence = {None: "it acts all the same", "deny": "its calls are denied", "raise_tier": "one tier higher"}
     say(f"Until {agent.owner} accepts it: {consequence[agent.under_review]}.")
-    say(f"zt-agents agents review {agent.name} --accept {shown[:SHOWN]} --by {agent.owner}")
+    say(f"To accept it: zt-agents agents review {agent.name} --accept {shown[:SHOWN]} --by {agent.owner}")
 
 
 def _print_same(standing: Standing) -> None:

@@ -21,6 +21,7 @@ from zt_agents.catalog.secret_specs import SecretSource
 from zt_agents.catalog.sources import load_object
 from zt_agents.catalog.specs import Tier, ToolDescription, ToolSpec
 from zt_agents.cli.display import say, say_json, say_table
+from zt_agents.cli.options import DEFAULT_POLICY, JsonOption, PolicyOption
 from zt_agents.decisions import Outcome
 from zt_agents.errors import PolicyFileError
 from zt_agents.identity.principals import AgentStatus
@@ -49,14 +50,15 @@ class ToolReview:
 
 
 def check(
-    policy_file: Annotated[Path, typer.Argument(metavar="POLICY")] = Path("zt-agents.yaml"),
+    named: Annotated[Path | None, typer.Argument(metavar="[FILE]", hidden=True)] = None,
+    policy_file: PolicyOption = DEFAULT_POLICY,
     accept: Annotated[
         bool, typer.Option("--accept", help="Accept the tools of the policy as they are now.")
     ] = False,
     tools: Annotated[
         list[str] | None, typer.Option(metavar="MODULE:ATTRIBUTE", help="Further tools to compare.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Load the policy, and compare every tool with what was accepted.
 
@@ -65,6 +67,7 @@ def check(
     from zt_agents.policy.document import read_file  # loads pydantic
     from zt_agents.policy.loader import load_policy
 
+    policy_file = named or policy_file  # it was once an argument
     lock_file = lock_path(policy_file)
     lock = ToolLock.read(lock_file)
     # An edited policy may only load against the new parameters, so its sources are read before it is loaded.
