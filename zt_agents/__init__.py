@@ -23,10 +23,10 @@ from zt_agents.errors import (
     PolicyFileError,
     ZeroTrustError,
 )
-from zt_agents.funnel import current_call
 from zt_agents.guard import Guard
 from zt_agents.identity.principals import Agent, User
 from zt_agents.identity.scopes import TaskScope
+from zt_agents.permit import current_call
 from zt_agents.provenance.labels import DataClass, Integrity
 from zt_agents.sessions.session import Session, current_session
 

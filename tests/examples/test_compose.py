@@ -1,4 +1,4 @@
-"""The compose file for Jaeger opens the ports that the README names, to this machine alone."""
+"""The compose file for Jaeger opens the ports that the page on evidence names, to this machine alone."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def test_jaeger() -> None:
     assert service["image"].startswith("jaegertracing/jaeger:")
     ports = [port.split(":") for port in service["ports"]]
     assert all(address == "127.0.0.1" and outside == inside for address, outside, inside in ports)
-    named = set(re.findall(r"-p (\d+):", (ROOT / "README.md").read_text(encoding="utf-8")))
+    named = set(re.findall(r"-p (\d+):", (ROOT / "docs/evidence.md").read_text(encoding="utf-8")))
     assert {"16686", "4318"} <= named <= {inside for _, _, inside in ports} == {"16686", "4317", "4318"}

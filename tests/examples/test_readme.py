@@ -1,105 +1,155 @@
-"""The README's programs run, and print what it says they print."""
+"""What the README and the pages of ``docs/`` show is so: programs run and print that, commands and links exist."""
 
 from __future__ import annotations
 
-import difflib
-import os
-import pty
 import re
-import subprocess
-import sys
+import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pages import PAGES, README, ROOT, Reader, blocks, prose, section
+from typer.main import get_command
 
-README = Path(__file__).parents[2] / "README.md"
-BLOCK = re.compile(r"^```(\w+)(?: ([\w./-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from zt_agents.cli import app
 
-
-def blocks() -> Iterator[tuple[str, str, str]]:
-    """Yield (language, file name or empty, text) of each fenced block."""
-    for match in BLOCK.finditer(README.read_text(encoding="utf-8")):
-        yield match[1], match[2] or "", match[3]
-
-
-def on_a_terminal(command: str, folder: Path, typed: str) -> str:
-    """Run *command* on a pseudo-terminal, type *typed*, and return all that the terminal shows."""
-    ours, theirs = pty.openpty()
-    environment = {
-        **os.environ,
-        "COLUMNS": "100",
-        "TERM": "dumb",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{README.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        "USER": "dana",
-        "LOGNAME": "dana",
-    }
-    process = subprocess.Popen(
-        command, shell=True, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:  # Linux reports the end of a pseudo-terminal as an error
-            break
-        if not chunk:
-            break
-        shown += chunk
-        if typed and b"[y/N]" in shown:
-            os.write(ours, typed.encode())
-            typed = ""
-    os.close(ours)
-    assert process.wait(timeout=60) == 0, shown.decode()
-    return shown.decode().replace("\r\n", "\n")
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+FIRST = "## A first program"
+COMMANDS: Any = get_command(app)
+_CODE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
+_LINK = re.compile(r"(!?)\[[^\]\n]*(?:\n[^\]\n]*)?\]\(([^)\s]+)\)")
 
 
-def as_pattern(expected: str) -> str:
-    """Return a regular expression for shown output, in which ``...`` stands for anything within a line."""
-    lines = [re.escape(line.rstrip()).replace(r"\.\.\.", ".*") for line in expected.splitlines()]
-    return "\n".join(lines)
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
-def test_the_first_program(tmp_path: Path) -> None:
-    ran = 0
-    for language, name, text in blocks():
-        if name:
-            (tmp_path / name).write_text(text, encoding="utf-8")
-        if language != "console" or not text.startswith("$ "):
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+# -- what is run -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def after_the_first_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of somebody who wrote the README's first program, and ran it."""
+    folder = tmp_path_factory.mktemp("first")
+    with Reader(folder) as reader:
+        reader.read(section(text_of(README), FIRST))
+        assert reader.ran >= 3
+    return folder
+
+
+@each_page
+def test_what_is_shown_happens(page: Path, after_the_first_program: Path, tmp_path: Path) -> None:
+    text = text_of(page)
+    text = text.replace(section(text, FIRST), "") if page == README else text
+    folder = tmp_path / "here"
+    shutil.copytree(after_the_first_program, folder)
+    with Reader(folder) as reader:
+        reader.read(text)
+
+
+@each_page
+def test_every_python_block_is_a_program(page: Path) -> None:
+    for block in blocks(text_of(page)):
+        if block.language == "python":
+            compile(block.text, f"{named(page)}: {block.name}", "exec")
+
+
+# -- what is named -----------------------------------------------------------------------------------------------------
+
+
+def lines_of_commands(page: Path) -> Iterator[str]:
+    """Yield what a reader of *page* might type: each line of a console, each piece of code within a sentence."""
+    text = text_of(page)
+    for block in blocks(text):
+        if block.language == "console":
+            yield from block.text.replace("\\\n", " ").splitlines()
+    for code in _CODE.findall(prose(text)):
+        yield " ".join(code.split())
+
+
+def mistakes(line: str) -> Iterator[str]:
+    """Yield what *line* names that the command line does not have."""
+    before, found, rest = line.partition("zt-agents ")
+    words = rest.replace("\\|", "|").split() if found and not before.endswith(("/", "-")) else line.split()
+    command: Any = COMMANDS
+    if not words or (not found and (words[0] not in command.commands or len(words) < 2)):
+        return
+    while hasattr(command, "commands") and words and re.fullmatch(r"[a-z][a-z-]*", words[0]):
+        names = [words.pop(0)]
+        while words[:1] == ["|"]:
+            names.append(words[1])
+            del words[:2]
+        for name in names:
+            if name not in command.commands:
+                yield f"{line}: no command {name}"
+                return
+        command = command.commands[names[-1]]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        if word in {"&&", "|", ";", ">"}:
+            return
+        if word.startswith("--") and word.partition("=")[0] not in {*known, "--help"}:
+            yield f"{line}: no option {word}"
+
+
+@each_page
+def test_commands_and_options_are_those_that_exist(page: Path) -> None:
+    assert [wrong for line in lines_of_commands(page) for wrong in mistakes(line)] == []
+
+
+def test_mistakes_are_found() -> None:
+    assert list(mistakes("zt-agents agents review NAME --accept X && zt-agents x")) == []
+    assert list(mistakes("zt-agents approvals list \\| shw")) == ["zt-agents approvals list \\| shw: no command shw"]
+    assert list(mistakes("agents revew NAME")) == ["agents revew NAME: no command revew"]
+    assert list(mistakes("$ zt-agents revoke --agnt x")) == ["$ zt-agents revoke --agnt x: no option --agnt"]
+
+
+def anchors(text: str) -> list[str]:
+    """Return the names by which links reach the headings of a page."""
+    headings = re.findall(r"^#{1,6} (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for _, target in _LINK.findall(prose(text_of(page))):
+        if target.startswith("https://"):
             continue
-        command, _, expected = text.removeprefix("$ ").partition("\n")
-        typed = "y\n" if "[y/N] y" in expected else ""
-        shown = "\n".join(line.rstrip() for line in on_a_terminal(command, tmp_path, typed).splitlines())
-        ran += 1
-        if expected and not re.fullmatch(as_pattern(expected), shown):
-            difference = "\n".join(difflib.unified_diff(expected.splitlines(), shown.splitlines(), "README", "shown"))
-            pytest.fail(f"{command}\n{difference}")
-    assert ran >= 3
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(text_of(there)), target
 
 
-def test_the_sections_of_a_policy_that_are_shown_load(tmp_path: Path) -> None:
-    named = {name: text for _, name, text in blocks() if name}
-    shown = [text for language, name, text in blocks() if language == "yaml" and not name]
-    assert len(shown) == 2
-    (tmp_path / "my_tools.py").write_text(named["my_tools.py"], encoding="utf-8")
-    (tmp_path / "zt-agents.yaml").write_text("".join([named["zt-agents.yaml"], *shown]), encoding="utf-8")
-    on_a_terminal("zt-agents check --accept", tmp_path, "")
+def test_every_page_is_found_from_the_readme_and_says_what_it_is_for() -> None:
+    linked = {target.partition("#")[0] for _, target in _LINK.findall(text_of(README))}
+    for page in PAGES[1:]:
+        assert named(page) in linked
+        title, _, rest = text_of(page).partition("\n\n")
+        assert title.startswith("# ")
+        assert anchors(title) == [page.stem]
+        assert not rest.startswith(("#", "```", "|", "!"))
 
 
-def test_every_python_block_is_a_program() -> None:
-    for language, name, text in blocks():
-        if language == "python":
-            compile(text, name or "README.md", "exec")
+# -- where the README is all there is ----------------------------------------------------------------------------------
 
 
-def test_the_commands_are_those_that_exist() -> None:
-    from typer.main import get_command
-
-    from zt_agents.cli import app
-
-    known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    named = set(re.findall(r"zt-agents ([a-z]+)", README.read_text(encoding="utf-8")))
-    assert named <= known
-    assert named >= {"demo", "init", "check", "explain", "audit"}
+def test_a_package_index_shows_all_pages_as_one_whose_links_lead_to_each_other() -> None:
+    """There is no folder beside it: see ``hatch-fancy-pypi-readme`` in pyproject.toml."""
+    wanted = tomllib.loads(text_of(ROOT / "pyproject.toml"))["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    fragments = [text_of(ROOT / each["path"]) if "path" in each else each["text"] for each in wanted["fragments"]]
+    assert [each["path"] for each in wanted["fragments"] if "path" in each] == [named(page) for page in PAGES]
+    whole = "".join(fragments)
+    for each in wanted["substitutions"]:
+        whole = re.sub(each["pattern"], each["replacement"], whole, flags=re.MULTILINE)
+    names = anchors(whole)
+    assert len(names) == len(set(names)), "two headings have the same name"
+    for image, target in _LINK.findall(prose(whole)):
+        assert not image
+        assert target.startswith("https://") or target.removeprefix("#") in names

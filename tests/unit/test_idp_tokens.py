@@ -27,7 +27,7 @@ from zt_agents.errors import (
     TokenExpiredError,
     TokenInvalidError,
 )
-from zt_agents.funnel import Permit
+from zt_agents.permit import Permit
 
 POLICY = """
 tools:

@@ -27,8 +27,8 @@ from zt_agents._internal.optional import require
 from zt_agents._internal.origins import is_loopback, origin_of
 from zt_agents.credentials.dpop import prove
 from zt_agents.errors import ConfigurationError, CredentialError
-from zt_agents.funnel import current_call
 from zt_agents.identity import SigningKey
+from zt_agents.permit import current_call
 
 if TYPE_CHECKING:
     import httpx

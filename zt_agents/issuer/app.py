@@ -163,7 +163,7 @@ class Issuer:
             return Refusal("invalid_request", "A token has not room enough for all of that.").response
         await made.receipt.await_durable(_DURABLE)
         answer: dict[str, Any] = {
-            "access_token": made.token,
+            "access_token": made.token.reveal(),
             "issued_token_type": ACCESS_TOKEN,
             "token_type": "Bearer",
             "expires_in": max(0, made.claims.expires_at - int(self._guard.clock())),

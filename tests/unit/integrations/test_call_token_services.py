@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -316,6 +317,25 @@ def test_call_keys_are_for_calls_alone(bodies: Bodies) -> None:
     (jwk,) = bodies.world.guard.call_keys["keys"]
     assert "d" not in jwk
     assert CALL_TOKEN_TYPE not in jwk.values()
+
+
+async def test_a_body_that_is_nested_too_deeply_to_be_read_is_refused() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"[" * 100_000}
+
+    async def never(*_: Any) -> None:
+        raise AssertionError("the application was reached")
+
+    verifier = CallTokenVerifier(keys={"keys": []}, issuer=ISSUER, audience=AUDIENCE)
+    guarded = CallTokenMiddleware(never, verifier=verifier, tool="update", arguments=lambda _, body: json.loads(body))
+    headers = [(b"authorization", b"Bearer x")]
+    await guarded({"type": "http", "method": "PUT", "path": "/", "headers": headers}, receive, send)
+    assert sent[0]["status"] == 400
 
 
 async def test_websockets_are_refused() -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 import jwt
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.errors import LoginRequiredError, TokenExpiredError, TokenInvalidError
 from zt_agents.identity.principals import Login, User
 from zt_agents.identity.provider.discovery import Discovery, ProviderDocument
@@ -124,8 +125,8 @@ class IdentityProvider:
         if not login.token:
             raise LoginRequiredError("Nothing proves this user here: their login was in another process.")
         if login.access:
-            return self.user_of_access_token(login.token, now=now)
-        return self.user_of_id_token(login.token, nonce=login.nonce, now=now)
+            return self.user_of_access_token(login.token.reveal(), now=now)
+        return self.user_of_id_token(login.token.reveal(), nonce=login.nonce.reveal(), now=now)
 
     def ends(self, login: Login) -> int:
         """Return from when on, in seconds since the epoch, *login* is not good any more."""
@@ -206,8 +207,8 @@ class IdentityProvider:
             authenticated_at=claims.get("auth_time"),
             acr=_text(claims.get("acr", ""), "acr"),
             amr=_words(claims.get("amr", []), "amr"),
-            token=token,
-            nonce=nonce,
+            token=Hidden(token),
+            nonce=Hidden(nonce),
             access=access,
         )
         self._strong_enough(login, now)
