@@ -225,6 +225,18 @@ def test_a_change_says_what_it_did_as_json(folder: Path) -> None:
     assert json.loads(run("owner-back", "bo@acme.example", "--json")) == {"owner": "bo@acme.example"}
 
 
+def test_without_a_name_all_that_changed_are_listed(folder: Path) -> None:
+    assert "Nothing changed" in run("review")
+    with Guard.from_config("zt-agents.yaml") as guard:
+        guard.observe("helpdesk", model="m-1")
+    shown = run("review", code=1)
+    assert "zt-agents agents review helpdesk" in shown
+    assert "it acts all the same" in shown
+    (listed_one,) = json.loads(run("review", "--json", code=1))
+    assert listed_one == json.loads(run("review", "helpdesk", "--json", code=1))
+    assert "say whose" in run("review", "--accept", listed_one["difference"], code=2)
+
+
 def test_a_history_says_what_changed(folder: Path) -> None:
     with Guard.from_config("zt-agents.yaml") as guard:
         guard.observe("helpdesk", model="m-1")

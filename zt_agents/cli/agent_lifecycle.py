@@ -18,7 +18,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.cli.agents import NOTHING, agents_app
 from zt_agents.cli.display import confirmed, say
 from zt_agents.cli.moments import moment_option
-from zt_agents.cli.options import YesOption
+from zt_agents.cli.options import YesOption, again
 from zt_agents.cli.registering import checked, possible
 from zt_agents.cli.roster import NameArgument, Registrar, by_registrar, moment
 from zt_agents.errors import AgentInactiveError
@@ -52,7 +52,8 @@ def register(
     agent_id = identifier or f"spiffe://{roster.file.trust_domain}/agent/{name}"
     agent = Agent(name, agent_id, version, owner, purpose, tools=frozenset(tool) if tool else None)
     registrar.change(checked(roster, agent), registered(agent), "agent.registered", widens=True, owner=owner)
-    text = f"{name} is registered as {agent.id}. Rules may name it; then: zt-agents agents activate {name}"
+    activating = again(f"zt-agents agents activate {name}", policy=roster.policy)
+    text = f"{name} is registered as {agent.id}. Rules may name it; then: {activating}"
     registrar.tell(text, name=name, id=agent.id, status=AgentStatus.REGISTERED)
 
 

@@ -21,7 +21,7 @@ from zt_agents.catalog.secret_specs import SecretSource
 from zt_agents.catalog.sources import load_object
 from zt_agents.catalog.specs import Tier, ToolDescription, ToolSpec
 from zt_agents.cli.display import say, say_json, say_table
-from zt_agents.cli.options import DEFAULT_POLICY, JsonOption, PolicyOption
+from zt_agents.cli.options import DEFAULT_POLICY, JsonOption, PolicyOption, again
 from zt_agents.decisions import Outcome
 from zt_agents.errors import PolicyFileError
 from zt_agents.identity.principals import AgentStatus
@@ -91,10 +91,8 @@ def check(
                 else "No tool was accepted yet, so there are no parameters to check conditions against."
             )
             say(since, stderr=True)
-            say(
-                "If the policy was written for the tools as they are now, run: zt-agents check --accept",
-                stderr=True,
-            )
+            accepting = again("zt-agents check --accept", policy=policy_file)
+            say(f"If the policy was written for the tools as they are now, run: {accepting}", stderr=True)
         raise
     compared = bool(sources or tools)
     reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=compared)
@@ -106,6 +104,9 @@ def check(
         reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=compared)
     report = _json_report if as_json else _print_report
     report(policy, reviews, accepted, ambient_secrets(policy, found, data))
+    if not as_json and any(review.standing in _ACCEPTABLE for review in reviews):
+        accepting = again("zt-agents check --accept", policy=policy_file)
+        say(f"If these tools are as they should be, accept them: {accepting}")
     if any(review.problem for review in reviews):
         raise typer.Exit(FINDINGS)
 
@@ -233,9 +234,11 @@ def _print_report(
         ("tool", "tier", "standing", ""),
         [(each.name, tiers.get(each.name, ""), each.standing, each.problem) for each in reviews],
     )
+    if accepted:
+        say()
     for review in [*accepted, *reviews]:
         if review in accepted:
-            say(f"\nAccepted: {review.name}, which was {review.standing}.")
+            say(f"Accepted: {review.name}, which was {review.standing}.")
         elif review.changes:
             say(f"\n{review.name} changed since it was accepted:")
         for line in review.changes[:_MOST_CHANGES]:
@@ -244,8 +247,6 @@ def _print_report(
             say(f"  and {len(review.changes) - _MOST_CHANGES} more lines (--json shows all)")
     found = sum(1 for review in reviews if review.problem)
     say(f"\n{found} finding{'' if found == 1 else 's'}.", style="red" if found else "green")
-    if any(review.standing in _ACCEPTABLE for review in reviews):
-        say("If these tools are as they should be, accept them: zt-agents check --accept")
 
 
 def _json_report(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,21 @@ def agent_names(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     except ZeroTrustError:
         return
     names = {*(declared if isinstance(declared, Mapping) else ()), *(agent.name for agent in registered)}
-    yield from sorted(name for name in names if isinstance(name, str) and name.startswith(incomplete))
+    # What a shell inserts it may run: a name that no policy could have is not for it.
+    yield from sorted(name for name in names if _NAME.fullmatch(str(name)) and str(name).startswith(incomplete))
+
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+def again(command: str, *, policy: Path, store: Path | None = None) -> str:
+    """Return *command* as it is to be typed, about the same policy and store as the one that says so."""
+    said = [command]
+    if policy != DEFAULT_POLICY:
+        said.append(f"--policy {shlex.quote(str(policy))}")
+    if store is not None:
+        said.append(f"--store {shlex.quote(str(store))}")
+    return " ".join(said)
 
 
 DEFAULT_POLICY = Path("zt-agents.yaml")

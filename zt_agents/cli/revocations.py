@@ -28,6 +28,7 @@ from zt_agents.cli.options import (
     PolicyOption,
     ReasonOption,
     YesOption,
+    again,
     agent_names,
 )
 from zt_agents.errors import ConfigurationError, PolicyFileError, StoreError, ZeroTrustError
@@ -129,6 +130,9 @@ def revoke(
         say_json(_document(stopped, known, waits, warnings, places))
     else:
         _report(kind, stopped, known, waits, places)
+        for each in stopped.revoked:
+            undoing = again(f"zt-agents reinstate {each.id[:SHOWN_ID]} --reason WHY", policy=policy, store=store)
+            say(f"To undo it: {undoing}")
     for warning in warnings:
         say(f"warning: {warning}", style="bold yellow", stderr=True)
     for value in stopped.missed:
@@ -303,8 +307,6 @@ def _report(
         sessions = f"{seen.sessions} session{'s' if seen.sessions != 1 else ''}"
         say(f"Calls of {which} in the last day: {least}{seen.calls}, in {sessions}{last}.")
     say(f"Requests for approval {'withdrawn' if stopped.revoked else 'that would be withdrawn'}: {waits}.")
-    for each in stopped.revoked:
-        say(f"To undo it: zt-agents reinstate {each.id[:SHOWN_ID]} --reason WHY")
     if not stopped.revoked:
         say(f"Nothing was revoked in {places.store}: it was a dry run.")
 

@@ -47,6 +47,7 @@ StoreOption = Annotated[
 class Roster:
     """What there is."""
 
+    policy: Path
     file: PolicyFile
     declared: Mapping[str, Agent]
     """The policy's, by name."""
@@ -81,7 +82,7 @@ def open_roster(policy: Path, store: Path | None, log: Path | None) -> Roster:
         agents, store=kept, grace=seconds(part.file.owners.grace), environment=part.file.environment
     )
     place, revocations = log or policy.parent / part.file.audit.path, policy.parent / part.file.revocation.path
-    return Roster(part.file, declared, kept, registry, tuple(agents), place, revocations)
+    return Roster(policy, part.file, declared, kept, registry, tuple(agents), place, revocations)
 
 
 @dataclass(frozen=True, slots=True)

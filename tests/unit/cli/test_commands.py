@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,15 @@ def test_the_policy_is_an_option_of_every_command_that_reads_one(folder: Path) -
     assert {"check", "explain", "revoke", "login", "agents show", "certs ca", "idp check", "issuer serve"} <= takes
 
 
+def test_what_is_to_be_typed_next_is_about_the_same_policy(folder: Path) -> None:
+    (folder / "zt-agents.yaml").rename(folder / "the policy.yaml")
+    checked = run("check", "--policy", "the policy.yaml").output
+    assert "zt-agents check --accept --policy 'the policy.yaml'" in checked
+    done = run("revoke", "--all", "--policy", "the policy.yaml", "--store", "other.db").output
+    (undo,) = [line.removeprefix("To undo it: zt-agents ") for line in done.splitlines() if "To undo it" in line]
+    assert run(*shlex.split(undo), "--yes").exit_code == 0
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_help_states_the_exit_codes(name: str) -> None:
     assert "Exit code" in EVERY[name].help
@@ -130,6 +140,15 @@ def test_a_shell_completes_names_of_agents(folder: Path, words: str, expected: s
     last = len(words.split(" ")) - 1
     asked = {"_ZT_AGENTS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(last)}
     assert set(CliRunner().invoke(app, [], prog_name="zt-agents", env=asked).output.split()) == expected
+
+
+def test_a_shell_is_given_no_name_that_could_be_a_command(folder: Path) -> None:
+    text = HEAD.replace("  other:", "  '$(reboot)': {}\n  'o; reboot': {}\n  7: {}\n  other:")
+    (folder / "zt-agents.yaml").write_text(text + POLICY)
+    asked = {"_ZT_AGENTS_COMPLETE": "complete_bash", "COMP_WORDS": "zt-agents agents show ", "COMP_CWORD": "3"}
+    done = CliRunner().invoke(app, [], prog_name="zt-agents", env=asked)
+    assert set(done.output.split()) <= {"7", "helpdesk", "other"}
+    assert [path.name for path in folder.iterdir()] == ["zt-agents.yaml"]  # and asking makes no file
 
 
 def test_nobody_at_the_terminal_is_a_no(folder: Path) -> None:
