@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from vault_server import PASSWORD, ROLE, SECRET_ID, STRIPE, TOKEN, VaultServer, slowly, vault_server
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.catalog.secret_specs import SecretSource, SecretSpec, VaultSpec
 from zt_agents.credentials import vault as vault_module
 from zt_agents.credentials.secret_files import EnvironmentSecret, FileSecret
@@ -349,13 +350,16 @@ def test_a_store_that_breaks_in_an_unforeseen_way_lends_nothing() -> None:
 
 _OUTLIVES_MAIN = """
 import threading
+from zt_agents._internal.hidden import Hidden
+from zt_agents.catalog.secret_specs import SecretSource, SecretSpec
 from zt_agents.credentials.secrets import Fetched, SecretsBroker
 
 class Store:
     def fetch(self):
-        return Fetched({"value": "x"}, lambda: print("taken back", flush=True) is None)
+        return Fetched(Hidden({"value": "x"}), lambda: print("taken back", flush=True) is None)
 
-broker = SecretsBroker({"one": (None, Store()), "two": (None, Store())})
+specs = [SecretSpec(name, SecretSource.FILE, frozenset({"charge"}), name.upper()) for name in ("one", "two")]
+broker = SecretsBroker({spec.name: (spec, Store()) for spec in specs})
 def body():
     lent = [broker.fetch("one"), broker.fetch("two")]
     threading.main_thread().join()
@@ -373,7 +377,7 @@ def test_a_body_that_outlives_the_main_thread_gives_back_what_it_was_lent() -> N
 def test_a_source_that_breaks_when_it_should_take_back_has_not_taken_back() -> None:
     class Closed:
         def fetch(self) -> Fetched:
-            return Fetched({"value": "x"}, self.end)
+            return Fetched(Hidden({"value": "x"}), self.end)
 
         def end(self) -> bool:
             raise RuntimeError("closed")
