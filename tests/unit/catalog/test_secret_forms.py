@@ -169,7 +169,19 @@ def test_what_only_resembles_a_secret_is_left_alone(name: str, value: str) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["a" * 511 + "+", "a://:" * 12000, "otpauth://" * 6000, "sk-" * 20000, "eyJ" * 20000, "eyJaaaaaaaa." * 5000, "AB" * 255 + "+", "Basic " * 10000, "1Q~" * 20000, "-----BEGIN PRIVATE KEY-----" * 2000, "password=" * 7000],
+    [
+        "a" * 511 + "+",
+        "AB" * 255 + "+",
+        "a://:" * 12_000,
+        "otpauth://" * 6_000,
+        "sk-" * 20_000,
+        "eyJ" * 20_000,
+        "eyJaaaaaaaa." * 5_000,
+        "Basic " * 10_000,
+        "1Q~" * 20_000,
+        "-----BEGIN PRIVATE KEY-----" * 2_000,
+        "password=" * 7_000,
+    ],
     ids=lambda text: text[:12],
 )
 def test_no_text_holds_the_search_up(text: str) -> None:
