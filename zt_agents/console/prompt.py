@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from pathlib import Path
+import ssl
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -64,16 +64,13 @@ class Prompt(H11Protocol):
             self._unread = None
 
 
-def prompt_server(
-    app: ASGIApp, *, proxy: str = "", certificate: Path | None = None, key: Path | None = None
-) -> uvicorn.Server:
+def prompt_server(app: ASGIApp, *, proxy: str = "", tls: ssl.SSLContext | None = None) -> uvicorn.Server:
     """Return a server of *app*: uvicorn, told to say, to believe and to wait as little as it can.
 
     Args:
         app: what is served.
         proxy: the address whose word about clients is believed; an empty text is none.
-        certificate: PEM, to serve by TLS; then *key* is its private key.
-        key: PEM.
+        tls: serves by TLS; it may renew its certificate by itself.
     """
     config = uvicorn.Config(
         app,
@@ -88,9 +85,10 @@ def prompt_server(
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=2,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
     )
+    if tls is not None:
+        config.load()
+        config.ssl = tls
     return uvicorn.Server(config)
 
 

@@ -122,7 +122,8 @@ class Issuer:
             form = await _form(request)
             if isinstance(form, Refusal):
                 return form.response
-            client = self._client(form, request.client.host if request.client else "")
+            # In a thread: it asks the disk, and computes.
+            client = await asyncio.to_thread(self._client, form, request.client.host if request.client else "")
             if isinstance(client, Refusal):
                 return client.response
             return await answer(form, client)

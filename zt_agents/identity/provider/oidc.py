@@ -267,8 +267,15 @@ def _subject(value: object) -> str:
 def _claim(claims: Mapping[str, Any], path: tuple[str, ...]) -> object:
     """Return the list at *path*; none where there is no such claim."""
     elsewhere = claims.get("_claim_names")  # OpenID Connect Core, section 5.6.2
-    if elsewhere is not None and (not isinstance(elsewhere, Mapping) or path[0] in elsewhere):
-        raise TokenInvalidError("The identity provider left the user's groups or roles somewhere else.")
+    left = elsewhere is not None and (not isinstance(elsewhere, Mapping) or path[0] in elsewhere)
+    # Entra ID, of a user with more groups than a token holds: in implicit flows, and in the names of sources.
+    left = left or (path[0] == "groups" and claims.get("hasgroups", False) is not False)
+    if left or any(name.startswith(f"{path[0]}:src") for name in claims):
+        raise TokenInvalidError(
+            f"The identity provider left the user's {path[0]} out of the token, and rules cannot do without.",
+            hint="Users may have too many: at the provider, have tokens name only those that are assigned to the "
+            "application (Entra ID: 'Groups assigned to the application'), or its roles.",
+        )
     found: Any = claims
     for name in path:
         if not isinstance(found, Mapping):
