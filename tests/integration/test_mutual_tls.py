@@ -192,6 +192,19 @@ def test_a_client_refuses_a_server_that_is_not_the_one_it_expects(authority: Cer
         assert running.served == []
 
 
+def test_a_connection_that_was_refused_carries_nothing_any_more(authority: CertificateAuthority) -> None:
+    """The handshake itself is over by then, and a client may go on after an error."""
+    context = client_context(IssuedIdentity(authority, AGENT), expects=TICKETS)
+    with back_end(server_context(IssuedIdentity(authority, OTHER), admits=[AGENT])) as running:
+        with context.wrap_socket(socket.socket()) as connection:
+            connection.settimeout(10)
+            with pytest.raises(ssl.SSLCertVerificationError, match="not expected here"):
+                connection.connect(running.server_address)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                connection.sendall(b"GET /secret HTTP/1.1\r\n\r\n")
+        assert running.served == []
+
+
 def test_nobody_is_admitted_where_nobody_is_named(authority: CertificateAuthority) -> None:
     with back_end(server_context(IssuedIdentity(authority, TICKETS), admits=[])) as running:
         with pytest.raises(httpx.TransportError):
