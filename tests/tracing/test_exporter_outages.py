@@ -8,12 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from http.server import ThreadingHTTPServer
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from serving import QuietHandler, serving
+
+from zt_agents.telemetry.delivery import CountingExporter, Losses
 
 SPANS = 40
 PROGRAM = f"""
@@ -114,3 +119,13 @@ def test_a_healthy_collector_loses_nothing() -> None:
     with answering(200) as port:
         _, dropped, _, lines = run(port)
     assert (dropped, lines) == (0, [])
+
+
+def test_an_exporter_that_breaks_is_counted_like_one_that_fails() -> None:
+    class Breaks(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            raise RuntimeError("nobody foresaw this")
+
+    losses = Losses(10)
+    assert CountingExporter(Breaks(), losses).export([ReadableSpan("a"), ReadableSpan("b")]) is SpanExportResult.FAILURE
+    assert losses.count == 2
