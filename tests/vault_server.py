@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from serving import serving
