@@ -22,6 +22,8 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 for size in ("COLUMNS", "LINES"):  # set where tests run side by side; what is printed here is as wide as without
     os.environ.pop(size, None)
+# A hundred programs are started here: each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Nobody is logged in (zt-agents login), whoever runs the tests.
 os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "zt-agents-tests" / "nobody")
 
