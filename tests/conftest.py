@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,17 @@ for size in ("COLUMNS", "LINES"):  # set where tests run side by side; what is p
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Nobody is logged in (zt-agents login), whoever runs the tests.
 os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "zt-agents-tests" / "nobody")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests and what they import stay to the end: the garbage collector need not go over them again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture
