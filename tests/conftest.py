@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import tempfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import typer.testing
 from world import HEAD, World
 
 from zt_agents import Channel
@@ -23,6 +25,8 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 for size in ("COLUMNS", "LINES"):  # set where tests run side by side; what is printed here is as wide as without
     os.environ.pop(size, None)
+# The commands and options of the command line are put together once, not for every command that a test gives.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 # A hundred programs are started here: each would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Nobody is logged in (zt-agents login), whoever runs the tests.
