@@ -11,7 +11,7 @@ from world import HEAD, World
 
 import zt_agents
 from zt_agents.credentials import CallClaims, CallTokenVerifier
-from zt_agents.funnel import Permit
+from zt_agents.permit import Permit
 
 ISSUER = "spiffe://acme.example/zt-agents"
 TICKETS, MAIL = "https://tickets.acme.example", "urn:acme:mail"

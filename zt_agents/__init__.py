@@ -27,10 +27,10 @@ if TYPE_CHECKING:
         PolicyFileError,
         ZeroTrustError,
     )
-    from zt_agents.funnel import current_call
     from zt_agents.guard import Guard
     from zt_agents.identity.principals import Agent, User
     from zt_agents.identity.scopes import TaskScope
+    from zt_agents.permit import current_call
     from zt_agents.provenance.labels import DataClass, Integrity
     from zt_agents.sessions.session import Session, current_session
 
@@ -92,11 +92,11 @@ _HOMES = {
     "IdentityError": "zt_agents.errors",
     "PolicyFileError": "zt_agents.errors",
     "ZeroTrustError": "zt_agents.errors",
-    "current_call": "zt_agents.funnel",
     "Guard": "zt_agents.guard",
     "Agent": "zt_agents.identity.principals",
     "User": "zt_agents.identity.principals",
     "TaskScope": "zt_agents.identity.scopes",
+    "current_call": "zt_agents.permit",
     "DataClass": "zt_agents.provenance.labels",
     "Integrity": "zt_agents.provenance.labels",
     "Session": "zt_agents.sessions.session",

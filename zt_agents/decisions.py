@@ -253,7 +253,10 @@ class Decision(NamedTuple):
     @property
     def rule_id(self) -> str | None:
         """The first rule named by the reasons, if any."""
-        return next((reason.rule_id for reason in self.reasons if reason.rule_id), None)
+        for reason in self.reasons:
+            if reason.rule_id:
+                return reason.rule_id
+        return None
 
     def denied(self, code: ReasonCode, text: str) -> Decision:
         """Return this decision turned into a denial, the new reason first."""

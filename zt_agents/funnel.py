@@ -3,7 +3,7 @@
 Rules:
 
 1. Everything up to the body happens here, in one order, for every framework and for sync and async alike. The two
-   shells in ``guard`` only wait: for a human, for the disk, for the body.
+   ``shells`` only wait: for a human, for the disk, for the body.
 2. Nothing but an explicit ALLOW lets the body run. Any failure on the way becomes a denial.
 3. A denial is recorded before it is raised.
 4. What is decided on is what runs: the arguments were parsed, validated and copied before they came here.
@@ -11,22 +11,18 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from zt_agents._internal.canonical import canonical, digest, encode, encode_result
+from zt_agents._internal.canonical import canonical, encode, encode_result
 from zt_agents.approvals import ApprovalRequest, ApprovalState, request_approval
 from zt_agents.audit.records import BodyStatus
 from zt_agents.catalog.catalog import Standing
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.catalog.specs import Tier
-from zt_agents.credentials.secrets import Secret
 from zt_agents.decisions import Decision, Outcome, Reason, ReasonCode, ToolCall, new_decision_id
 from zt_agents.desk import Ruling
 from zt_agents.errors import (
@@ -34,23 +30,18 @@ from zt_agents.errors import (
     ApprovalPendingError,
     ArgumentsError,
     AuditError,
-    CredentialError,
     EnforcementUnavailableError,
 )
 from zt_agents.identification import identify
 from zt_agents.identity.principals import Agent
 from zt_agents.invocation import Invocation
-from zt_agents.lending.call_tokens import call_token
-from zt_agents.lending.provider_tokens import exchanged_token
-from zt_agents.lending.secrets import Lending
-from zt_agents.provenance.labels import Label
+from zt_agents.permit import Permit
 from zt_agents.sessions.delegation import outside
 from zt_agents.sessions.session import CallEntry, CallKey, CallState
 from zt_agents.telemetry import attributes as names
-from zt_agents.trail import CallTrail
 
 if TYPE_CHECKING:
-    from zt_agents.audit.log import Receipt
+    from zt_agents.audit.receipts import Receipt
 
 
 class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
@@ -60,146 +51,26 @@ class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard
         self.result = result
 
 
-_permit: ContextVar[Permit | None] = ContextVar("zt_agents_permit", default=None)
-_descent = threading.Lock()
-"""Held while a permit is passed on to a deeper layer, or first asked for a secret: maybe in several threads."""
+_ALLOW, _DENY, _REQUIRE_APPROVAL = Outcome  # globals are found faster than attributes of an Enum
 
 
-def current_call() -> Permit | None:
-    """Return the permit of the governed call whose body this is, or None outside of one."""
-    return _permit.get()
+class Passage(Permit):
+    """One call on its way through the guard, and, inside the body, its permit."""
 
-
-class Permit(CallTrail):
-    """One call on its way through the guard, and, inside the body, the proof that it may be there."""
-
-    __slots__ = (
-        "_grant",
-        "_invocation",
-        "_key",
-        "_open",
-        "_reset",
-        "_waited",
-        "layer",
-        "receipt",
-        "request",
-    )
+    __slots__ = ("_grant", "_invocation", "_key", "_waited", "receipt", "request")
 
     def __init__(self, invocation: Invocation, *, layer: int = 0) -> None:
-        super().__init__(invocation)
+        super().__init__(invocation, layer=layer)
         self.request: ApprovalRequest | None = None
         """Set while a human has to be asked."""
         self.receipt: Receipt | None = None
         """Set when the record has to be durable before the body runs."""
-        self.layer = layer
-        """How deep in the tool the call was caught; deeper layers of the same call pass on this permit."""
         self._invocation = invocation
         self._key: CallKey | None = None
         self._grant: ApprovalRequest | None = None
         """The request whose grant this call has used."""
-        self._open = False
-        """The body is running, or is a stream that has not ended."""
         self._waited = False
         """Somebody else had time to change the arguments."""
-        self._reset: Token[Permit | None] | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 over the canonical arguments."""
-        return digest(self._encoded)
-
-    @property
-    def running(self) -> bool:
-        """Whether the body is running, or is a stream that has not ended."""
-        return self._open
-
-    @property
-    def name(self) -> str:
-        """What this call has in common with its repetition after a pause, and with no other call."""
-        return f"{self._call_id} {self.tool.name} {self.digest.hex()}" if self._call_id else self.decision.id
-
-    def descend(self, layer: int) -> bool:
-        """Let a deeper gate of the same call pass on this permit: once per layer, while the body runs."""
-        with _descent:
-            if not self._open or self.layer >= layer:
-                return False
-            self.layer = layer
-            return True
-
-    def secret(self, name: str) -> Secret:
-        """Return a secret that the policy lends this tool: in its body, while that runs. This may wait for a network.
-
-        Raises:
-            CredentialError: it is not for this tool, or not now, or the session is no longer good.
-            SecretUnavailableError: it could not be fetched.
-        """
-        return self._lend(name, here=self._is_here())
-
-    async def asecret(self, name: str) -> Secret:
-        """The async twin of :meth:`secret`."""
-        return await asyncio.to_thread(self._lend, name, here=self._is_here())
-
-    def secrets_environment(self, names: Iterable[str]) -> dict[str, str]:
-        """Return secrets as variables for the environment of a subprocess, and of that alone.
-
-        Raises:
-            CredentialError: as for :meth:`secret`.
-            SecretUnavailableError: as for :meth:`secret`.
-        """
-        secrets = [self.secret(name) for name in names]
-        return self._lending.environment(secrets) if self._lending is not None else {}
-
-    def _is_here(self) -> bool:
-        return self._open and _permit.get() is self
-
-    def _lend(self, name: str, *, here: bool) -> Secret:
-        with _descent:
-            if self._lending is None:
-                self._lending = Lending(self._guard)
-        return self._lending.lend(self, name, here=here)
-
-    def token(
-        self, *, audience: str, key_thumbprint: str = "", certificate_thumbprint: str = "", ttl: int = 60
-    ) -> str:
-        """Return a new CallToken: the credential of this call, for one service and one request.
-
-        Args:
-            audience: URI of the service, as the policy names it for this tool (``tools.NAME.audiences``).
-            key_thumbprint: RFC 7638 thumbprint of the key that it is bound to (DPoP).
-            certificate_thumbprint: of the client certificate that it is bound to instead (RFC 8705).
-            ttl: seconds, at most 60, that it is good for; never longer than the session.
-
-        Raises:
-            CredentialError: the body is not running, the policy names no such service for this tool, or the session is
-                no longer good.
-            ValueError: *ttl* is out of bounds, or there are two thumbprints.
-        """
-        if not self._open:
-            raise CredentialError("The call's body is not running.", hint="Ask for a token inside of the tool's body.")
-        bound = {"key_thumbprint": key_thumbprint, "certificate_thumbprint": certificate_thumbprint}
-        return call_token(self._guard, self, self._encoded, audience=audience, ttl=ttl, **bound)
-
-    def idp_token(self, *, audience: str, scopes: Iterable[str] = ()) -> str:
-        """Return the identity provider's own token for a back end, on behalf of the user. This waits for the provider.
-
-        Args:
-            audience: what the provider calls the back end, as the policy names it for this tool
-                (``identity_provider.exchange``).
-            scopes: what the token is for, of what the policy names; the provider's default if there are none.
-
-        Raises:
-            CredentialError: it is not for this tool, or not now; or the session was opened without an access token.
-            ConfigurationError: the agent is not registered with the provider.
-            IdentityError: the user's token is no longer good, or the provider refuses.
-        """
-        return exchanged_token(self._guard, self, audience=audience, scopes=scopes, here=self._is_here())
-
-    async def aidp_token(self, *, audience: str, scopes: Iterable[str] = ()) -> str:
-        """The async twin of :meth:`idp_token`."""
-        here = self._is_here()
-        return await asyncio.to_thread(
-            exchanged_token, self._guard, self, audience=audience, scopes=scopes, here=here
-        )
 
     # -- identify, classify, decide -------------------------------------------------------------------------------
 
@@ -259,28 +130,39 @@ class Permit(CallTrail):
         session = self.session
         if refusal is None and session is not None and tool.spec is not None:
             refusal = outside(session, tool.spec, resource, arguments)
-        self.call = ToolCall(
-            tool=tool.name,
-            spec=tool.spec,
-            arguments=arguments,
-            agent=agent,
-            user=session.user if session and agent else None,
-            session_id=session.id if session else "",
-            intent=session.intent if session else "",
-            task=session.claims.task if session else "",
-            call_id=self._call_id,
-            resource=resource,
-            label=session.label if session else Label(),
-            time=now,
-            environment=guard.policy.environment,
-            attributes=session.attributes if session else {},
-            tenant=session.claims.tenant if session else "",
-            chain=session.chain if session else (),
-        )
+        self.call = self._question(arguments, resource, agent, now)
         return refusal
 
-    def _identify(self) -> tuple[Agent | None, Reason | None]:
-        return identify(self._guard, self.session, now=self._guard.clock())
+    def _question(self, arguments: dict[str, Any], resource: str, agent: Agent | None, now: float) -> ToolCall:
+        tool, session, environment = self.tool, self.session, self._guard.policy.environment
+        if session is None:
+            return ToolCall(
+                tool.name,
+                tool.spec,
+                arguments,
+                call_id=self._call_id,
+                resource=resource,
+                time=now,
+                environment=environment,
+            )
+        return ToolCall(  # in the order of its fields: by their names, it takes three times as long
+            tool.name,
+            tool.spec,
+            arguments,
+            agent,
+            session.user if agent is not None else None,
+            session.id,
+            session.intent,
+            session.claims.task,
+            self._call_id,
+            resource,
+            session.label,
+            now,
+            environment,
+            session.attributes,
+            session.claims.tenant,
+            session.chain,
+        )
 
     def _classify(self) -> Reason | None:
         standing = self.tool.standing
@@ -297,7 +179,8 @@ class Permit(CallTrail):
     def _answer(self, call: ToolCall) -> Decision:
         """Return the policy's answer, which is one of the three outcomes or a fault of the engine."""
         decision = self._guard.policy.engine.decide(call)
-        if type(decision) is not Decision or not any(decision.outcome is known for known in Outcome):
+        outcome = decision.outcome if type(decision) is Decision else None
+        if outcome is not _ALLOW and outcome is not _DENY and outcome is not _REQUIRE_APPROVAL:
             raise TypeError("the policy engine gave no answer")
         if decision.obligations and decision.outcome is not Outcome.DENY:
             text = "It would be allowed under an obligation, and this guard can fulfil none."
@@ -473,41 +356,6 @@ class Permit(CallTrail):
         if refusal is None and encode(canonical(self._invocation.arguments)) != self._encoded:
             refusal = Reason(ReasonCode.TAMPERED, "The arguments changed between the decision and the call.")
         return refusal
-
-    def resume(self) -> None:
-        """Make this permit and its span current."""
-        if self._span is not None:
-            self._span.attach(self._guard.baggage(self.session))
-        self._reset = _permit.set(self)
-
-    def pause(self) -> None:
-        """Undo :meth:`resume`, in the same context."""
-        reset, self._reset = self._reset, None
-        if reset is not None:
-            try:
-                _permit.reset(reset)
-            except ValueError:
-                # A coroutine that was dropped is closed in any context; the one it ran in is gone with what was
-                # attached to it.
-                if self._span is not None:
-                    self._span.forget()
-        if self._span is not None:
-            self._span.detach()
-
-    def check(self) -> None:
-        """Check that the session is still good: it may have ended, or been revoked, since the call was decided.
-
-        Done before each step of a stream; a body that runs for long does it itself now and then.
-
-        Raises:
-            AccessDeniedError: it is not; already recorded.
-        """
-        refusal = self._identify()[1]
-        if refusal is not None:
-            self.decision = self.decision._replace(outcome=Outcome.DENY, reasons=(refusal, *self.decision.reasons))
-            self._open_span()
-            self._append_decision()
-            raise AccessDeniedError(self.decision)
 
     def finished(self, result: Any, *, streamed: bool = False) -> None:
         """Record that the body ended well. What was streamed is gone and cannot be returned to a replay."""

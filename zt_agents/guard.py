@@ -7,14 +7,14 @@
     with guard.session(agent="helpdesk", on_behalf_of=user, intent=prompt):
         agent.invoke({"messages": [("user", prompt)]})
 
-What happens to a call is in ``funnel``; here is what it is made of, and the two shells that wait for it.
+What happens to a call is in ``funnel``; here is what it is made of.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -34,9 +34,8 @@ from zt_agents.credentials.call_tokens import CallTokenSigner
 from zt_agents.credentials.secrets import SecretsBroker
 from zt_agents.desk import AnswerProofs, ApprovalDesk
 from zt_agents.desk.responses import signed_response
-from zt_agents.errors import AccessDeniedError, AuditError, ConfigurationError
+from zt_agents.errors import AuditError, ConfigurationError
 from zt_agents.evidence import repeated_attributes, session_attributes, tool_attributes
-from zt_agents.funnel import Permit, Replayed, current_call
 from zt_agents.identity import Agent, AgentRegistry, BaggageSigner, SigningKey, TokenIssuer, User
 from zt_agents.identity.baggage import BAGGAGE_KEY
 from zt_agents.identity.lifecycle import AgentStore
@@ -44,13 +43,13 @@ from zt_agents.identity.manifests import Manifest, prompt_hash
 from zt_agents.identity.provider.oidc import IdentityProvider
 from zt_agents.identity.revocations import MemoryRevocations, RevocationStore
 from zt_agents.identity.scopes import TaskScope
-from zt_agents.invocation import GuardedTool, Invocation
+from zt_agents.invocation import GuardedTool
 from zt_agents.people import People
+from zt_agents.permit import current_call
 from zt_agents.provenance.labels import Label
 from zt_agents.sessions.delegation import link, task_scope
 from zt_agents.sessions.opening import open_session, session_of
 from zt_agents.sessions.session import Session
-from zt_agents.streams import conclude
 from zt_agents.telemetry import CallSpan, Meters, Tracing
 from zt_agents.telemetry import attributes as names
 
@@ -60,8 +59,8 @@ if TYPE_CHECKING:
 
     from zt_agents.policy import Policy
 
-_DURABLE_TIMEOUT = 10.0
-"""Seconds that a medium or high-tier call waits for its record to be on disk before it is denied."""
+_DURABLE = 10.0
+"""Seconds that a change which lets an agent do more waits for its record to be on disk."""
 
 _PURGED = 1_000
 """Sessions held before those that have expired are dropped."""
@@ -269,7 +268,7 @@ class Guard:
         by = "guard" if what == "agent.changed" else f"os:{login()}"
         record = change_record(what, agent.name, by=by, why="", time=self.clock(), id=agent.id, **facts)
         if what == "agent.resumed":  # who may do more, may do so once that is on record
-            self.audit.append(record, awaited=True).wait(_DURABLE_TIMEOUT)
+            self.audit.append(record, awaited=True).wait(_DURABLE)
             return
         with suppress(AuditError):  # the log remembers the failure and denies what follows
             self.audit.append(record)
@@ -386,102 +385,6 @@ class Guard:
         self.issuer.revoke(session.claims, now=self.clock())
         with self._lock:
             self._sessions.pop(session.id, None)
-
-    # -- the two shells -------------------------------------------------------------------------------------------
-
-    def run(self, invocation: Invocation, body: Callable[[], Any], *, layer: int = 0) -> Any:
-        """Run *body* if the call is allowed. Used by integrations.
-
-        Raises:
-            AccessDeniedError: it is not; *body* did not run.
-        """
-        permit = Permit(invocation, layer=layer)
-        try:
-            permit.decide()
-            if permit.request is not None:
-                with permit.asking():
-                    ruling = self.desk.ask(permit.request, permit.tool.suspends)
-                permit.answered(ruling)
-            permit.record()
-            if permit.receipt is not None:
-                self._settle(permit, permit.receipt.wait)
-            permit.enter()
-        except Replayed as replay:
-            return replay.result
-        except AccessDeniedError:
-            permit.pause()
-            raise
-        except Exception as error:
-            permit.pause()
-            if permit.request is not None and permit.tool.suspends(error):
-                permit.suspended()
-                raise
-            permit.fault(error)
-        except BaseException as error:
-            permit.pause()
-            permit.cancelled(error)
-            raise
-        try:
-            result = body()
-        except BaseException as error:
-            permit.pause()
-            permit.failed(error)
-            raise
-        permit.pause()
-        return conclude(permit, result)
-
-    async def arun(self, invocation: Invocation, body: Callable[[], Awaitable[Any]], *, layer: int = 0) -> Any:
-        """The async twin of :meth:`run`: waits for humans and the disk without holding the event loop."""
-        permit = Permit(invocation, layer=layer)
-        try:
-            permit.decide()
-            if permit.request is not None:
-                with permit.asking():
-                    ruling = await self.desk.aask(permit.request, permit.tool.suspends)
-                permit.answered(ruling)
-            permit.record()
-            if permit.receipt is not None:
-                await self._asettle(permit, permit.receipt.await_durable)
-            permit.enter()
-        except Replayed as replay:
-            return replay.result
-        except AccessDeniedError:
-            permit.pause()
-            raise
-        except Exception as error:
-            permit.pause()
-            if permit.request is not None and permit.tool.suspends(error):
-                permit.suspended()
-                raise
-            permit.fault(error)
-        except BaseException as error:
-            permit.pause()
-            permit.cancelled(error)
-            raise
-        try:
-            result = await body()
-        except BaseException as error:
-            permit.pause()
-            permit.failed(error)
-            raise
-        permit.pause()
-        return conclude(permit, result)
-
-    @staticmethod
-    def _settle(permit: Permit, wait: Callable[[float], int]) -> None:
-        try:
-            seq = wait(_DURABLE_TIMEOUT)
-        except AuditError as error:
-            permit.unrecorded(error)
-        permit.durable(seq)
-
-    @staticmethod
-    async def _asettle(permit: Permit, wait: Callable[[float], Awaitable[int]]) -> None:
-        try:
-            seq = await wait(_DURABLE_TIMEOUT)
-        except AuditError as error:
-            permit.unrecorded(error)
-        permit.durable(seq)
 
     # -- approvals ------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ Rules:
 
 1. A call is asked about wherever it is identified: before it is decided, after each wait, before each step of a stream,
    before a recorded result is returned again. A body that runs is not interrupted; a long one asks
-   :meth:`zt_agents.funnel.Permit.check`.
+   :meth:`zt_agents.permit.Permit.check`.
 2. Whoever works within a session falls with it: the sessions that a call was entered within are asked about, too.
 3. To stop comes first: a revocation is in force before anything else is done about it, such as to record it. To let go
    again comes last: it is on record before it is done.

@@ -11,22 +11,22 @@ from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import suppress
 from typing import Any
 
-from zt_agents.funnel import Permit
+from zt_agents.funnel import Passage
 
 
-def conclude(permit: Permit, result: Any) -> Any:
+def conclude(passage: Passage, result: Any) -> Any:
     """Close the call, or hand on a result in which the body has yet to run, with its permit around it."""
     if inspect.isgenerator(result):
-        return _stream(permit, result)
+        return _stream(passage, result)
     if inspect.isasyncgen(result):
-        return _astream(permit, result)
+        return _astream(passage, result)
     if inspect.iscoroutine(result):
-        return _awaited(permit, result)
-    permit.finished(result)
+        return _awaited(passage, result)
+    passage.finished(result)
     return result
 
 
-def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def _stream(passage: Passage, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """Drive a body that is a generator, its permit and span current at each of its steps and at no other time."""
 
     def drive() -> Generator[Any, Any, Any]:
@@ -34,38 +34,38 @@ def _stream(permit: Permit, steps: Generator[Any, Any, Any]) -> Generator[Any, A
         try:
             sent: Any = yield  # started below, so that dropping the stream unread is noticed too
             while True:
-                permit.check()
-                permit.resume()
+                passage.check()
+                passage.resume()
                 try:
                     item = steps.send(sent)
                 finally:
-                    permit.pause()
+                    passage.pause()
                 sent = yield item
         except StopIteration as stop:
             ended = True
-            permit.finished(None, streamed=True)
+            passage.finished(None, streamed=True)
             return stop.value
         except GeneratorExit:
             raise
-        except BaseException as error:
+        except BaseException as error:  # also one that ends the program: the call is recorded as it ended
             ended = True
-            permit.failed(error)
+            passage.failed(error)
             raise
         finally:
-            permit.resume()  # what the body does at its end is part of this call, whoever lets go of it
+            passage.resume()  # what the body does at its end is part of this call, whoever lets go of it
             try:
                 steps.close()
             finally:
-                permit.pause()
+                passage.pause()
                 if not ended:
-                    permit.abandoned()
+                    passage.abandoned()
 
     stream = drive()
     next(stream)
     return stream
 
 
-def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+def _astream(passage: Passage, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
     """The async twin of :func:`_stream`."""
 
     async def drive() -> AsyncGenerator[Any, Any]:
@@ -73,30 +73,30 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
         try:
             sent: Any = yield
             while True:
-                permit.check()
-                permit.resume()
+                passage.check()
+                passage.resume()
                 try:
                     item = await steps.asend(sent)
                 finally:
-                    permit.pause()
+                    passage.pause()
                 sent = yield item
         except StopAsyncIteration:
             ended = True
-            permit.finished(None, streamed=True)
+            passage.finished(None, streamed=True)
         except GeneratorExit:
             raise
-        except BaseException as error:
+        except BaseException as error:  # also one that ends the program: the call is recorded as it ended
             ended = True
-            permit.failed(error)
+            passage.failed(error)
             raise
         finally:
-            permit.resume()
+            passage.resume()
             try:
                 await steps.aclose()
             finally:
-                permit.pause()
+                passage.pause()
                 if not ended:
-                    permit.abandoned()
+                    passage.abandoned()
 
     stream = drive()
     with suppress(StopIteration):
@@ -104,18 +104,18 @@ def _astream(permit: Permit, steps: AsyncGenerator[Any, Any]) -> AsyncGenerator[
     return stream
 
 
-async def _awaited(permit: Permit, body: Coroutine[Any, Any, Any]) -> Any:
+async def _awaited(passage: Passage, body: Coroutine[Any, Any, Any]) -> Any:
     """Await a body that a plain function returned as a coroutine, its permit and span current meanwhile."""
     try:
-        permit.check()
-        permit.resume()
+        passage.check()
+        passage.resume()
         try:
             result = await body
         finally:
-            permit.pause()
-    except BaseException as error:
+            passage.pause()
+    except BaseException as error:  # also a cancellation: the call is recorded as it ended
         body.close()
-        permit.failed(error)
+        passage.failed(error)
         raise
-    permit.finished(result, streamed=True)
+    passage.finished(result, streamed=True)
     return result

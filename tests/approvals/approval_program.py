@@ -21,11 +21,11 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
 from zt_agents import Guard, User
-from zt_agents.funnel import Permit
 from zt_agents.identity import SigningKey
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel
+from zt_agents.permit import Permit
 from zt_agents.testing import SpanRecorder, write_policy
 
 FOLDER = Path(sys.argv[1]) if __name__ == "__main__" else Path()

@@ -139,6 +139,18 @@ def test_the_requester_may_not_approve(who: str, paying: Make) -> None:
     assert ran == []
 
 
+def test_the_requester_may_not_approve_as_somebody_who_looks_the_same(paying: Make) -> None:
+    ran: Ran = []
+    pay = payer(ran)
+    world = paying(pay)
+    app = toolnode(pay, pays(1))
+    with world.session(on_behalf_of="alice\u200b@acme.example"):
+        app.invoke(USER, CONFIG)
+        app.invoke(say(world, questions(app)[0], approver="alice@acme.example"), CONFIG)
+        assert questions(app), "it is asked again"
+    assert ran == []
+
+
 def test_a_quorum_needs_different_people_and_a_double_click_is_one(paying: Make) -> None:
     ran: Ran = []
     pay = payer(ran)

@@ -34,6 +34,8 @@ FLOORS = {
     "zt_agents.lending": 7,
     "zt_agents.desk": 7,
     "zt_agents.funnel": 7,
+    "zt_agents.permit": 7,
+    "zt_agents.shells": 7,
     "zt_agents.evidence": 7,
     "zt_agents.invocation": 7,
     "zt_agents.guard": 7,

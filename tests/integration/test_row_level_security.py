@@ -135,6 +135,38 @@ def test_after_the_block_the_transaction_works_for_nobody(bodies: Bodies, engine
     assert bodies.run(use) == (1, 0)
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_savepoint_brings_nobody_back(bodies: Bodies, engine: sqlalchemy.Engine, fails: bool) -> None:
+    savepoints: list[sqlalchemy.NestedTransaction] = []
+
+    def work(connection: sqlalchemy.Connection) -> None:
+        with acting_as(connection):
+            savepoints.append(connection.begin_nested())
+            connection.execute(text("SELECT 1/0" if fails else "SELECT 1"))
+
+    def use() -> list[Any]:
+        with engine.begin() as connection:
+            with pytest.raises(sqlalchemy.exc.DataError if fails else ConfigurationError):
+                work(connection)
+            if savepoints[0].is_active:
+                savepoints[0].rollback()
+            return list(connection.execute(text("SELECT owner FROM ticket")))
+
+    assert bodies.run(use) == []
+
+
+def test_a_savepoint_around_or_within_the_block_is_its_own(bodies: Bodies, engine: sqlalchemy.Engine) -> None:
+    def use() -> tuple[int, int]:
+        with engine.begin() as connection, connection.begin_nested() as savepoint:
+            count = text("SELECT count(*) FROM ticket")
+            with acting_as(connection), connection.begin_nested():
+                inside = connection.execute(count).scalar_one()
+            assert savepoint.is_active
+            return inside, connection.execute(count).scalar_one()
+
+    assert bodies.run(use) == (1, 0)
+
+
 def test_nothing_can_be_written_for_others(bodies: Bodies, engine: sqlalchemy.Engine) -> None:
     def steal() -> None:
         with engine.begin() as connection, acting_as(connection):

@@ -135,6 +135,12 @@ def test_what_has_no_canonical_form_is_refused_without_being_shown(value: Any) -
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize("name", [5, None, b"amount", Hostile("amount")], ids=repr)
+def test_an_argument_has_a_name(name: Any) -> None:
+    with pytest.raises(ArgumentsError):
+        encode(canonical({name: 1}))
+
+
 class Colour(StrEnum):
     RED = "red"
 

@@ -114,10 +114,11 @@ def test_no_way_leads_back_from_retired(steps: list[AgentStatus]) -> None:
     for status in steps:
         before = store.read().agents.get(AGENT.id)
         gone = before is not None and before.status is AgentStatus.RETIRED
+        new = before is not None and before.status is AgentStatus.REGISTERED
         try:
             store.change(AGENT.id, move(AGENT, status))
         except AgentInactiveError:
-            assert gone
+            assert gone or (new and status is AgentStatus.SUSPENDED)
         assert not gone or store.read().agents[AGENT.id].status is AgentStatus.RETIRED
 
 
@@ -132,6 +133,10 @@ def test_one_that_was_registered_waits_to_be_activated(opened: Open) -> None:
     there = registry(opened)
     with pytest.raises(AgentInactiveError, match="registered"):
         there.active(AGENT.id)
+    with pytest.raises(AgentInactiveError, match="never activated"):
+        there.resume("helpdesk")
+    with pytest.raises(AgentInactiveError, match="nothing to suspend"):  # or it could be resumed after that
+        there.suspend("helpdesk")
     with pytest.raises(AgentInactiveError, match="never activated"):
         there.resume("helpdesk")
     opened().change(AGENT.id, move(AGENT, AgentStatus.ACTIVE))
@@ -204,6 +209,15 @@ def test_a_registered_agent_gets_another_owner(opened: Open) -> None:
         store.change(AGENT.id, transfer(AGENT, "Dana@acme.example"))
     store.change(AGENT.id, transfer(AGENT, "erin@acme.example"))
     assert here.active(AGENT.id).owner == "erin@acme.example"
+
+
+def test_nobody_who_left_answers_for_a_new_agent(opened: Open) -> None:
+    store = opened()
+    store.leave(Absence(AGENT.owner, 0))
+    with pytest.raises(AgentChangeError, match="left"):
+        store.change(AGENT.id, register(replace(AGENT, owner="Dana@acme.example")))
+    store.come_back(AGENT.owner)
+    assert store.change(AGENT.id, register(AGENT)).status is AgentStatus.REGISTERED
 
 
 def test_the_owner_of_a_declared_agent_is_changed_in_the_policy(opened: Open) -> None:

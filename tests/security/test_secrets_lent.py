@@ -23,8 +23,8 @@ from world import HEAD, World
 from zt_agents import current_call
 from zt_agents.credentials.secrets import Secret
 from zt_agents.errors import CredentialError, SecretUnavailableError
-from zt_agents.funnel import Permit
 from zt_agents.identity.revocations import Revoked
+from zt_agents.permit import Permit
 
 CANARY = "CANARY-of-the-mail-key"
 POLICY = (

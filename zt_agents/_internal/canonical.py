@@ -61,6 +61,8 @@ def canonical(arguments: Mapping[str, Any], *, most: int = MAX_VALUES) -> dict[s
     budget = [most]
     result = {}
     for name, value in arguments.items():
+        if type(name) is not str:
+            raise ArgumentsError("The name of an argument is not text.")
         if type(value) in _SIMPLE and not (type(value) is str and len(value) > MAX_BYTES):
             result[name] = value
             continue
@@ -227,5 +229,5 @@ def private_copy(value: Any) -> Any:
         return value
     try:
         return copy.deepcopy(value)
-    except Exception as error:
+    except Exception as error:  # whatever an object's own way to be copied raises: the call is refused
         raise ArgumentsError(f"A value of type {type(value).__name__} cannot be copied.") from error

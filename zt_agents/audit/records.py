@@ -46,6 +46,14 @@ class AuditRecord(NamedTuple):
     outcome: str
     """allow, deny or require_approval."""
     tier: str = ""
+    agent: str = ""
+    user_id: str = ""
+    session_id: str = ""
+    call_id: str | None = None
+    trace_id: str = ""
+    """32 lower-case hex digits."""
+    span_id: str = ""
+    """16 lower-case hex digits."""
     reasons: Sequence[tuple[str, str, str | None]] = ()
     """(code, sentence, rule id) of each reason, most decisive first."""
     rule_id: str | None = None
@@ -58,21 +66,13 @@ class AuditRecord(NamedTuple):
     tool_fingerprint: str = ""
     args_hash: str = ""
     """HMAC-SHA-256 over the RFC 8785 form of the arguments."""
-    agent: str = ""
     agent_id: str = ""
     agent_version: str = ""
     owner: str = ""
-    user_id: str = ""
-    session_id: str = ""
     task: str = ""
-    call_id: str | None = None
     token_jti: str = ""
     approval_id: str | None = None
     approved_by: str | None = None
-    trace_id: str = ""
-    """32 lower-case hex digits."""
-    span_id: str = ""
-    """16 lower-case hex digits."""
     status: str = ""
     """Outcome records only: a :class:`BodyStatus`."""
     error_type: str = ""

@@ -178,7 +178,7 @@ def _in_a_browser(client: OAuthClient, scope: str, *, port: int, opens: bool) ->
             say("Your browser shows the login. If it does not, open:")
         say(address)
         query = listener.wait(request.is_ours, seconds=_PATIENCE)
-    return request.redeem(client, query, now=system_clock()), request.nonce
+    return request.redeem(client, query, now=system_clock()), request.nonce.reveal()
 
 
 def _on_a_device(client: OAuthClient, scope: str) -> Tokens:
@@ -197,7 +197,7 @@ def _tell(stored: StoredLogin) -> None:
         return
     try:
         with asking(stored.terms) as provider:
-            form = {"token": stored.refresh_token, "token_type_hint": "refresh_token"}
+            form = {"token": stored.refresh_token.reveal(), "token_type_hint": "refresh_token"}
             OAuthClient(provider, stored.terms.client_id).post("revocation_endpoint", form, now=system_clock())
     except IdentityProviderError as error:
         say(f"The identity provider was not told ({error.error}): there, the login ends by itself.", style="yellow")

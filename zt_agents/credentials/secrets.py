@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import NoReturn, Protocol
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.catalog.secret_specs import SecretSpec
 from zt_agents.errors import SecretUnavailableError
 
@@ -52,11 +53,11 @@ class Withheld(Exception):  # noqa: N818 - control flow: never leaves this room
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """What a source gave."""
 
-    fields: Mapping[str, str]
+    fields: Hidden[Mapping[str, str]]
     """By name; a secret that is one text has the name ``value``."""
     end: Callable[[], bool] | None = None
     """Takes it back where it came from, and says whether that worked. May wait, and be called again."""
@@ -81,14 +82,14 @@ class Secret:
 
     def __init__(self, name: str, fetched: Fetched) -> None:
         self.name = name
-        self._held = {key: bytearray(value, "utf-8") for key, value in fetched.fields.items()}
+        self._held = Hidden({key: bytearray(value, "utf-8") for key, value in fetched.fields.reveal().items()})
         self._end = fetched.end
         self._over = False
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What it is made of, such as ``("username", "password")``; ``("value",)`` where it is one text."""
-        return tuple(self._held)
+        return tuple(self._held.reveal())
 
     def reveal(self, field: str = "") -> str:
         """Return the secret, or the *field* of one that has several. Hand it on at once, and keep it nowhere.
@@ -98,16 +99,16 @@ class Secret:
         """
         if self._over:
             self._refuse("over", "the call it was lent to has ended")
-        if not field and len(self._held) == 1:
-            (field,) = self._held
-        if field not in self._held:
-            self._refuse("field", f"its fields are {', '.join(self._held)}: name one of them")
-        return self._held[field].decode()
+        if not field and len(self.fields) == 1:
+            (field,) = self.fields
+        if field not in self.fields:
+            self._refuse("field", f"its fields are {', '.join(self.fields)}: name one of them")
+        return self._held.reveal()[field].decode()
 
     def wipe(self) -> Callable[[], bool] | None:
         """Overwrite it, and return what takes it back where it came from, if anything does: once."""
         self._over = True
-        for held in self._held.values():
+        for held in self._held.reveal().values():
             held[:] = bytes(len(held))
             held.clear()
         end, self._end = self._end, None

@@ -136,7 +136,7 @@ class _Socket(ssl.SSLSocket):
         assert isinstance(self.context, _Verifying)
         try:
             self.context.admit(self)
-        except BaseException:
+        except BaseException:  # whatever went wrong, the peer is not admitted: nothing is read from it or written to it
             self.close()
             raise
 

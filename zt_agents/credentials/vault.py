@@ -27,6 +27,7 @@ from typing import Any
 
 import orjson
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents._internal.optional import require
 from zt_agents.catalog.secret_specs import SecretSpec, VaultSpec
 from zt_agents.credentials.secret_files import FileSecret
@@ -58,7 +59,7 @@ class Vault:
         except OSError as error:
             raise ConfigurationError(f"The authorities in {spec.ca_file} could not be read.") from error
         self._authorities = authorities
-        self._token = ""
+        self._token = Hidden("")
         self._token_until = 0.0
         self._connect()
         _opened.add(self)
@@ -100,24 +101,24 @@ class Vault:
             if withheld.reason != "refused" or not remembered:
                 raise
         with self._lock:
-            self._token = ""  # it may have been taken back before its time: once more, with a new one
+            self._token = Hidden("")  # it may have been taken back before its time: once more, with a new one
         return self._send(method, path, body, self._shown()[0])
 
     def _shown(self) -> tuple[str, bool]:
         """Return the token to show, and whether it is one that was remembered."""
         if self._spec.token_file is not None:
-            return FileSecret(self._spec.token_file).fetch().fields["value"], False
+            return FileSecret(self._spec.token_file).fetch().fields.reveal()["value"], False
         with self._lock:
             if self._token and time.monotonic() < self._token_until:
-                return self._token, True
+                return self._token.reveal(), True
             assert self._spec.secret_id_file is not None
-            secret_id = FileSecret(self._spec.secret_id_file).fetch().fields["value"]
+            secret_id = FileSecret(self._spec.secret_id_file).fetch().fields.reveal()["value"]
             login = {"role_id": self._spec.role_id, "secret_id": secret_id}
             auth = self._send("POST", f"auth/{self._spec.approle}/login", login, "").get("auth")
             token, lasts = (auth.get("client_token"), auth.get("lease_duration")) if isinstance(auth, dict) else ("", 0)
             if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
                 raise Withheld("malformed")
-            self._token = token
+            self._token = Hidden(token)
             self._token_until = time.monotonic() + (lasts / 2 if isinstance(lasts, int) else 0)
             return token, False
 
@@ -159,7 +160,7 @@ class VaultSecret:
                 end()
             raise Withheld("lease")
         try:
-            return Fetched(self._fields(answer), end)
+            return Fetched(Hidden(self._fields(answer)), end)
         except Withheld:
             if end is not None:
                 end()

@@ -30,10 +30,10 @@ from zt_agents.credentials import CallTokenVerifier
 from zt_agents.demo.evidence import Attempt
 from zt_agents.demo.helpdesk import Helpdesk
 from zt_agents.errors import ConfigurationError
-from zt_agents.funnel import current_call
 from zt_agents.guard import Guard
 from zt_agents.integrations.asgi import CallTokenMiddleware, Scope
 from zt_agents.integrations.httpx import CallAuth
+from zt_agents.permit import current_call
 
 AUDIENCE = "urn:acme:tickets"
 """As the policy names the service for the tool ``update_ticket``."""

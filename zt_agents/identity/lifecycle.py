@@ -2,7 +2,8 @@
 
 Rules:
 
-1. A retired agent stays retired, whoever asks, and its id and name are never given to another.
+1. A retired agent stays retired, whoever asks, and its id and name are never given to another. One that was never
+   activated becomes active in no other way: it is not suspended, so that nobody can resume it.
 2. Each change starts from what is stored at that moment, in one transaction: two that meet do not undo each other.
 3. Names of owners are compared folded (:mod:`zt_agents._internal.folding`): looking alike is being the same.
 4. Only the owner accepts what an agent has become, while they are there, and only what they were shown.
@@ -147,7 +148,7 @@ class MemoryAgentStore:
 def register(agent: Agent) -> Transition:
     """Store an agent that the policy does not declare; it may not act until it is activated.
 
-    The transition raises :class:`AgentChangeError` where its id or name is, or was, another's.
+    The transition raises :class:`AgentChangeError` where its id or name is, or was, another's, or its owner left.
     """
 
     def transition(state: AgentState | None, stored: Stored) -> AgentState:
@@ -155,9 +156,15 @@ def register(agent: Agent) -> Transition:
             raise AgentChangeError(f"The id {agent.id} is, or was, that of agent {state.name!r}.", hint=_NEVER_AGAIN)
         if any(fold(other.name) == fold(agent.name) for other in stored.agents.values()):
             raise AgentChangeError(f"The name {agent.name!r} is, or was, that of another agent.", hint=_NEVER_AGAIN)
+        _require_there(agent.owner, stored)
         return AgentState(agent.id, agent.name, AgentStatus.REGISTERED, declared=agent)
 
     return transition
+
+
+def _require_there(owner: str, stored: Stored) -> None:
+    if stored.absence(owner) is not None:
+        raise AgentChangeError(f"{owner} left.", hint="If they are back: zt-agents agents owner-back")
 
 
 _NEVER_AGAIN = "Ids and names are not used again: what was said of the one would seem to be about the other."
@@ -178,6 +185,9 @@ def move(agent: Agent, status: AgentStatus, *, activated: bool = False) -> Trans
             raise AgentInactiveError(f"Agent {agent.name!r} is retired, and stays so.")
         if state.status is AgentStatus.REGISTERED and activated:
             raise AgentInactiveError(f"Agent {agent.name!r} was never activated.", hint="zt-agents agents activate")
+        if state.status is AgentStatus.REGISTERED and status is AgentStatus.SUSPENDED:
+            text = f"Agent {agent.name!r} was never activated: there is nothing to suspend."
+            raise AgentInactiveError(text, hint="To stop it for good: zt-agents agents retire")
         return replace(state, status=status)
 
     return transition
@@ -190,8 +200,7 @@ def transfer(agent: Agent, owner: str) -> Transition:
         if state is None or state.declared is None:
             hint = f"Its owner is in the policy file: agents.{agent.name}.owner"
             raise AgentChangeError(f"Agent {agent.name!r} was not registered here.", hint=hint)
-        if stored.absence(owner) is not None:
-            raise AgentChangeError(f"{owner} left.", hint="If they are back: zt-agents agents owner-back")
+        _require_there(owner, stored)
         return replace(state, declared=replace(state.declared, owner=owner))
 
     return transition

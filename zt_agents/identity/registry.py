@@ -170,7 +170,7 @@ class AgentRegistry:
 
         Raises:
             UnknownAgentError: there is none.
-            AgentInactiveError: it is retired, and stays so.
+            AgentInactiveError: it is retired, and stays so, or was never activated.
             StoreError: it could not be stored.
         """
         agent = self._declared(name)

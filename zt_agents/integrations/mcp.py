@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from zt_agents._internal.optional import require
 from zt_agents.credentials.verification import CallTokenVerifier
-from zt_agents.funnel import current_call
+from zt_agents.permit import current_call
 
 if TYPE_CHECKING:
     from mcp import ClientSession

@@ -15,7 +15,8 @@ Rules:
 1. User, agent, task and tenant are set as parameters, for this transaction alone (``set_config(..., true)``): what the
    pool hands to the next one knows nothing of them. Without a transaction there is nobody.
 2. They come from the permit of the running body, or from claims that were verified, and never from arguments.
-3. Row-level security does not bind the owner of a table, superusers, nor roles with BYPASSRLS: the application is none
+3. A savepoint that is begun in a block ends in it: rolled back later, it would bring back for whom the block worked.
+4. Row-level security does not bind the owner of a table, superusers, nor roles with BYPASSRLS: the application is none
    of these. And whoever can run ``SET`` or ``set_config`` can be anybody: no tool hands a model's SQL to a connection
    whose role may.
 """
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING
 from zt_agents._internal.optional import require
 from zt_agents.credentials.call_tokens import CallClaims
 from zt_agents.errors import ConfigurationError, CredentialError
-from zt_agents.funnel import current_call
+from zt_agents.permit import current_call
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -62,25 +63,31 @@ def acting_as(
 
     Raises:
         CredentialError: there is neither a governed call here nor are there claims.
-        ConfigurationError: it is no PostgreSQL, or the connection commits each statement by itself.
+        ConfigurationError: it is no PostgreSQL, the connection commits each statement by itself, or a savepoint of the
+            block was neither released nor rolled back; it is rolled back then.
     """
     if connection.dialect.name != "postgresql":
         raise ConfigurationError("Row-level security by the user of a call needs PostgreSQL.")
     wanted = _who(claims)
-    before = tuple(connection.execute(_GET).one())
+    before, savepoint = tuple(connection.execute(_GET).one()), connection.get_nested_transaction()
     _set(connection, wanted)
     if tuple(connection.execute(_GET).one()) != wanted:
         text = "The connection commits each statement by itself, so it forgets at once for whom it works."
         raise ConfigurationError(text, hint="Use it in a transaction, without AUTOCOMMIT.")
     try:
         yield connection
-    except BaseException:
+    except BaseException:  # however the block ended, the connection no longer works for the caller
         # A transaction that failed can only be rolled back, and forgets by that.
         with suppress(sqlalchemy.exc.SQLAlchemyError):
+            _roll_back_to(connection, savepoint)
             _set(connection, before)
         raise
     if connection.in_transaction():
+        left = _roll_back_to(connection, savepoint)
         _set(connection, before)
+        if left:
+            text = "A savepoint that was begun for a user is still there at the end of the block that works for them."
+            raise ConfigurationError(text, hint="Write: with connection.begin_nested(): ...")
 
 
 def _who(claims: CallClaims | None) -> tuple[str, ...]:
@@ -92,6 +99,15 @@ def _who(claims: CallClaims | None) -> tuple[str, ...]:
         raise CredentialError(text, hint="Use the connection in the body of a guarded tool.")
     said = permit.session.claims
     return said.user_id, said.agent_id, said.task, said.tenant
+
+
+def _roll_back_to(connection: sqlalchemy.Connection, savepoint: sqlalchemy.NestedTransaction | None) -> bool:
+    """Roll back the savepoints that were begun since *savepoint*. Returns whether there were any."""
+    found = False
+    while (inner := connection.get_nested_transaction()) is not None and inner is not savepoint:
+        inner.rollback()
+        found = True
+    return found
 
 
 def _set(connection: sqlalchemy.Connection, who: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 
 from zt_agents.errors import CredentialError
-from zt_agents.funnel import current_call
+from zt_agents.permit import current_call
 
 VARIABLE = "ZT_AGENTS_CALL_TOKEN"
 

@@ -122,7 +122,8 @@ class Issuer:
             form = await _form(request)
             if isinstance(form, Refusal):
                 return form.response
-            client = self._client(form, request.client.host if request.client else "")
+            # In a thread: it asks the disk, and computes.
+            client = await asyncio.to_thread(self._client, form, request.client.host if request.client else "")
             if isinstance(client, Refusal):
                 return client.response
             return await answer(form, client)
@@ -163,7 +164,7 @@ class Issuer:
             return Refusal("invalid_request", "A token has not room enough for all of that.").response
         await made.receipt.await_durable(_DURABLE)
         answer: dict[str, Any] = {
-            "access_token": made.token,
+            "access_token": made.token.reveal(),
             "issued_token_type": ACCESS_TOKEN,
             "token_type": "Bearer",
             "expires_in": max(0, made.claims.expires_at - int(self._guard.clock())),

@@ -18,8 +18,8 @@ from zt_agents.errors import CredentialError
 from zt_agents.identification import identify
 
 if TYPE_CHECKING:
-    from zt_agents.funnel import Permit
     from zt_agents.guard import Guard
+    from zt_agents.permit import Permit
 
 
 def call_token(

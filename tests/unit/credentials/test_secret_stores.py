@@ -67,7 +67,7 @@ def test_a_wiped_secret_reveals_nothing_and_holds_nothing(tmp_path: Path) -> Non
     path.write_text("CANARY")
     path.chmod(0o600)
     secret = fetched(FileSecret(path))
-    (held,) = secret._held.values()
+    (held,) = secret._held.reveal().values()
     secret.wipe()
     assert b"CANARY" not in held
     with pytest.raises(SecretUnavailableError, match="has ended") as over:

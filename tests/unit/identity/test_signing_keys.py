@@ -163,6 +163,26 @@ def test_what_is_no_public_key_is_refused(wrong: object) -> None:
         VerificationKey.from_jwk(wrong)
 
 
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize(
+    "y",
+    [
+        pytest.param(0, id="order 4"),
+        pytest.param(1, id="order 1"),
+        pytest.param(2**255 - 20, id="order 2"),
+        pytest.param(2**255 - 19, id="order 4, written otherwise"),
+        pytest.param(2**255 - 18, id="order 1, written otherwise"),
+        pytest.param(0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826, id="order 8"),
+        pytest.param(0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7, id="order 8, the other"),
+    ],
+)
+def test_a_key_for_which_anybody_can_sign_is_refused(y: int, sign: int) -> None:
+    raw = (y | sign << 255).to_bytes(32, "little")
+    x = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    with pytest.raises(TokenInvalidError):
+        VerificationKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": x})
+
+
 def test_a_key_has_the_name_it_has_and_no_other() -> None:
     claimed = {**KEYS["ES256"].jwk, "kid": KEYS["EdDSA"].thumbprint}
     assert VerificationKey.from_jwk(claimed).kid == KEYS["ES256"].thumbprint

@@ -5,6 +5,7 @@ Rules:
 1. A key has one algorithm, which follows from its curve. No token's header chooses another (RFC 8725, 3.1).
 2. A key's name is computed from the key, wherever the key came from: nobody can call a key by the name of another.
 3. A JWK that holds anything private, or anything this module does not know, is refused.
+4. An Ed25519 key of small order is none: without a private key, anybody can sign for it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ _COORDINATES = {("EC", "P-256"): ("x", "y"), ("OKP", "Ed25519"): ("x",)}
 _DESCRIPTIVE = {"kid", "alg", "use", "key_ops"}
 
 
+_FIELD = 2**255 - 19
+_EIGHTH = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_SMALL_ORDER = {0, 1, _FIELD - 1, _EIGHTH, _FIELD - _EIGHTH}
+"""The y of each point whose order divides eight (RFC 8032, section 5.1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
     """A public key, by which the tokens of one signing key are known."""
@@ -47,6 +54,8 @@ class VerificationKey:
     def __post_init__(self) -> None:
         if isinstance(self.public, ed25519.Ed25519PublicKey):
             raw = self.public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+            if int.from_bytes(raw, "little") % 2**255 % _FIELD in _SMALL_ORDER:
+                raise TokenInvalidError("The key is of small order: anybody can sign for it.")
             algorithm, members = EDDSA, {"crv": "Ed25519", "kty": "OKP", "x": _encoded(raw)}
         elif isinstance(self.public.curve, ec.SECP256R1):
             point = self.public.public_numbers()

@@ -56,7 +56,7 @@ class SpireIdentity:
             raise IdentityError("The Workload API gave no certificate: is SPIRE's agent there?") from error
         try:
             self.svid()
-        except BaseException:
+        except BaseException:  # its thread would keep asking, for nobody
             self._source.close()
             raise
 

@@ -20,8 +20,8 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import AuditError, IdentityError, StoreError
-from zt_agents.funnel import current_call
 from zt_agents.integrations.langchain.carriers import find_session, stopped
+from zt_agents.permit import current_call
 from zt_agents.sessions.session import Session, entered
 from zt_agents.sessions.sub_agents import Run
 

@@ -15,11 +15,12 @@ from langchain_core.utils.pydantic import get_fields
 from zt_agents._internal.canonical import canonical, digest, encode, private_copy
 from zt_agents.decisions import Reason, ReasonCode
 from zt_agents.errors import AccessDeniedError, ArgumentsError, ConfigurationError, SealError
-from zt_agents.funnel import current_call
 from zt_agents.integrations.langchain.carriers import Entry, entry_var, find_session
 from zt_agents.integrations.langchain.injection import Kind, forged, forgery, injected_arguments, unwrap
 from zt_agents.integrations.langchain.signatures import framework_parameters, parameter_defaults, signature, wrap
 from zt_agents.invocation import GuardedTool, Invocation
+from zt_agents.permit import current_call
+from zt_agents.shells import arun, refused, run
 
 _FIXED = ("name", "description", "args_schema", "func", "coroutine", "response_format")
 
@@ -141,12 +142,7 @@ def refuse(seal: Seal, reason: Reason) -> NoReturn:
     call_id = entry.call_id if entry is not None and entry.seal is seal else None
     session, carried_wrong = find_session(seal.guarded.guard)
     invocation = Invocation(seal.guarded, {}, session, call_id, carried_wrong or reason)
-    seal.guarded.guard.run(invocation, _unreachable)
-    raise SealError("A refused call came back.")  # not reached: a refusal always raises
-
-
-def _unreachable() -> NoReturn:
-    raise SealError("A refused call reached a body.")
+    refused(invocation)
 
 
 def gate(function: Callable[..., Any], depth: Depth, seal: Seal) -> Callable[..., Any]:
@@ -292,13 +288,13 @@ class Arrival:
         """Pass the gate, or be stopped by it."""
         if self._passes():
             return body()
-        return self._seal.guarded.guard.run(self._invocation(), body, layer=self._depth)
+        return run(self._invocation(), body, layer=self._depth)
 
     async def arun(self, body: Callable[[], Awaitable[Any]]) -> Any:
         """The async twin of :meth:`run`."""
         if self._passes():
             return await body()
-        return await self._seal.guarded.guard.arun(self._invocation(), body, layer=self._depth)
+        return await arun(self._invocation(), body, layer=self._depth)
 
     def _passes(self) -> bool:
         """Whether an outer gate of this very call, with these very arguments, has decided already."""

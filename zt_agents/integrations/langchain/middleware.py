@@ -32,6 +32,7 @@ from zt_agents.integrations.langchain.acting import Acting
 from zt_agents.integrations.langchain.carriers import Edits, edits, find_session
 from zt_agents.integrations.langchain.observing import Observer
 from zt_agents.invocation import Invocation
+from zt_agents.shells import refused
 
 _MOST_EDITS = 8
 """Edits of one call: two that undo each other would go on for ever."""
@@ -165,7 +166,7 @@ class ZeroTrustMiddleware(AgentMiddleware):
             reason = Reason(ReasonCode.TAMPERED, f"The call names {named!r} but would reach another tool.")
         unknown = self.guard.enroll(ToolDescription(named, "", {}))
         session, carried_wrong = find_session(self.guard)
-        self.guard.run(Invocation(unknown, {}, session, call_id, carried_wrong or reason), lambda: None)
+        refused(Invocation(unknown, {}, session, call_id, carried_wrong or reason))
 
 
 def _with(request: ToolCallRequest, edit: Edit) -> ToolCallRequest:

@@ -25,6 +25,7 @@ from zt_agents.integrations.langchain.carriers import SESSION_KEY, entry_var, fi
 from zt_agents.integrations.langchain.gates import Seal
 from zt_agents.invocation import Invocation
 from zt_agents.sessions.session import Session, current_session
+from zt_agents.shells import refused
 
 _ENTRIES = (BaseTool.run.__code__, BaseTool.arun.__code__)
 
@@ -83,7 +84,7 @@ def refuse_unsealed(guard: Guard, session: Session | None, name: str, call_id: s
     """Record and raise the denial of a tool that nobody sealed."""
     tool = guard.enroll(ToolDescription(name, "", {}))
     reason = Reason(ReasonCode.UNSEALED_TOOL, "The tool is not sealed: pass it through guard.protect(...).")
-    guard.run(Invocation(tool, {}, session, call_id, reason), lambda: None)
+    refused(Invocation(tool, {}, session, call_id, reason))
 
 
 _handler: ContextVar[Tripwire | None] = ContextVar("zt_agents_tripwire", default=Tripwire())  # noqa: B039 - stateless
