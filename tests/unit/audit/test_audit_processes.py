@@ -69,7 +69,7 @@ def test_four_processes_append_to_one_log_that_none_of_them_created(path) -> Non
     assert_verified(path, 1000)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(3))
 def test_no_acknowledged_record_is_lost_when_a_process_is_killed(path, seed) -> None:
     chance = random.Random(seed)
     said: dict[int, str] = {}
