@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 import httpx
 import identity_servers
 import jwt
+import programs
 import pytest
 from identity_servers import GUARD, LOGIN, PASSWORD, TICKETS, Keycloak
 from langchain_core.tools import StructuredTool
@@ -42,7 +43,7 @@ CALLBACK = "http://127.0.0.1:49152/callback"
 
 @pytest.fixture(scope="module")
 def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
-    if missing := identity_servers.missing("java"):
+    if missing := programs.missing("java"):
         pytest.skip(missing)
     with identity_servers.keycloak(tmp_path_factory.mktemp("keycloak")) as server:
         yield server
@@ -50,7 +51,7 @@ def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if missing := identity_servers.missing("node", "npm"):
+    if missing := programs.missing("node", "npm"):
         pytest.skip(missing)
     with identity_servers.node_provider(tmp_path_factory.mktemp("node")) as issuer:
         yield issuer

@@ -38,7 +38,7 @@ failed, calls, keys = [], [0, 0], set()
 
 def work(guard, sealed, number, until):
     token = None
-    while time.monotonic() < until:
+    while time.monotonic() < until or (len(keys) < 3 and time.monotonic() < until + 10):
         try:
             with guard.session(agent="helpdesk", on_behalf_of="alice@acme.example") as session:
                 keys.add(session.token.split(".")[0])

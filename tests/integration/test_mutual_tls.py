@@ -21,7 +21,7 @@ from langchain_core.tools import tool
 from world import HEAD, World
 
 from zt_agents.credentials.tls import certificate_thumbprint, client_context, peer_certificate, server_context
-from zt_agents.errors import CertificateRefusedError
+from zt_agents.errors import CertificateRefusedError, IdentityError
 from zt_agents.identity.x509.authority import CertificateAuthority
 from zt_agents.identity.x509.certificates import TrustBundle, X509Identity
 from zt_agents.identity.x509.workload import IssuedIdentity, WorkloadIdentity
@@ -105,6 +105,46 @@ def authority() -> CertificateAuthority:
 def server(authority: CertificateAuthority) -> Iterator[Server]:
     with serving(server_context(IssuedIdentity(authority, TICKETS), admits=[AGENT])) as running:
         yield running
+
+
+class Lost:
+    """A certificate that is taken away from time to time, as SPIRE does."""
+
+    def __init__(self, identity: WorkloadIdentity) -> None:
+        self._identity = identity
+        self.lost = False
+
+    def svid(self) -> X509Identity:
+        if self.lost:
+            raise IdentityError("It gives no certificate any more.")
+        return self._identity.svid()
+
+    def bundle(self) -> TrustBundle:
+        return self._identity.bundle()
+
+
+def test_a_server_whose_certificate_is_taken_away_serves_nobody_until_it_is_back(
+    authority: CertificateAuthority,
+) -> None:
+    tickets = Lost(IssuedIdentity(authority, TICKETS))
+    me = client_context(IssuedIdentity(authority, AGENT), expects=TICKETS)
+    with serving(server_context(tickets, admits=[AGENT])) as running:
+        assert fetch(running, me) == "ticket 7"
+        tickets.lost = True
+        for _ in range(3):
+            with pytest.raises(httpx.TransportError):
+                fetch(running, me)
+        assert len(running.served) == 1
+        tickets.lost = False
+        assert fetch(running, me) == "ticket 7"
+
+
+def test_a_client_whose_certificate_is_taken_away_says_so(authority: CertificateAuthority, server: Server) -> None:
+    agent = Lost(IssuedIdentity(authority, AGENT))
+    context = client_context(agent, expects=TICKETS)
+    agent.lost = True
+    with pytest.raises(IdentityError, match="no certificate any more"):
+        fetch(server, context)
 
 
 def test_a_tools_body_reaches_the_back_end_that_admits_its_agent(

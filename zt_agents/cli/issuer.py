@@ -12,12 +12,14 @@ from typing import Annotated
 import typer
 
 from zt_agents._internal.optional import require
+from zt_agents.cli.commands import Commands
 from zt_agents.cli.display import say
+from zt_agents.cli.options import DEFAULT_POLICY, PolicyOption
 from zt_agents.errors import ConfigurationError
 
 _EXTRA, _PURPOSE = "issuer", "The issuer"
 
-issuer_app = typer.Typer(name="issuer", help="Serve keys, and exchange tokens, over HTTP.", no_args_is_help=True)
+issuer_app = Commands("issuer", "Serve keys, and exchange tokens, over HTTP.")
 
 
 @issuer_app.callback()
@@ -27,7 +29,7 @@ def _issuer() -> None:
 
 @issuer_app.command()
 def serve(
-    policy: Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy file.")] = Path("zt-agents.yaml"),
+    policy: PolicyOption = DEFAULT_POLICY,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65_535)] = 8770,
     url: Annotated[str, typer.Option(help="Where clients find it; by default http://localhost:PORT.")] = "",

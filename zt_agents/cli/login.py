@@ -18,6 +18,7 @@ from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.display import console, say, say_json
+from zt_agents.cli.options import DEFAULT_POLICY, PolicyOption
 from zt_agents.errors import ConfigurationError, IdentityError, IdentityProviderError, MissingExtraError
 from zt_agents.identity.approving.one_time_codes import qr_text
 from zt_agents.identity.principals import User
@@ -36,9 +37,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def login(
-    policy: Annotated[Path, typer.Option(help="The policy file, which names the identity provider.")] = Path(
-        "zt-agents.yaml"
-    ),
+    policy: PolicyOption = DEFAULT_POLICY,
     issuer: Annotated[str, typer.Option(help="The identity provider, where there is no policy file.")] = "",
     client_id: Annotated[str, typer.Option("--client-id", help="Our client there, with --issuer.")] = "",
     groups: Annotated[str, typer.Option(help="The claim with groups, with --issuer; a.b is b within a.")] = "groups",

@@ -72,7 +72,10 @@ def notify(
         bool, typer.Option("--allow-unencrypted", help="Let notices leave the machine without TLS.")
     ] = False,
 ) -> None:
-    """Tell people of each request that waits for an answer, and of what became of it: at least once."""
+    """Tell people of each request that waits for an answer, and of what became of it: at least once.
+
+    Exit code 1: somebody could not be told.
+    """
     destinations: list[Destination] = [
         *_webhooks(webhook or [], form or [], secret_file or [], ca=ca, unencrypted=allow_unencrypted)
     ]

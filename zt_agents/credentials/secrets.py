@@ -38,7 +38,7 @@ _WORDS = {
     "fault": "its source failed in an unforeseen way",
     "lease": "what its source said of a lease is not what the policy expects",
     "malformed": "its source holds or answers something else",
-    "missing": "it is not where the policy says",
+    "missing": "there is none",
     "refused": "its source refused",
     "unreachable": "its source could not be reached in time",
     "unsafe": "others can read or exchange the file it is in",
@@ -157,14 +157,16 @@ class SecretsBroker:
         Raises:
             SecretUnavailableError: its source does not give it.
         """
+        spec, store = self._stores[name]
         reason = "fault"
         try:
-            return Secret(name, self._stores[name][1].fetch())
+            return Secret(name, store.fetch())
         except Withheld as withheld:
             reason = withheld.reason
         except Exception:  # noqa: BLE001, S110 - what a store was holding when it failed must not be seen: see rule 3
             pass
-        raise SecretUnavailableError(name, reason, f"The secret {name!r} could not be fetched: {_WORDS[reason]}.")
+        text = f"The secret {name!r} could not be fetched from {spec.place}: {_WORDS[reason]}."
+        raise SecretUnavailableError(name, reason, text)
 
     def take_back(self, secrets: Sequence[Secret]) -> None:
         """Wipe *secrets*, and have them taken back where they came from: without waiting for that."""

@@ -100,6 +100,21 @@ def test_a_variable_that_is_not_there_is_missing() -> None:
     assert failure(EnvironmentSecret("ZT_TEST_ABSENT", keep=True)) == "missing"
 
 
+@pytest.mark.parametrize(
+    ("spec", "place"),
+    [
+        (SecretSpec("key", SecretSource.ENV, frozenset({"pay"}), "STRIPE_KEY"), "the environment variable STRIPE_KEY"),
+        (SecretSpec("key", SecretSource.FILE, frozenset({"pay"}), "KEY", path="/run/key"), "the file /run/key"),
+        (KV, "secret/data/stripe in the vault"),
+    ],
+)
+def test_an_operator_is_told_where_a_secret_was_looked_for(spec: SecretSpec, place: str) -> None:
+    with pytest.raises(SecretUnavailableError) as unavailable:
+        fetched(EnvironmentSecret("ZT_TEST_ABSENT"), spec)
+    assert f"could not be fetched from {place}: there is none." in str(unavailable.value)
+    assert place not in unavailable.value.message_for_model()
+
+
 # -- files --------------------------------------------------------------------------------------------------------
 
 
