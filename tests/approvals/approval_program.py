@@ -21,11 +21,11 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
 from zt_agents import Guard, User
+from zt_agents.funnel import Passage
 from zt_agents.identity import SigningKey
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel
-from zt_agents.permit import Permit
 from zt_agents.testing import SpanRecorder, write_policy
 
 FOLDER = Path(sys.argv[1]) if __name__ == "__main__" else Path()
@@ -93,7 +93,7 @@ def main() -> None:
 
     action, shape = sys.argv[2:4]
     if os.environ.get("CRASH") == "before the body":
-        Permit.enter = lambda _: os._exit(9)  # type: ignore[method-assign, assignment]
+        Passage.enter = lambda _: os._exit(9)  # type: ignore[method-assign, assignment]
     recorder = SpanRecorder()
     guard = Guard.from_config(
         FOLDER / "zt-agents.yaml",

@@ -310,7 +310,8 @@ def test_memory_does_not_grow_with_the_log(tmp_path, form) -> None:
         return int(done.stdout) // 1024
 
     sizes = {}
-    for calls in (500, 12_000):
+    many = 50_000 if os.environ.get("ZT_AGENTS_SERVERS") == "1" else 20_000
+    for calls in (500, many):
         path = tmp_path / f"{calls}.db"
         with closing(SqliteAuditSink(path)) as sink:
             for start in range(0, calls, 500):
@@ -319,7 +320,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path, form) -> None:
         sizes[calls] = peak(path)
         lines = Path(f"{path}.out").read_bytes().count(b"\n")
         assert lines == (calls if form == "ocsf" else 2 * calls)
-    assert sizes[12_000] - sizes[500] < 10, sizes  # megabytes; the large log has 24,000 records
+    assert sizes[many] - sizes[500] < 12, sizes  # megabytes; the large log has 40,000 records, or 100,000
 
 
 # to an HTTP endpoint
