@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from langchain_core.tools import tool
+from world import records_of
 
 from zt_agents import (
     AccessDeniedError,
@@ -28,7 +29,6 @@ from zt_agents.identity.revocations import Revoked
 from zt_agents.provenance.labels import DataClass, Integrity
 from zt_agents.revocation import stop
 from zt_agents.sessions.session import Session
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import AnsweringChannel, SpanRecorder, write_policy
 
 POLICY = """
@@ -108,9 +108,7 @@ class Desk:
         return caught.value.decision.reasons[0].code
 
     def records(self) -> list[dict[str, Any]]:
-        self.guard.audit.flush(5)
-        with SqliteAuditSink(self.guard.policy.audit_path).snapshot() as snapshot:
-            return list(snapshot.read())
+        return records_of(self.guard)
 
 
 @pytest.fixture
