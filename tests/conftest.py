@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+import typer.testing
 from world import HEAD, World
 
 from zt_agents import Channel
@@ -22,8 +25,23 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 for size in ("COLUMNS", "LINES"):  # set where tests run side by side; what is printed here is as wide as without
     os.environ.pop(size, None)
+# The commands and options of the command line are put together once, not for every command that a test gives.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
+# A hundred programs are started here: each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Nobody is logged in (zt-agents login), whoever runs the tests.
 os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "zt-agents-tests" / "nobody")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Thousands of tests and what they import stay to the end: the garbage collector need not go over them again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+from serving import serving
 
 TOKEN = "hvs.CANARY-token-of-the-process"
 ROLE, SECRET_ID = "role-1", "CANARY-secret-id"
@@ -36,9 +38,50 @@ class VaultServer(http.server.ThreadingHTTPServer):
         self.answers: dict[str, Callable[[_Handler], Answer | None]] = {}
         """By path: what to answer in place of the documented. None: the handler has answered by itself."""
 
+        self.instead: Callable[[_Handler], Answer | None] | None = None
+        """What to answer to everything."""
+
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def token(self) -> str:
+        return TOKEN
+
+    def live(self) -> list[str]:
+        """Return the leases that are out."""
+        return [lease for lease, state in self.leases.items() if state == "live"]
+
+    def live_logins(self) -> int:
+        """Return how many tokens of AppRole are good."""
+        return len(self.tokens - {TOKEN})
+
+    def forget_logins(self) -> None:
+        self.tokens &= {TOKEN}
+
+    @contextmanager
+    def sealed(self) -> Iterator[None]:
+        self.instead = lambda _: (503, {"errors": ["Vault is sealed"]})
+        try:
+            yield
+        finally:
+            self.instead = None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Take connections and say nothing."""
+        over = threading.Event()
+
+        def wait(handler: _Handler) -> None:
+            over.wait(30)
+
+        self.instead = wait
+        try:
+            yield
+        finally:
+            self.instead = None
+            over.set()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -59,7 +102,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.callers.add(self.client_address[1])
         known = path.startswith("auth/") or self.headers.get("X-Vault-Token") in self.server.tokens
         answer: Answer | None
-        if path in self.server.answers:
+        if self.server.instead is not None:
+            answer = self.server.instead(self)
+        elif path in self.server.answers:
             answer = self.server.answers[path](self)
         elif not known or self.headers.get("X-Vault-Request") != "true":
             answer = 403, {"errors": ["permission denied"]}
@@ -87,11 +132,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return 404, {"errors": []}
 
     def _put(self, path: str) -> Answer:
-        lease = self._body().get("lease_id")
-        if path != "sys/leases/revoke" or lease not in self.server.leases:
-            return 400, {"errors": ["invalid lease"]}
-        self.server.leases[lease] = "revoked"
-        return 204, None
+        body = self._body()
+        lease = body.get("lease_id")
+        if path != "sys/leases/revoke" or not lease:
+            return 400, {"errors": ["lease_id must be specified"]}
+        if lease in self.server.leases:  # Vault is content with one that it does not know
+            self.server.leases[lease] = "revoked"
+        return (204, None) if body.get("sync") is True else (202, None)  # done, or only begun: no default is relied on
 
     def _post(self, path: str) -> Answer:
         if path != "auth/approle/login" or self._body() != {"role_id": ROLE, "secret_id": SECRET_ID}:
@@ -115,16 +162,8 @@ def _said(data: Any, lease: str = "") -> dict[str, Any]:
     return {"request_id": "1", "lease_id": lease, "renewable": bool(lease), "lease_duration": duration, "data": data}
 
 
-@contextmanager
-def vault_server() -> Iterator[VaultServer]:
-    with VaultServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(10)
+def vault_server() -> AbstractContextManager[VaultServer]:
+    return serving(VaultServer())
 
 
 def slowly(handler: _Handler) -> None:

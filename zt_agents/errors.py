@@ -155,8 +155,8 @@ class IdentityProviderError(IdentityError):
 
     code = "identity_provider"
 
-    def __init__(self, message: str, *, error: str, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint, details={"error": error})
+    def __init__(self, message: str, *, error: str) -> None:
+        super().__init__(message, details={"error": error})
         self.error = error
         """Its OAuth error code (RFC 6749, section 5.2), or a word of ours: unreachable, answer, issuer ..."""
 
@@ -215,6 +215,7 @@ class AccessDeniedError(ZeroTrustError):
         super().__init__(decision.explain(), details={"decision_id": decision.id, "tool": decision.tool})
 
     def message_for_model(self) -> str:
+        """Return what a language model may read about the denial: what was refused, and none of the policy."""
         return self.decision.message_for_model()
 
     def __repr__(self) -> str:

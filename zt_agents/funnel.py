@@ -41,7 +41,7 @@ from zt_agents.sessions.session import CallEntry, CallKey, CallState
 from zt_agents.telemetry import attributes as names
 
 if TYPE_CHECKING:
-    from zt_agents.audit.log import Receipt
+    from zt_agents.audit.receipts import Receipt
 
 
 class Replayed(Exception):  # noqa: N818 - control flow: never leaves the guard

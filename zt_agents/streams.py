@@ -47,7 +47,7 @@ def _stream(passage: Passage, steps: Generator[Any, Any, Any]) -> Generator[Any,
             return stop.value
         except GeneratorExit:
             raise
-        except BaseException as error:
+        except BaseException as error:  # also one that ends the program: the call is recorded as it ended
             ended = True
             passage.failed(error)
             raise
@@ -85,7 +85,7 @@ def _astream(passage: Passage, steps: AsyncGenerator[Any, Any]) -> AsyncGenerato
             passage.finished(None, streamed=True)
         except GeneratorExit:
             raise
-        except BaseException as error:
+        except BaseException as error:  # also one that ends the program: the call is recorded as it ended
             ended = True
             passage.failed(error)
             raise
@@ -113,7 +113,7 @@ async def _awaited(passage: Passage, body: Coroutine[Any, Any, Any]) -> Any:
             result = await body
         finally:
             passage.pause()
-    except BaseException as error:
+    except BaseException as error:  # also a cancellation: the call is recorded as it ended
         body.close()
         passage.failed(error)
         raise

@@ -20,7 +20,7 @@ from zt_agents.telemetry import CallSpan
 from zt_agents.telemetry import attributes as names
 
 if TYPE_CHECKING:
-    from zt_agents.audit.log import Receipt
+    from zt_agents.audit.receipts import Receipt
 
 
 class CallTrail:

@@ -21,11 +21,11 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
 from zt_agents import Guard, User
+from zt_agents.funnel import Passage
 from zt_agents.identity import SigningKey
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel
-from zt_agents.permit import Permit
 from zt_agents.testing import SpanRecorder, write_policy
 
 FOLDER = Path(sys.argv[1]) if __name__ == "__main__" else Path()
@@ -45,7 +45,7 @@ POLICY = """
 version: 1
 trust_domain: acme.example
 environment: test
-approvals: {timeout: 10m, approvers: [APPROVERS]}
+approvals: {timeout: 10m}
 agents:
   helpdesk: {id: spiffe://acme.example/agent/helpdesk, version: "1", owner: dana@acme.example, purpose: tests}
 tools:
@@ -55,8 +55,8 @@ rules:
 """
 
 
-def prepare(folder: Path, approvers: str = "anyone") -> None:
-    write_policy(folder, POLICY.replace("APPROVERS", approvers), [pay])
+def prepare(folder: Path) -> None:
+    write_policy(folder, POLICY, [pay])
     SigningKey.generate().save(folder / "signing.pem")
 
 
@@ -93,7 +93,7 @@ def main() -> None:
 
     action, shape = sys.argv[2:4]
     if os.environ.get("CRASH") == "before the body":
-        Permit.enter = lambda _: os._exit(9)  # type: ignore[method-assign, assignment]
+        Passage.enter = lambda _: os._exit(9)  # type: ignore[method-assign, assignment]
     recorder = SpanRecorder()
     guard = Guard.from_config(
         FOLDER / "zt-agents.yaml",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from approval_program import prepare
+from warm_programs import WarmProgram
 
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
@@ -20,16 +19,14 @@ PROGRAM = Path(__file__).with_name("approval_program.py")
 BOB = {"APPROVER": "bob@acme.example"}
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(PROGRAM), str(folder), *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **environment})
+def start(folder: Path, *arguments: str, **environment: str) -> WarmProgram:
+    return WarmProgram(PROGRAM, str(folder), *arguments, env={**os.environ, **environment})
 
 
-def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    found: dict[str, Any] = json.loads(out)
+def finish(process: WarmProgram) -> dict[str, Any]:
+    done = process.finish(60)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -94,8 +91,7 @@ def test_a_crash_between_grant_and_end_of_the_body_does_not_run_it_twice(
     prepare(tmp_path)
     run(tmp_path, "ask", "toolnode")
     crashed = start(tmp_path, "resume", "toolnode", "approve", CRASH=crash, **BOB)
-    crashed.communicate(timeout=60)
-    assert crashed.returncode == 9
+    assert crashed.finish(60).returncode == 9
     again = run(tmp_path, "resume", "toolnode", "approve", **BOB)
     assert "has been used" in again["error"]
     assert ran(tmp_path) == runs

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-ROUNDS = int(os.environ.get("ZT_AGENTS_ROUNDS") or 60)
+ROUNDS = int(os.environ.get("ZT_AGENTS_ROUNDS") or (200 if os.environ.get("ZT_AGENTS_SERVERS") == "1" else 100))
 SEED = int(os.environ.get("ZT_AGENTS_SEED") or random.randrange(10**6))
 RAM_DISK = Path("/dev/shm")
 

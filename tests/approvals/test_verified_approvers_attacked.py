@@ -489,6 +489,12 @@ def test_names_that_differ_only_in_case_are_one_person() -> None:
     assert fold(" Bob  Smith") == fold("bob smith")
 
 
+@pytest.mark.parametrize("hidden", "\u200b\u00ad\u2060\ufeff\u202e\ufe0f\u3164\U000e0041\x00\x7f", ids=ascii)
+def test_names_that_differ_only_in_what_nobody_sees_are_one_person(hidden: str) -> None:
+    assert fold(f"bo{hidden}b") == fold("bob")
+    assert fold(f"{hidden}bob{hidden}") == fold("bob")
+
+
 def test_a_no_counts_whatever_became_of_the_passkey(bank: Bank) -> None:
     key, what = bank.give_passkey("bob"), bank.asked(PASSKEY._replace(quorum=2))
     no = shown(key, what, approved=False)

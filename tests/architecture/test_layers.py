@@ -147,11 +147,32 @@ def test_the_face_exports_what_it_says() -> None:
     assert sorted(zt_agents.__all__) == zt_agents.__all__
     for name in zt_agents.__all__:
         assert hasattr(zt_agents, name)
+    face = ast.parse(Path(zt_agents.__file__).read_text(encoding="utf-8"))
+    shown = {
+        alias.name: node.module
+        for node in ast.walk(face)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("zt_agents.")
+        for alias in node.names
+    }
+    assert shown == zt_agents._HOMES, "a type checker sees what a program gets"
+    assert {*shown} == {*zt_agents.__all__}
+    assert {*zt_agents.__all__} <= {*dir(zt_agents)}
+    with pytest.raises(AttributeError, match="no attribute 'Gaurd'"):
+        _ = zt_agents.Gaurd
+
+
+def test_who_only_verifies_a_log_loads_no_guard() -> None:
+    code = (
+        "import sys, zt_agents.audit, zt_agents.stores.sqlite_audit;"
+        "print({'zt_agents.guard', 'zt_agents.approvals', 'pydantic', 'opentelemetry', 'rich'} & {*sys.modules})"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "set()"
 
 
 def test_importing_the_package_loads_no_framework() -> None:
     code = (
-        "import sys, zt_agents;"
+        "import sys; from zt_agents import *;"
         "print(sorted({m.split('.')[0] for m in sys.modules} &"
         " {'langchain_core', 'langchain', 'langgraph', 'langsmith', 'sqlalchemy', 'typer', 'cel_expr_python',"
         " 'fastapi', 'starlette', 'jinja2', 'uvicorn'}))"

@@ -83,7 +83,8 @@ class Scene:
         elif case.name == "agent suspended":
             self.world.guard.registry.suspend("helpdesk")
         elif case.name == "the audit log cannot be written":
-            self.world.guard.audit.sink = FullDisk(self.world.guard.audit.sink)
+            writer = self.world.guard.audit._writer
+            writer.sink = FullDisk(writer.sink)
         elif case.name == "the policy engine fails":
 
             def fail(_: object, call: object) -> Any:
@@ -184,13 +185,13 @@ def test_a_low_tier_call_after_a_failed_write_is_denied_until_the_log_can_be_wri
     with world.session():
         add.invoke({"a": 1})
         audit.flush(5)
-        audit.sink = FullDisk(real)
+        audit._writer.sink = FullDisk(real)
         add.invoke({"a": 2})
         with pytest.raises(AuditWriteError):
             audit.flush(5)
         with pytest.raises(AccessDeniedError, match="could not be recorded"):
             add.invoke({"a": 3})
-        audit.sink = real
+        audit._writer.sink = real
         for _ in range(200):
             with contextlib.suppress(AuditWriteError):
                 audit.flush(0.05)

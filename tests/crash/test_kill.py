@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("kill_rounds.py")
-ROUNDS = int(os.environ.get("ZT_AGENTS_ROUNDS") or 60)
+ROUNDS = int(os.environ.get("ZT_AGENTS_ROUNDS") or (200 if os.environ.get("ZT_AGENTS_SERVERS") == "1" else 100))
 SEED = int(os.environ.get("ZT_AGENTS_SEED") or random.randrange(10**6))
 
 

@@ -10,15 +10,23 @@ A block of code is what its first line says:
 
 In what is printed, ``...`` stands for anything within a line, and ids, dates and times for those of this run: an id
 that is shown again, by a later command too, is the same. Ports are free ones.
+
+Each command is a process of its own, on a terminal. Those that need no shell are forked from one that has imported what
+all of them import, which is most of their time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
+import multiprocessing
 import os
 import pty
 import re
+import runpy
+import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -40,6 +48,10 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 _LONGEST = 120.0
 """Seconds for one command."""
+_WARM = multiprocessing.get_context("forkserver")
+_WARM.set_forkserver_preload(
+    ["zt_agents.cli", "zt_agents.config", "zt_agents.integrations.langchain.middleware", "langchain_core.tools"]
+)
 _BLOCK = re.compile(r"^```(\w+)(?: (\+?)([\w./-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PORT = re.compile(r"(?<=[: ])8[78]\d\d\b")
 _VARIES = re.compile(
@@ -140,8 +152,8 @@ class Reader:
         before = path.read_text(encoding="utf-8")
         both = _merged(yaml.safe_load(before), yaml.safe_load(text))
         path.write_text(yaml.safe_dump(both, sort_keys=False), encoding="utf-8")
-        load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters)
         if not keep:
+            load_policy(path, parameters=ToolLock.read(lock_path(path)).parameters)
             path.write_text(before, encoding="utf-8")
 
     def _run(self, command: str, shown: str) -> None:
@@ -221,30 +233,56 @@ class Reader:
 def on_a_terminal(command: str, folder: Path, typed: str = "") -> tuple[str, int]:
     """Run *command* on a pseudo-terminal, type *typed* where it asks; return all that is shown, and the exit code."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command, shell=True, cwd=folder, env=_environment(), stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
-    )
-    os.close(theirs)
-    shown = b""
+    process = _WARM.Process(target=_typed, args=(command, str(folder), _environment(), os.ttyname(theirs)))
+    process.start()
+    shown, until = b"", time.monotonic() + _LONGEST
     while True:
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:  # Linux reports the end of a pseudo-terminal as an error
+        ended = not process.is_alive()  # asked before the last look: what it said at its end is there by then
+        if select.select([ours], [], [], 0.02)[0]:
+            shown += os.read(ours, 65536)
+        elif ended:
             break
-        if not chunk:
-            break
-        shown += chunk
+        elif time.monotonic() > until:
+            process.kill()
         if typed and b"[y/N]" in shown:
             os.write(ours, typed.encode())
             typed = ""
+    os.close(theirs)
     os.close(ours)
-    return shown.decode().replace("\r\n", "\n"), process.wait(timeout=_LONGEST)
+    code = process.exitcode
+    process.close()
+    assert code is not None
+    return shown.decode().replace("\r\n", "\n"), code
+
+
+def _typed(command: str, folder: str, environment: dict[str, str], terminal: str) -> None:
+    """Be the process of *command*."""
+    os.setsid()
+    place = os.open(terminal, os.O_RDWR)
+    for number in range(3):
+        os.dup2(place, number)
+    os.chdir(folder)
+    words = shlex.split(command)
+    if words[0] not in {"zt-agents", "python"} or words[1].startswith("-") or set(command) & set("|&;<>$"):
+        os.execve("/bin/sh", ["sh", "-c", command], environment)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.stdin = open(0)  # noqa: SIM115 - until the process ends
+    sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
+    sys.argv = words if words[0] == "zt-agents" else words[1:]
+    if words[0] == "zt-agents":
+        importlib.import_module("zt_agents.cli").main()
+    else:
+        sys.path.insert(0, folder)
+        runpy.run_path(words[1], run_name="__main__")
 
 
 def _merged(one: Any, other: Any) -> Any:
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return other
-    return {**one, **{key: _merged(one.get(key), value) for key, value in other.items()}}
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {**one, **{key: _merged(one.get(key), value) for key, value in other.items()}}
+    if isinstance(one, list) and isinstance(other, list) and all(isinstance(each, dict) for each in other):
+        return [*one, *other]
+    return other
 
 
 def _environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import tomllib
@@ -9,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import loopback_provider
 import pytest
 from pages import PAGES, README, ROOT, Reader, blocks, prose, section
 from typer.main import get_command
 
 from zt_agents.cli import app
+from zt_agents.policy.models import PolicyFile
+from zt_agents.policy.variables import Scope
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 FIRST = "## A first program"
@@ -39,8 +43,14 @@ def after_the_first_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("first")
     with Reader(folder) as reader:
         reader.read(section(text_of(README), FIRST))
-        assert reader.ran >= 3
+        assert reader.ran >= 2
     return folder
+
+
+def login_of_alice(provider: loopback_provider.LoopbackProvider) -> str:
+    """Return an access token as Keycloak makes them."""
+    said = {"aud": "zt-agents", "azp": "zt-agents-login", "typ": "Bearer", "sid": "s", "sub": "alice"}
+    return provider.token(**said, groups=["it-helpdesk"], realm_access={"roles": ["staff"]})
 
 
 @each_page
@@ -49,15 +59,27 @@ def test_what_is_shown_happens(page: Path, after_the_first_program: Path, tmp_pa
     text = text.replace(section(text, FIRST), "") if page == README else text
     folder = tmp_path / "here"
     shutil.copytree(after_the_first_program, folder)
-    with Reader(folder) as reader:
-        reader.read(text)
+    with loopback_provider.running() as provider:
+        (folder / "alice.token").write_text(login_of_alice(provider), encoding="utf-8")
+        with Reader(folder, replace={"https://login.acme.example/realms/acme": provider.issuer}) as reader:
+            reader.read(text)
+
+
+@each_page
+def test_a_reader_is_told_what_each_file_is_called(page: Path) -> None:
+    """What is behind the language of a block is not shown."""
+    text = text_of(page)
+    for block in blocks(text):
+        if block.name:
+            before = text[: text.index(block.text)].rpartition("```")[0].rpartition("```")[2]
+            assert f"`{block.name}`" in before or (block.more and "policy" in before), block.name
 
 
 @each_page
 def test_every_python_block_is_a_program(page: Path) -> None:
     for block in blocks(text_of(page)):
         if block.language == "python":
-            compile(block.text, f"{named(page)}: {block.name}", "exec")
+            compile(block.text, f"{named(page)}: {block.name}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 # -- what is named -----------------------------------------------------------------------------------------------------
@@ -101,6 +123,25 @@ def mistakes(line: str) -> Iterator[str]:
 @each_page
 def test_commands_and_options_are_those_that_exist(page: Path) -> None:
     assert [wrong for line in lines_of_commands(page) for wrong in mistakes(line)] == []
+
+
+def test_every_command_is_on_some_page() -> None:
+    whole = " ".join(" ".join(map(text_of, PAGES)).split())
+    for name, command in COMMANDS.commands.items():
+        assert f"zt-agents {name}" in whole
+        for each in getattr(command, "commands", ()):
+            assert re.search(rf"\b{name} (?:[^`]* )?{each}\b", whole), f"{name} {each}"
+
+
+def test_the_page_on_policy_names_every_section_and_every_variable() -> None:
+    page = text_of(ROOT / "docs/policy.md")
+    for name in (*PolicyFile.model_fields, *Scope(None).variables):
+        assert f"`{name}`" in page, name
+
+
+def test_the_page_on_architecture_names_rooms_and_files_that_exist() -> None:
+    for name in re.findall(r"`([a-z_]+(?:/|\.py))`", text_of(ROOT / "docs/architecture.md")):
+        assert (ROOT / "zt_agents" / name).exists(), name
 
 
 def test_mistakes_are_found() -> None:
@@ -147,7 +188,7 @@ def test_a_package_index_shows_all_pages_as_one_whose_links_lead_to_each_other()
     assert [each["path"] for each in wanted["fragments"] if "path" in each] == [named(page) for page in PAGES]
     whole = "".join(fragments)
     for each in wanted["substitutions"]:
-        whole = re.sub(each["pattern"], each["replacement"], whole, flags=re.MULTILINE)
+        whole = re.sub(each["pattern"], each["replacement"], whole)
     names = anchors(whole)
     assert len(names) == len(set(names)), "two headings have the same name"
     for image, target in _LINK.findall(prose(whole)):

@@ -26,7 +26,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             "no Jaeger and no Phoenix: set ZT_AGENTS_JAEGER or ZT_AGENTS_PHOENIX to a program, "
             "or ZT_AGENTS_SERVERS=1 to build or install one"
         )
-    with servers.running(request.param, tmp_path_factory.mktemp(request.param)) as server:
+    with servers.keeping(request.param, tmp_path_factory.mktemp(request.param)) as server:
         yield server
 
 

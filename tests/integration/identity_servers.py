@@ -8,31 +8,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-from servers import free_ports
+from programs import CACHE, free_ports, running
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zt-agents"
 KEYCLOAK = "26.4.2"
 PASSWORD = "correct-horse"
 LOGIN, GUARD, TICKETS = "zt-agents-login", "zt-agents", "tickets"
 """Clients: that people log in with; that access tokens are for; a back end behind a tool."""
-
-
-def missing(*programs: str) -> str:
-    """Return what keeps a server from being run, or an empty text."""
-    if os.environ.get("ZT_AGENTS_SERVERS") != "1":
-        return "needs ZT_AGENTS_SERVERS=1"
-    absent = [program for program in programs if shutil.which(program) is None]
-    return f"needs {', '.join(absent)}" if absent else ""
 
 
 class Keycloak:
@@ -93,7 +82,8 @@ def keycloak(folder: Path) -> Iterator[Keycloak]:
     }
     server = Keycloak(port)
     ready = f"{server.base}/realms/master"
-    with server.http, _running(command, variables, folder / "keycloak.log", ready, seconds=240):
+    log = folder / "keycloak.log"
+    with server.http, running(command, log, lambda: _answers(ready), seconds=240, env=variables):
         server.admin("POST", "", realm())
         yield server
 
@@ -112,7 +102,8 @@ def node_provider(folder: Path) -> Iterator[str]:
     issuer = f"http://127.0.0.1:{port}"
     variables = {"PORT": str(port)}
     address = f"{issuer}/.well-known/openid-configuration"
-    with _running(["node", str(program)], variables, folder / "oidc-provider.log", address, seconds=60):
+    log = folder / "oidc-provider.log"
+    with running(["node", program], log, lambda: _answers(address), seconds=60, env=variables):
         yield issuer
 
 
@@ -136,39 +127,11 @@ def _unpacked_keycloak() -> Path:
     return home
 
 
-@contextmanager
-def _running(
-    command: list[str], variables: dict[str, str], log: Path, address: str, *, seconds: float
-) -> Iterator[None]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHON"))}
-    with log.open("wb") as output:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-        process = subprocess.Popen(command, **streams, env={**clean, **variables}, start_new_session=True)
-        try:
-            wait_until(lambda: _answers(address) or _ended(process, log), seconds=seconds)
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)  # the script's own children, too; nothing it holds is to be kept
-            process.wait()
-
-
 def _answers(address: str) -> bool:
     try:
         return httpx.get(address, trust_env=False, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _ended(process: subprocess.Popen[bytes], log: Path) -> bool:
-    assert process.poll() is None, log.read_text(errors="replace")[-2000:]
-    return False
-
-
-def wait_until(holds: Callable[[], bool], *, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.1)
 
 
 def _mapper(name: str, kind: str, **config: str) -> dict[str, Any]:

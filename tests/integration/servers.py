@@ -8,25 +8,22 @@ PyPI in a virtual environment of its own (once; about two minutes).
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from backends import Backend, Jaeger, Phoenix
+from programs import CACHE, build, free_ports, running
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zt-agents"
 _JAEGER_MODULE = "github.com/jaegertracing/jaeger@v1.76.0"
-_JAEGER = _CACHE / "jaeger-v1.76.0" / "jaeger"
+_JAEGER = CACHE / "jaeger-v1.76.0" / "jaeger"
 _PHOENIX_PACKAGE = "arize-phoenix>=20,<21"
-_PHOENIX = _CACHE / "phoenix-20" / "bin" / "phoenix"
+_PHOENIX = CACHE / "phoenix-20" / "bin" / "phoenix"
 
 CONFIG = """
 service:
@@ -63,7 +60,7 @@ def named() -> str:
 
 
 @contextmanager
-def running(name: str, folder: Path) -> Iterator[Backend]:
+def keeping(name: str, folder: Path) -> Iterator[Backend]:
     """Run the server called *name* with its files in *folder*."""
     if name == "jaeger":
         program = os.environ.get("ZT_AGENTS_JAEGER") or (str(_JAEGER) if _JAEGER.exists() else _build_jaeger())
@@ -71,7 +68,8 @@ def running(name: str, folder: Path) -> Iterator[Backend]:
         config = folder / "config.yaml"
         config.write_text(CONFIG.format(http=http, grpc=grpc, query=query, query_grpc=query_grpc), encoding="utf-8")
         jaeger = Jaeger(http=http, grpc=grpc, query=query)
-        with _process([program, "--config", str(config)], {}, folder, jaeger, seconds=60):
+        command = [program, "--config", str(config)]
+        with running(command, folder / "log", lambda: _ready(jaeger), seconds=60, cwd=folder):
             yield jaeger
         return
     program = os.environ.get("ZT_AGENTS_PHOENIX") or _installed_phoenix() or _install_phoenix()
@@ -84,45 +82,21 @@ def running(name: str, folder: Path) -> Iterator[Backend]:
         "PHOENIX_TELEMETRY_ENABLED": "false",
     }
     phoenix = Phoenix(http=http, grpc=grpc)
-    with _process([program, "serve"], variables, folder, phoenix, seconds=120):
+    command = [program, "serve"]
+    with running(command, folder / "log", lambda: _ready(phoenix), seconds=120, cwd=folder, env=variables):
         yield phoenix
 
 
-@contextmanager
-def _process(
-    command: list[str], variables: dict[str, str], folder: Path, server: Jaeger | Phoenix, *, seconds: float
-) -> Iterator[None]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHON"))}
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, env={**clean, **variables})
-        try:
-            end = time.monotonic() + seconds
-            while True:
-                try:
-                    server.ready()
-                    break
-                except OSError:
-                    said = log.read_text(errors="replace")[-2000:]
-                    assert process.poll() is None, f"{command[0]} did not start: {said}"
-                    assert time.monotonic() < end, f"{command[0]} did not answer: {said}"
-                    time.sleep(0.1)
-            yield
-        finally:
-            process.kill()  # a graceful end takes Jaeger twenty seconds, and nothing it holds is to be kept
-            process.wait()
+def _ready(server: Jaeger | Phoenix) -> bool:
+    try:
+        server.ready()
+    except OSError:
+        return False
+    return True
 
 
 def _build_jaeger() -> str:
-    go = shutil.which("go")
-    assert go is not None
-    # Built as its own main module, in its own folder: so its go.sum and its one replacement count.
-    download = [go, "mod", "download", "-json", _JAEGER_MODULE]
-    source = json.loads(subprocess.run(download, capture_output=True, text=True, check=True).stdout)["Dir"]
-    _JAEGER.parent.mkdir(parents=True, exist_ok=True)
-    partial = _JAEGER.with_name(f"jaeger.{os.getpid()}")
-    subprocess.run([go, "build", "-C", source, "-o", str(partial), "./cmd/jaeger"], check=True)
-    partial.replace(_JAEGER)
+    build(_JAEGER.parent, _JAEGER_MODULE, "./cmd/jaeger")
     return str(_JAEGER)
 
 
@@ -140,14 +114,3 @@ def _install_phoenix() -> str:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return str(_PHOENIX)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

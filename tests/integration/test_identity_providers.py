@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 import httpx
 import identity_servers
 import jwt
+import programs
 import pytest
 from identity_servers import GUARD, LOGIN, PASSWORD, TICKETS, Keycloak
 from langchain_core.tools import StructuredTool
@@ -42,7 +43,7 @@ CALLBACK = "http://127.0.0.1:49152/callback"
 
 @pytest.fixture(scope="module")
 def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
-    if missing := identity_servers.missing("java"):
+    if missing := programs.missing("java"):
         pytest.skip(missing)
     with identity_servers.keycloak(tmp_path_factory.mktemp("keycloak")) as server:
         yield server
@@ -50,7 +51,7 @@ def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if missing := identity_servers.missing("node", "npm"):
+    if missing := programs.missing("node", "npm"):
         pytest.skip(missing)
     with identity_servers.node_provider(tmp_path_factory.mktemp("node")) as issuer:
         yield issuer
@@ -113,7 +114,7 @@ def log_in(provider: IdentityProvider, user: str = "alice") -> tuple[Tokens, str
     client, request = OAuthClient(provider, provider.terms.client_id), LoginRequest(CALLBACK)
     back = Visitor().log_in(request.address(client, scope="openid profile email"), user)
     assert back.startswith(CALLBACK)
-    return request.redeem(client, back.partition("?")[2], now=time.time()), request.nonce
+    return request.redeem(client, back.partition("?")[2], now=time.time()), request.nonce.reveal()
 
 
 def run(*arguments: str) -> Result:
@@ -128,16 +129,16 @@ def test_alice_and_bob_are_who_keycloak_says(provider: IdentityProvider) -> None
     for name in ("alice", "bob"):
         tokens, nonce = log_in(provider, name)
         user = provider.user_of_id_token(
-            tokens.id_token, nonce=nonce, now=time.time(), access_token=tokens.access_token
+            tokens.id_token.reveal(), nonce=nonce, now=time.time(), access_token=tokens.access_token.reveal()
         )
-        assert provider.user_of_access_token(tokens.access_token, now=time.time()) == user
+        assert provider.user_of_access_token(tokens.access_token.reveal(), now=time.time()) == user
         people[name] = user
         with pytest.raises(TokenInvalidError):
-            provider.user_of_access_token(tokens.id_token, now=time.time())
+            provider.user_of_access_token(tokens.id_token.reveal(), now=time.time())
         with pytest.raises(TokenInvalidError):
-            provider.user_of_id_token(tokens.access_token, nonce=None, now=time.time())
+            provider.user_of_id_token(tokens.access_token.reveal(), nonce=None, now=time.time())
         with pytest.raises(TokenInvalidError):
-            provider.user_of_access_token(tokens.refresh_token, now=time.time())
+            provider.user_of_access_token(tokens.refresh_token.reveal(), now=time.time())
     assert (people["alice"].groups, people["alice"].roles) == (("it-helpdesk",), ("agent",))
     assert (people["bob"].groups, people["bob"].roles) == (("hr",), ("clerk",))
     assert people["alice"].id != people["bob"].id
@@ -183,7 +184,7 @@ def test_bob_logs_in_on_another_device(provider: IdentityProvider) -> None:
     if "<form" in page.text:  # whether to let the device in
         page = visitor.submit(page, accept="Yes")
     tokens = begun.wait(client, clock=time.time)
-    assert provider.user_of_id_token(tokens.id_token, nonce=None, now=time.time()).groups == ("hr",)
+    assert provider.user_of_id_token(tokens.id_token.reveal(), nonce=None, now=time.time()).groups == ("hr",)
 
 
 def test_a_code_is_good_for_its_own_login_only(provider: IdentityProvider) -> None:
@@ -197,27 +198,27 @@ def test_a_code_is_good_for_its_own_login_only(provider: IdentityProvider) -> No
 
 def test_keycloak_rotates_its_keys(keycloak: Keycloak, provider: IdentityProvider) -> None:
     before, _ = log_in(provider)
-    provider.user_of_access_token(before.access_token, now=time.time())
+    provider.user_of_access_token(before.access_token.reveal(), now=time.time())
     keycloak.rotate()
     after, _ = log_in(provider)
-    kids = [jwt.get_unverified_header(each.access_token)["kid"] for each in (before, after)]
+    kids = [jwt.get_unverified_header(each.access_token.reveal())["kid"] for each in (before, after)]
     assert kids[0] != kids[1]
     with pytest.raises(TokenInvalidError):  # asked for a moment ago
-        provider.user_of_access_token(after.access_token, now=time.time())
+        provider.user_of_access_token(after.access_token.reveal(), now=time.time())
     time.sleep(AGAIN)
     for tokens in (before, after):
-        assert provider.user_of_access_token(tokens.access_token, now=time.time()).groups == ("it-helpdesk",)
+        assert provider.user_of_access_token(tokens.access_token.reveal(), now=time.time()).groups == ("it-helpdesk",)
 
 
 def test_a_user_who_was_logged_out_is_not_refreshed(keycloak: Keycloak, provider: IdentityProvider) -> None:
     client = OAuthClient(provider, LOGIN)
     tokens, _ = log_in(provider, "bob")
-    renewed = client.refresh(tokens.refresh_token, now=time.time())
-    assert "nonce" not in jwt.decode(renewed.id_token, options={"verify_signature": False})
+    renewed = client.refresh(tokens.refresh_token.reveal(), now=time.time())
+    assert "nonce" not in jwt.decode(renewed.id_token.reveal(), options={"verify_signature": False})
     (bob,) = keycloak.admin("GET", "/acme/users?username=bob")
     keycloak.admin("POST", f"/acme/users/{bob['id']}/logout")
     with pytest.raises(IdentityProviderError) as refusal:
-        client.refresh(renewed.refresh_token, now=time.time())
+        client.refresh(renewed.refresh_token.reveal(), now=time.time())
     assert refusal.value.error == "invalid_grant"
 
 
@@ -232,7 +233,7 @@ def test_an_agent_registers_and_is_known_by_its_key(keycloak: Keycloak, provider
     tokens = OAuthClient(provider, registration.client_id, key=key).credentials(now=time.time())
     assert tokens.access_token
     with pytest.raises(TokenInvalidError):  # a program's token is no human's
-        provider.user_of_access_token(tokens.access_token, now=time.time())
+        provider.user_of_access_token(tokens.access_token.reveal(), now=time.time())
     for stranger in (SigningKey.generate(), None):
         with pytest.raises(IdentityProviderError):
             OAuthClient(provider, registration.client_id, key=stranger).credentials(now=time.time())
@@ -290,7 +291,7 @@ def test_a_tool_gets_keycloaks_token_for_its_back_end_on_behalf_of_alice(
     with world.guard as guard:
         guarded, elsewhere = guard.protect(tools)
         tokens, _ = log_in(provider)
-        user = guard.user(access_token=tokens.access_token)
+        user = guard.user(access_token=tokens.access_token.reveal())
         with world.session(on_behalf_of=user):
             token = guarded.invoke({})
             with pytest.raises(CredentialError):  # the policy names no such back end for this tool
@@ -300,7 +301,8 @@ def test_a_tool_gets_keycloaks_token_for_its_back_end_on_behalf_of_alice(
         claims = jwt.decode(token, options={"verify_signature": False})
         assert (claims["aud"], claims["azp"], claims["sub"]) == (TICKETS, client_id, user.id)
         tokens, _ = log_in(provider, "bob")
-        with world.session(on_behalf_of=guard.user(access_token=tokens.access_token)), pytest.raises(AccessDeniedError):
+        user = guard.user(access_token=tokens.access_token.reveal())
+        with world.session(on_behalf_of=user), pytest.raises(AccessDeniedError):
             guarded.invoke({})
     assert run("idp", "unregister", "helpdesk", *policy).exit_code == 0
     assert run("idp", "check", "helpdesk", *policy).exit_code == 2
@@ -327,11 +329,14 @@ def test_alice_is_who_oidc_provider_says(at_node: IdentityProvider) -> None:
         page = visitor.submit(page)
     tokens = request.redeem(client, page.headers["location"].partition("?")[2], now=time.time())
     user = at_node.user_of_id_token(
-        tokens.id_token, nonce=request.nonce, now=time.time(), access_token=tokens.access_token
+        tokens.id_token.reveal(),
+        nonce=request.nonce.reveal(),
+        now=time.time(),
+        access_token=tokens.access_token.reveal(),
     )
     assert (user.id, user.name, user.groups) == ("alice", "Alice", ("it-helpdesk",))
-    assert at_node.user_of_access_token(tokens.access_token, now=time.time()).id == "alice"
-    assert jwt.get_unverified_header(tokens.access_token)["typ"] == "at+jwt"  # RFC 9068
+    assert at_node.user_of_access_token(tokens.access_token.reveal(), now=time.time()).id == "alice"
+    assert jwt.get_unverified_header(tokens.access_token.reveal())["typ"] == "at+jwt"  # RFC 9068
 
 
 def test_alice_logs_in_on_another_device_at_oidc_provider(at_node: IdentityProvider) -> None:
@@ -343,7 +348,7 @@ def test_alice_logs_in_on_another_device_at_oidc_provider(at_node: IdentityProvi
     page = visitor.submit(page, login="alice", password="any")
     page = visitor.submit(page)
     tokens = begun.wait(client, clock=time.time)
-    assert at_node.user_of_id_token(tokens.id_token, nonce=None, now=time.time()).groups == ("it-helpdesk",)
+    assert at_node.user_of_id_token(tokens.id_token.reveal(), nonce=None, now=time.time()).groups == ("it-helpdesk",)
 
 
 def test_an_agent_registers_at_oidc_provider(at_node: IdentityProvider) -> None:

@@ -5,29 +5,22 @@ Runs with ``ZT_AGENTS_SERVERS=1`` where ``postgres`` and ``initdb`` are installe
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import sqlalchemy
 from call_bodies import Bodies
+from postgres import postgres
 from sqlalchemy import text
 
 from zt_agents.errors import ConfigurationError, CredentialError
 from zt_agents.integrations.sqlalchemy import acting_as
 
-if os.environ.get("ZT_AGENTS_SERVERS") != "1":
-    pytest.skip("starts a PostgreSQL: only with ZT_AGENTS_SERVERS=1", allow_module_level=True)
-for program in ("postgres", "initdb"):
-    if shutil.which(program) is None:
-        pytest.skip(f"needs the program {program}", allow_module_level=True)
+if absent := programs.missing("postgres", "initdb"):
+    pytest.skip(absent, allow_module_level=True)
 pytest.importorskip("psycopg", reason="needs the package psycopg")
 
 _SCHEMA = """
@@ -41,44 +34,15 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ticket TO app;
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[sqlalchemy.URL]:
     """Start a PostgreSQL of our own and return its URL, for the role ``app``."""
-    folder = Path("/tmp") / f"zt-pg-{os.getpid()}"  # the path of a socket is short
-    folder.mkdir(mode=0o700)
-    user: Any = "nobody" if os.geteuid() == 0 else None  # it does not run as root
-    if user:
-        shutil.chown(folder, user)
-    options: dict[str, Any] = {"user": user, "cwd": folder, "stdin": subprocess.DEVNULL, "timeout": 60}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    data = folder / "data"
-    subprocess.run(["initdb", "-D", data, "-U", "root", "-A", "trust", "--no-sync"], check=True, **options, **quiet)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    del options["timeout"]
-    running = subprocess.Popen(
-        ["postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder, "-F"], **options, **quiet
-    )
-    try:
-        url = f"postgresql+psycopg://{{}}@127.0.0.1:{port}/postgres"
-        engine = sqlalchemy.create_engine(url.format("root"), poolclass=sqlalchemy.pool.NullPool)
-        for _ in range(200):
-            try:
-                with engine.begin() as connection:
-                    connection.execute(text(_SCHEMA))
-                break
-            except sqlalchemy.exc.OperationalError:
-                assert running.poll() is None, "PostgreSQL did not start"
-                time.sleep(0.05)
-        yield url.format("app")
-    finally:
-        running.terminate()
-        running.wait(30)
-        shutil.rmtree(folder)
+    with postgres("rows") as running:
+        running.run(_SCHEMA)
+        yield running.url("app")
 
 
 @pytest.fixture
-def engine(server: str) -> Iterator[sqlalchemy.Engine]:
+def engine(server: sqlalchemy.URL) -> Iterator[sqlalchemy.Engine]:
     made = sqlalchemy.create_engine(server, pool_size=1, max_overflow=0)
     yield made
     made.dispose()
@@ -204,7 +168,7 @@ def test_a_service_works_for_whom_the_token_says(bodies: Bodies, engine: sqlalch
         assert [owner for (owner,) in connection.execute(text("SELECT owner FROM ticket"))] == ["bob@acme.example"]
 
 
-def test_users_at_once_do_not_mix(bodies: Bodies, server: str) -> None:
+def test_users_at_once_do_not_mix(bodies: Bodies, server: sqlalchemy.URL) -> None:
     engine = sqlalchemy.create_engine(server, pool_size=3, max_overflow=0)
     users = ["alice@acme.example", "bob@acme.example", "carol@acme.example"] * 20
     bodies.body = lambda: rows(engine)

@@ -135,7 +135,50 @@ def test_a_certificate_for_somebody_else_is_not_taken(tmp_path: Path) -> None:
     with serving(tmp_path) as (api, socket):
         api.sent.put(response(authority, authority.issue(TICKETS, now=now)))
         with pytest.raises(IdentityError, match="gave no certificate"):
-            SpireIdentity(AGENT, socket=socket)
+            SpireIdentity(AGENT, socket=socket, timeout=0.5)
+
+
+@pytest.mark.parametrize("taken_away", ["left out", "denied"])
+def test_a_certificate_that_is_taken_away_is_over_until_it_is_given_again(tmp_path: Path, taken_away: str) -> None:
+    now = time.time()
+    authority = CertificateAuthority.new("acme.example", now=now)
+    first, second, other = (authority.issue(each, now=now) for each in (AGENT, AGENT, TICKETS))
+    with serving(tmp_path) as (api, socket):
+        api.sent.put(response(authority, first, other))
+        with SpireIdentity(AGENT, socket=socket) as identity:
+            assert identity.svid().certificate == first.certificate
+            denied = taken_away == "denied"
+            api.sent.put(grpc.StatusCode.PERMISSION_DENIED if denied else response(authority, other))
+            until(lambda: refused(identity.svid))
+            assert refused(identity.bundle)
+            api.sent.put(response(authority, second))
+            until(lambda: not refused(identity.svid))
+            assert identity.svid().certificate == second.certificate
+
+
+@pytest.mark.parametrize("ended", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED])
+def test_while_the_workload_api_is_away_the_last_certificate_counts(tmp_path: Path, ended: grpc.StatusCode) -> None:
+    now = time.time()
+    authority = CertificateAuthority.new("acme.example", now=now)
+    first, second = (authority.issue(AGENT, now=now) for _ in range(2))
+    with serving(tmp_path) as (api, socket):
+        api.sent.put(response(authority, first))
+        with SpireIdentity(AGENT, socket=socket) as identity:
+            api.sent.put(ended)
+            until(api.sent.empty)
+            for _ in range(20):
+                assert identity.svid().certificate == first.certificate
+                time.sleep(0.01)
+            api.sent.put(response(authority, second))
+            until(lambda: identity.svid().certificate == second.certificate)
+
+
+def refused(ask: Callable[[], Any]) -> bool:
+    try:
+        ask()
+    except IdentityError:
+        return True
+    return False
 
 
 def test_who_is_not_attested_gets_no_certificate(tmp_path: Path) -> None:

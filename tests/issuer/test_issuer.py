@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,19 @@ from typer.testing import CliRunner
 
 from zt_agents import Guard
 from zt_agents.cli import app as command_line
-from zt_agents.credentials import MemoryReplays
 from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
+from zt_agents.credentials.tls import client_context, peer_certificate
 from zt_agents.identity import Agent, KeyRing, SigningKey, VerificationKey
 from zt_agents.identity.principals import OnChange
 from zt_agents.identity.provider.oidc import IdentityProvider
 from zt_agents.identity.provider.terms import ProviderTerms
 from zt_agents.identity.revocations import Revoked
+from zt_agents.identity.signing import client_assertions
 from zt_agents.identity.signing.client_assertions import sign_assertion
 from zt_agents.identity.signing.key_folder import FolderKeyRing, client_folder
+from zt_agents.identity.x509.authority import CertificateAuthority
+from zt_agents.identity.x509.certificates import X509Identity
+from zt_agents.identity.x509.workload import IssuedIdentity
 from zt_agents.issuer.app import ACCESS_TOKEN, JWT_BEARER, TOKEN_EXCHANGE, Issuer
 from zt_agents.people import People
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
@@ -76,7 +81,8 @@ class World:
         self.keys = folder / "zt-agents-keys"
         self.rings = {name: self.ring(name) for name in ("helpdesk", "research", "writer", "night")}
         self.rings["tickets"] = self.ring("tickets", service=True)
-        self.app = Issuer(self.guard, url=URL).application()
+        self.issuer = Issuer(self.guard, url=URL)
+        self.app = self.issuer.application()
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=URL)
         session = self.guard.session(agent="helpdesk", on_behalf_of="alice@acme.example")
         self.session, self.token = session, session.token
@@ -106,6 +112,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = World(tmp_path)
     yield made
     await made.http.aclose()
+    made.issuer.close()
     made.guard.close()
 
 
@@ -321,13 +328,34 @@ async def test_keys_that_were_taken_away_prove_nothing_from_then_on(world: World
     assert await status() == 401
 
 
-async def test_nobody_fills_the_memory_of_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zt_agents.issuer.clients.MemoryReplays", lambda: MemoryReplays(3))
-    app = Issuer(world.guard, url=URL).application()
-    world.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL)
-    codes = [(await world.ask("/introspect", "tickets", token="x")).status_code for _ in range(5)]
-    assert codes == [200, 200, 200, 503, 503]
+async def test_an_assertion_is_used_once_by_all_workers_and_across_restarts(world: World) -> None:
+    used = world.assertion("research")
+    assert (await world.exchange(client_assertion=used)).status_code == 200
+    other = Issuer(world.guard, url=URL)  # remembers nothing itself
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(other.application()), base_url=URL) as http:
+        first, world.http = world.http, http
+        assert (await world.exchange(client_assertion=used)).status_code == 401
+        assert (await world.exchange(client_assertion=(late := world.assertion("research")))).status_code == 200
+        world.http = first
+    other.close()
+    world.issuer.close()
+    assert (await world.exchange(client_assertion=late)).status_code == 401
+    assert (world.keys / "admitted.db").stat().st_mode & 0o077 == 0
+
+
+async def test_where_it_cannot_be_remembered_nothing_is_admitted(world: World) -> None:
+    (world.keys / "admitted.db").write_bytes(b"no database" * 1_000)
+    assert (await world.exchange()).status_code == 503
+
+
+async def test_what_was_admitted_is_not_forgotten_with_the_file(world: World) -> None:
     assert (await world.exchange()).status_code == 200
+    for place in world.keys.glob("admitted.db*"):
+        place.unlink()
+    assert [(await world.exchange()).status_code for _ in range(3)] == [503] * 3
+
+
+async def test_a_name_that_nobody_remembers_is_refused(world: World) -> None:
     now, name = world.guard.clock(), agent_id("research")
     key = world.rings["research"].current(now)
     claims = {"iss": name, "sub": name, "aud": URL, "exp": int(now) + 30, "jti": "j" * 300}
@@ -347,6 +375,70 @@ async def test_an_agents_public_keys_alone_will_do(world: World) -> None:
     )  # fmt: skip
     world.rings["writer"] = world.rings["helpdesk"]
     assert (await world.exchange("writer", subject_token=inner, client_assertion=assertion)).status_code == 200
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["a ring", "public keys"])
+@pytest.mark.parametrize("widened", ["its folder", "the file", "the folder above"])
+async def test_keys_that_others_can_change_or_reach_prove_nothing_from_then_on(
+    world: World, capsys: pytest.CaptureFixture[str], published: bool, widened: str
+) -> None:
+    folder = client_folder(world.keys, "research")
+    named = folder / ("jwks.json" if published else "keys.json")
+    if published:
+        named.write_text(json.dumps(world.rings["research"].jwks(world.guard.clock())))
+        named.chmod(0o644)
+    key = world.rings["research"].current(world.guard.clock())
+
+    async def ask() -> httpx.Response:  # by who has the key, and looks at no folder
+        shown = sign_assertion(key, client=agent_id("research"), audience=URL, now=world.guard.clock())
+        form = {"subject_token": world.token, "subject_token_type": ACCESS_TOKEN, "grant_type": TOKEN_EXCHANGE}
+        said = {"client_assertion_type": JWT_BEARER, "client_assertion": shown, **form}
+        return await world.http.post("/token", data=said)
+
+    assert (await ask()).status_code == 200
+    place = {"its folder": folder, "the file": named, "the folder above": folder.parent}[widened]
+    before = place.stat().st_mode
+    for mode in (0o020, 0o002) if published or place == folder.parent else (0o040, 0o001, 0o020):
+        place.chmod(before | mode)
+        refused = await ask()
+        assert (refused.status_code, str(folder) in refused.text) == (503, False)
+        assert f"{place} is a link" in capsys.readouterr().err
+        assert (await world.exchange("tickets")).status_code == 400, "others are not kept out"
+    place.chmod(before)
+    assert (await ask()).status_code == 200
+
+
+async def test_a_link_to_keys_is_none(world: World, tmp_path: Path) -> None:
+    folder, assertion = client_folder(world.keys, "research"), world.assertion("research")
+    world.rings["research"] = world.rings["helpdesk"]
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert (await world.exchange(client_assertion=assertion)).status_code == 503
+
+
+async def test_nonsense_costs_no_signature(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified: list[Any] = []
+    real = client_assertions.jws.verified
+    monkeypatch.setattr(
+        client_assertions.jws, "verified", lambda *args, **named: verified.append(args) or real(*args, **named)
+    )
+    now = world.guard.clock()
+    helpdesk = world.rings["helpdesk"].current(now)
+    for cheap in (
+        "",
+        "a.b.c",
+        world.token,
+        world.assertion("research", audience="https://evil.example"),
+        world.assertion("research", now=now - 120),
+        world.assertion("research", now=now + 120),
+        world.assertion("night"),
+        sign_assertion(helpdesk, client=agent_id("research"), audience=URL, now=now),
+    ):
+        assert (await world.exchange(client_assertion=cheap)).status_code == 401
+    assert verified == []
+    forged = world.assertion("research")[:-4] + "AAAA"
+    assert (await world.exchange(client_assertion=forged)).status_code == 401
+    assert len(verified) == 1
 
 
 async def test_who_fails_too_often_waits_and_keeps_nobody_out(world: World) -> None:
@@ -459,35 +551,105 @@ async def test_without_its_keys_the_issuer_says_that_it_cannot_and_why_to_its_op
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+@contextmanager
+def serving(tmp_path: Path, *arguments: str) -> Iterator[tuple[Path, str]]:
     policy = write_policy(tmp_path, POLICY, [read_ticket])
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     program = "from zt_agents.cli import main; main()"
     command = [sys.executable, "-c", program, "issuer", "serve", "--policy", str(policy), "--port", str(port)]
+    command += arguments
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert "Issuer: " in process.stdout.readline()
+            _wait_for(port)
             yield policy, f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(10)
 
 
-def test_the_command_serves_keys(served: tuple[Path, str]) -> None:
-    policy, url = served
+def _wait_for(port: int) -> None:
     deadline = time.monotonic() + 10
     while True:
         try:
-            keys = httpx.get(f"{url}/jwks", timeout=5).json()["keys"]
-            break
-        except httpx.ConnectError:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionRefusedError:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    with serving(tmp_path) as found:
+        yield found
+
+
+def test_the_command_serves_keys(served: tuple[Path, str]) -> None:
+    policy, url = served
+    keys = httpx.get(f"{url}/jwks", timeout=5).json()["keys"]
     printed = CliRunner().invoke(command_line, ["keys", "jwks", "--policy", str(policy)])
     assert json.loads(printed.output)["keys"] == keys
+
+
+def _written(folder: Path, identity: X509Identity) -> tuple[Path, Path]:
+    certificate, key = folder / "issuer.crt", folder / "issuer.key"
+    for place, content in ((key, identity.key_pem()), (certificate, identity.chain_pem)):
+        new = place.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_bytes(content)
+        new.replace(place)
+    return certificate, key
+
+
+def test_the_command_serves_by_tls_with_a_certificate_that_is_renewed(tmp_path: Path) -> None:
+    authority = CertificateAuthority.new("acme.example", now=time.time())
+    me, service = IssuedIdentity(authority, agent_id("helpdesk")), "spiffe://acme.example/service/issuer"
+    certificate, key = _written(tmp_path, authority.issue(service, now=time.time()))
+    more = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--host", "0.0.0.0")
+    with serving(tmp_path, *more) as (_, url):
+        port = int(url.rpartition(":")[2])
+        url = f"https://127.0.0.1:{port}"
+
+        def ask(expects: str) -> httpx.Response:
+            with httpx.Client(verify=client_context(me, expects=expects), trust_env=False, timeout=10) as http:
+                return http.get(f"{url}/jwks")
+
+        def shown() -> bytes:
+            context = client_context(me, expects=service)
+            plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+            with context.wrap_socket(plain) as connection:
+                return peer_certificate(connection)
+
+        assert len(ask(service).json()["keys"]) == 2
+        with pytest.raises(httpx.ConnectError, match="not expected"):
+            ask("spiffe://acme.example/service/other")
+        with pytest.raises(httpx.TransportError):  # nobody is answered in the clear
+            httpx.get(url.replace("https", "http") + "/jwks", trust_env=False, timeout=10)
+        with pytest.raises(httpx.ConnectError, match="certificate"):  # nor believed by who trusts somebody else
+            httpx.get(f"{url}/jwks", trust_env=False, timeout=10)
+        first = shown()
+        _written(tmp_path, authority.issue(service, now=time.time()))
+        assert shown() != first
+
+
+def test_a_key_that_others_can_read_serves_nobody(tmp_path: Path) -> None:
+    authority = CertificateAuthority.new("acme.example", now=time.time())
+    certificate, key = _written(tmp_path, authority.issue("spiffe://acme.example/service/issuer", now=time.time()))
+    policy = write_policy(tmp_path, POLICY, [read_ticket])
+    files = ["--tls-certificate", str(certificate), "--tls-key", str(key)]
+    arguments = ["issuer", "serve", "--policy", str(policy), *files]
+    key.chmod(0o644)
+    result = CliRunner().invoke(command_line, arguments)
+    assert (result.exit_code, "can be read by other users" in result.output) == (2, True)
+    key.chmod(0o600)
+    for broken in (b"", b"nonsense", SigningKey.generate().pem):
+        key.write_bytes(broken)
+        result = CliRunner().invoke(command_line, arguments)
+        assert (result.exit_code, "no certificate and its key" in result.output) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,76 @@ def test_a_review_from_the_change_to_the_owner_s_word(folder: Path) -> None:
     assert whats == ["agent.accepted", "agent.changed", "agent.accepted"]
 
 
+@pytest.mark.parametrize(
+    ("said", "stopped", "why"),
+    [
+        (("--agent", "helpdesk"), {"helpdesk"}, "revoked by"),
+        (("--owner", "dana@acme.example"), {"helpdesk"}, "revoked with its owner by"),
+        (("--all",), {"helpdesk", "old"}, "revoked with everything by"),
+        (("--user", "alice@acme.example"), set(), ""),
+    ],
+)
+def test_who_is_revoked_is_listed_until_it_is_reinstated(
+    folder: Path, said: tuple[str, ...], stopped: set[str], why: str
+) -> None:
+    assert not any(each["revoked"] for each in listed().values())
+    done = CliRunner().invoke(app, ["revoke", *said, "--reason", "odd calls", "--json"])
+    (revoked,) = json.loads(done.stdout)["revoked"]
+    agents = listed()
+    assert {name for name, each in agents.items() if each["revoked"] == [revoked]} == stopped
+    assert agents["helpdesk"]["may_act"] is ("helpdesk" not in stopped)
+    for shown in (run("list"), run("show", "helpdesk")):
+        assert (f"{why} os:" in " ".join(shown.split())) is bool(stopped)
+    lifted = CliRunner().invoke(app, ["reinstate", revoked["id"], "--reason", "fine", "--yes", "--json"])
+    assert json.loads(lifted.stdout) == revoked
+    assert not any(each["revoked"] for each in listed().values())
+
+
+def test_who_is_revoked_is_not_left_open_where_nobody_can_tell(folder: Path) -> None:
+    (folder / "zt-agents-revocations.db").write_bytes(b"x" * 1000)
+    assert "revocations" in run("list", code=2)
+
+
+def test_all_reasons_against_an_agent_are_named_at_once(folder: Path) -> None:
+    said = register("--owner", "", "--version", "", "--id", "x", "--tool", "ad", name="x y", code=2)
+    for part in ("name: ", "owner: ", "version: ", "id: ", "tools: there is no tool 'ad'. Did you mean 'add'?"):
+        assert part in " ".join(said.split())
+
+
+def test_a_change_says_what_it_did_as_json(folder: Path) -> None:
+    said = ["--owner", "frank@acme.example", "--purpose", "Pay", "--version", "1", "--json"]
+    made = json.loads(CliRunner().invoke(app, ["agents", "register", "fin", *said]).stdout)
+    assert made == {"name": "fin", "id": "spiffe://acme.example/agent/fin", "status": "registered"}
+    assert json.loads(run("activate", "fin", "--json"))["status"] == "active"
+    assert json.loads(run("transfer", "fin", "bo@acme.example", "--json"))["owner"] == "bo@acme.example"
+    left = json.loads(run("owner-left", "bo@acme.example", "--at", "2026-01-31", "--json"))
+    assert left["denied_from"] == {"fin": "2026-02-02T00:00:00.000000Z"}
+    assert json.loads(run("owner-back", "bo@acme.example", "--json")) == {"owner": "bo@acme.example"}
+
+
+def test_without_a_name_all_that_changed_are_listed(folder: Path) -> None:
+    assert "Nothing changed" in run("review")
+    with Guard.from_config("zt-agents.yaml") as guard:
+        guard.observe("helpdesk", model="m-1")
+    shown = run("review", code=1)
+    assert "zt-agents agents review helpdesk" in shown
+    assert "it acts all the same" in shown
+    (listed_one,) = json.loads(run("review", "--json", code=1))
+    assert listed_one == json.loads(run("review", "helpdesk", "--json", code=1))
+    assert "say whose" in run("review", "--accept", listed_one["difference"], code=2)
+
+
+def test_a_history_says_what_changed(folder: Path) -> None:
+    with Guard.from_config("zt-agents.yaml") as guard:
+        guard.observe("helpdesk", model="m-1")
+    shown = json.loads(run("review", "helpdesk", "--json", code=1))["difference"]
+    assert f"To accept it: zt-agents agents review helpdesk --accept {shown[:16]}" in run("review", "helpdesk", code=1)
+    run("review", "helpdesk", "--accept", shown[:16], "--by", "dana@acme.example")
+    with Guard.from_config("zt-agents.yaml") as guard:
+        guard.observe("helpdesk", model="m-2")
+    assert "parts=model" in run("history", "helpdesk")
+
+
 def test_names_of_strangers_are_shown_and_not_obeyed(folder: Path) -> None:
     with Guard.from_config("zt-agents.yaml") as guard:
         guard.observe("helpdesk", model="\x1b[2J[red]\u202egpt")

@@ -807,7 +807,7 @@ def test_a_call_cancelled_while_a_human_decides_does_not_run_and_is_recorded(mak
 def test_a_call_cancelled_while_its_record_is_written_does_not_run(
     make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zt_agents.audit.log import Receipt
+    from zt_agents.audit.receipts import Receipt
 
     ran: Ran = []
     add = adder(ran)

@@ -220,7 +220,7 @@ def test_a_record_that_closing_has_overtaken_is_refused(make_world: Any) -> None
     with world.session():
         act.invoke({"a": 1})
     log.flush(5)
-    queue = log._queue
+    queue = log._writer.queue
 
     class Overtaken:
         """The queue, seen by a caller that close() overtakes just before it puts its record in."""
@@ -229,11 +229,11 @@ def test_a_record_that_closing_has_overtaken_is_refused(make_world: Any) -> None
             return int(queue.qsize())
 
         def put(self, receipt: Any) -> None:
-            log._queue = queue
+            log._writer.queue = queue
             log.close()
             queue.put(receipt)
 
-    log._queue = Overtaken()
+    log._writer.queue = Overtaken()
     with pytest.raises(AuditWriteError, match="closed"):
         log.append(records[0])
 

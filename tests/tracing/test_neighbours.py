@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
+import os
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from warm_programs import WarmProgram
 
 SCRIPT = Path(__file__).with_name("neighbour_run.py")
 NEEDS = {
@@ -28,10 +28,7 @@ def run(neighbour: str, folder: Path, way: str) -> Spans:
         found = None
     if found is None:
         pytest.skip(f"{NEEDS[neighbour]} is not installed")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT), neighbour, str(folder), way],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = WarmProgram(SCRIPT, neighbour, str(folder), way, env=os.environ).finish(120)
     assert done.returncode == 0, done.stderr[-3000:]
     if way != "astream-abandoned" or neighbour != "langchain":  # its own context leaks when a stream is abandoned
         assert "Failed to detach context" not in done.stderr

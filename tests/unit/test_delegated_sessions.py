@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from langchain_core.tools import tool
+from world import records_of
 
 from zt_agents import (
     AccessDeniedError,
@@ -28,7 +29,6 @@ from zt_agents.identity.revocations import Revoked
 from zt_agents.provenance.labels import DataClass, Integrity
 from zt_agents.revocation import stop
 from zt_agents.sessions.session import Session
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import AnsweringChannel, SpanRecorder, write_policy
 
 POLICY = """
@@ -108,9 +108,7 @@ class Desk:
         return caught.value.decision.reasons[0].code
 
     def records(self) -> list[dict[str, Any]]:
-        self.guard.audit.flush(5)
-        with SqliteAuditSink(self.guard.policy.audit_path).snapshot() as snapshot:
-            return list(snapshot.read())
+        return records_of(self.guard)
 
 
 @pytest.fixture
@@ -166,6 +164,25 @@ def test_a_model_learns_nothing_about_the_scope(desk: Desk) -> None:
     with desk.session(resources=["ticket/5"]), pytest.raises(AccessDeniedError) as caught:
         desk.read.invoke({"n": "6"})
     assert "scope" not in caught.value.message_for_model()
+    assert "ticket/5" not in caught.value.message_for_model()
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"tools": ["pay"]}, "its tool is not among 'pay'"),
+        ({"tools": []}, "its tool is not among (none)"),
+        ({"resources": ["ticket/5"]}, "its resource is not within 'ticket/5'"),
+        ({"resources": [f"ticket/{n}" for n in range(1, 6)]}, "'ticket/1', 'ticket/2', 'ticket/3', 2 more"),
+        ({"scope": TaskScope(data_class=DataClass.PUBLIC)}, "what it returns is graver than 'public'"),
+        ({"tools": ["pay"], "resources": ["ticket/\u202e5"]}, "'pay' and its resource is not within 'ticket/\\u202e5'"),
+    ],
+)
+def test_an_operator_learns_which_part_of_the_scope_is_not_met(desk: Desk, limits: dict[str, Any], said: str) -> None:
+    with desk.session(**limits), pytest.raises(AccessDeniedError) as caught:
+        desk.read.invoke({"n": "6"})
+    assert said in str(caught.value)
+    assert "ticket/6" not in str(caught.value)  # what the model asked for is in the record alone
 
 
 def test_a_tool_that_is_not_there_is_refused_when_the_session_is_opened(desk: Desk) -> None:
@@ -474,6 +491,6 @@ def test_a_delegates_token_is_no_other_agents(desk: Desk) -> None:
                 depth=3,
                 now=time.time(),
             )
-        inner.token = outer.token  # the caller's, whose rules are others
+        inner._token = outer._token  # the caller's, whose rules are others
         with inner:
             assert desk.refused(desk.read, {"n": "5"}) is ReasonCode.IDENTITY

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,12 @@ from typer.testing import CliRunner, Result
 from world import HEAD, World
 
 from zt_agents import current_call
+from zt_agents._internal.hidden import Hidden
 from zt_agents.cli import app
 from zt_agents.errors import (
     ConfigurationError,
     CredentialError,
+    IdentityError,
     IdentityProviderError,
     TokenExpiredError,
     TokenInvalidError,
@@ -264,6 +267,29 @@ def test_a_provider_that_registers_something_else(tmp_path: Path, idp: LoopbackP
     assert office.register().exit_code == 2
     assert not (office.folder / "helpdesk.json").exists()
     office.world.guard.close()
+
+
+@pytest.mark.parametrize("swapped", ["expired", "of another kind", "somebody else's"])
+def test_the_users_token_is_verified_again_for_each_exchange(
+    office: Office, idp: LoopbackProvider, swapped: str
+) -> None:
+    tokens = {
+        "expired": lambda: idp.access_token(exp=int(time.time()) - 1),
+        "of another kind": idp.id_token,
+        "somebody else's": lambda: idp.access_token(sub="mallory"),
+    }
+
+    def body(call: Permit) -> str:
+        assert call.session is not None
+        user = call.session.user
+        assert user.login is not None
+        call.session.user = replace(user, login=replace(user.login, token=Hidden(tokens[swapped]())))
+        return call.idp_token(audience="tickets")
+
+    office.body, asked = body, idp.times_asked("token_endpoint")
+    with pytest.raises((IdentityError, CredentialError)):
+        office.call()
+    assert idp.times_asked("token_endpoint") == asked
 
 
 def test_a_made_up_login_exchanges_nothing(office: Office, idp: LoopbackProvider) -> None:

@@ -229,5 +229,5 @@ def private_copy(value: Any) -> Any:
         return value
     try:
         return copy.deepcopy(value)
-    except Exception as error:
+    except Exception as error:  # whatever an object's own way to be copied raises: the call is refused
         raise ArgumentsError(f"A value of type {type(value).__name__} cannot be copied.") from error

@@ -29,19 +29,21 @@ def visible_characters(text: str, *, keep_newlines: bool = False) -> Iterator[st
             yield _escape(character) if marks > _MOST_MARKS else _visible_character(character)
 
 
-def _visible_character(character: str) -> str:
+def is_hidden(character: str) -> bool:
+    """Return whether *character* is one that nobody sees, and no space."""
     point = ord(character)
-    if " " <= character <= "~":
-        return character
-    category = unicodedata.category(character)
-    hidden = (
-        category in _HIDDEN_CATEGORIES
-        or category == "Zs"
+    return (
+        unicodedata.category(character) in _HIDDEN_CATEGORIES
         or character in _HIDDEN_LETTERS
         or 0xFE00 <= point <= 0xFE0F  # variation selectors can carry a hidden text
         or 0xE0100 <= point <= 0xE01EF
     )
-    if not hidden:
+
+
+def _visible_character(character: str) -> str:
+    if " " <= character <= "~":
+        return character
+    if not is_hidden(character) and unicodedata.category(character) != "Zs":
         return character
     return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(character) or _escape(character)
 

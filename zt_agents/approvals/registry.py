@@ -32,7 +32,6 @@ class Enrolled:
     added_at: float
     about: str = ""
     """What a standing approval is looked up by. The token has the say."""
-    removed_at: float | None = None
     until: float | None = None
     """When a standing approval ends by itself: after that it may be forgotten. The token has the say."""
 

@@ -15,8 +15,9 @@ What proves it: :mod:`~zt_agents.audit.verify` with the log at hand, :mod:`~zt_a
 
 from zt_agents.audit.chain import Head
 from zt_agents.audit.checkpoints import Checkpoint
-from zt_agents.audit.log import AuditLog, Receipt
+from zt_agents.audit.log import AuditLog
 from zt_agents.audit.proofs import ConsistencyProof, InclusionProof
+from zt_agents.audit.receipts import Receipt
 from zt_agents.audit.records import AuditRecord, BodyStatus, RecordKind
 from zt_agents.audit.sink import AuditSink
 from zt_agents.audit.verify import VerifyReport, verify

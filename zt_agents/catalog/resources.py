@@ -1,8 +1,9 @@
 """Name the resource that a call touches, by filling in the template of its tool.
 
 The rules: a placeholder stands for one argument that is text, a number or a truth value. An argument that is
-missing or empty names nothing, and one with a ``.`` or ``..`` segment does not name what it seems to
-(``public/../payroll``); both are refused, because conditions decide on the name.
+missing or empty names nothing, and one with a ``.`` or ``..`` segment, in plain text or as a back end decodes it
+(``public/../payroll``, ``public/%2e%2e/payroll``), does not name what it seems to; both are refused, because conditions
+decide on the name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from zt_agents.errors import ArgumentsError
 
@@ -59,7 +61,7 @@ def _text(path: str, arguments: Mapping[str, Any]) -> str:
         raise ArgumentsError(
             f"The argument {path!r} names the resource of this call, and it is missing or empty."
         )
-    if "." in text and not {".", ".."}.isdisjoint(_SEPARATOR.split(text)):
+    if ("." in text or "%" in text) and not {".", ".."}.isdisjoint(_SEPARATOR.split(unquote(text))):
         raise ArgumentsError(
             f"The argument {path!r} names the resource of this call, and holds a '.' or '..' segment."
         )

@@ -34,6 +34,16 @@ class SecretSpec:
     keep: bool = False
     """It stays in the environment of this process."""
 
+    @property
+    def place(self) -> str:
+        """Where it is looked for, as the operator reads it."""
+        where = {
+            SecretSource.ENV: f"the environment variable {self.variable}",
+            SecretSource.FILE: f"the file {self.path}",
+            SecretSource.VAULT: f"{self.path} in the vault",
+        }
+        return where[self.source]
+
 
 @dataclass(frozen=True, slots=True)
 class VaultSpec:

@@ -7,10 +7,9 @@ functions, so that ``zt-agents --help`` stays quick.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from zt_agents.cli import agent_lifecycle as _agent_lifecycle  # noqa: F401 - its commands join those of agents
 from zt_agents.cli import agent_review as _agent_review  # noqa: F401 - likewise
@@ -27,9 +26,10 @@ from zt_agents.cli.approvers import approvers_app
 from zt_agents.cli.audit import audit_app
 from zt_agents.cli.certs import certs_app
 from zt_agents.cli.check import check
+from zt_agents.cli.commands import Commands
 from zt_agents.cli.console import console
 from zt_agents.cli.demo import demo
-from zt_agents.cli.display import say, say_error
+from zt_agents.cli.display import say
 from zt_agents.cli.explain import explain
 from zt_agents.cli.export import export
 from zt_agents.cli.idp import idp_app
@@ -39,30 +39,8 @@ from zt_agents.cli.keys import keys_app
 from zt_agents.cli.login import login, logout, whoami
 from zt_agents.cli.revocations import reinstate, revocations, revoke
 from zt_agents.cli.timeline import timeline
-from zt_agents.errors import ZeroTrustError
 
-CANNOT = 2
-"""Exit code of a command that could not do its work."""
-
-
-class _Commands(TyperGroup):
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ZeroTrustError as error:
-            say_error(error)
-            raise typer.Exit(CANNOT) from error
-
-
-app = typer.Typer(
-    name="zt-agents",
-    cls=_Commands,
-    help="Zero Trust for the tool calls of AI agents.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_show_locals=False,  # locals hold arguments and secrets
-    rich_markup_mode=None,
-)
+app = Commands("zt-agents", "Zero Trust for the tool calls of AI agents.", top=True)
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,6 +5,7 @@ What is accepted is the difference that was shown, by its hash: had the agent ch
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -13,65 +14,82 @@ from rich.text import Text
 
 from zt_agents._internal.clock import system_clock
 from zt_agents._internal.display import visible
-from zt_agents._internal.login import login
 from zt_agents.cli.agents import agents_app
-from zt_agents.cli.display import console, say, say_json
-from zt_agents.cli.roster import (
-    DEFAULT_POLICY,
-    ByOption,
-    JsonOption,
-    LogOption,
-    NameArgument,
-    PolicyOption,
-    ReasonOption,
-    Roster,
-    StoreOption,
-    change,
-    moment,
-    open_roster,
-)
+from zt_agents.cli.display import console, say, say_json, say_table
+from zt_agents.cli.options import again, agent_names
+from zt_agents.cli.roster import Registrar, Roster, by_registrar, moment
 from zt_agents.identity.lifecycle import SHOWN, accept
 from zt_agents.identity.manifests import Change, difference_hash, differences
+from zt_agents.identity.principals import OnChange
 from zt_agents.identity.registry import Standing
 
+_CONSEQUENCE = {
+    None: "it acts all the same",
+    OnChange.DENY: "its calls are denied",
+    OnChange.RAISE_TIER: "one tier higher",
+}
 CHANGED = 1
 """Exit code where there is something that its owner has not accepted."""
 
 
 @agents_app.command()
+@by_registrar
 def review(
-    name: NameArgument,
+    registrar: Registrar,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Of the agent; if left out, all that changed are listed.", autocompletion=agent_names
+        ),
+    ] = None,
     accepting: Annotated[
         str | None, typer.Option("--accept", metavar="DIFFERENCE", help="Accept it: the id that was shown with it.")
     ] = None,
-    by: ByOption = None,
-    reason: ReasonOption = "",
-    policy: PolicyOption = DEFAULT_POLICY,
-    store: StoreOption = None,
-    log: LogOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show what an agent has become since its owner accepted it; its owner accepts it with --accept and --by.
 
     Exit code 0: its owner has accepted all of it. 1: there is a difference. 2: it could not be accepted.
     """
-    roster = open_roster(policy, store, log)
+    if name is None:
+        if accepting is not None:
+            raise typer.BadParameter("say whose", param_hint="NAME")
+        _list(registrar)
+        return
     if accepting is not None:
-        _accept(roster, name, accepting, by, reason)
-    standing = roster.registry.standing(name)
+        _accept(registrar, name, accepting)
+    standing = registrar.roster.registry.standing(name)
     shown = _difference(standing)
-    if as_json:
+    if registrar.as_json:
         say_json(_as_json(standing, shown))
     else:
-        _print(standing, shown)
+        _print(registrar.roster, standing, shown)
     if shown is not None or standing.agent.under_review is not None:
         raise typer.Exit(CHANGED)
 
 
-def _accept(roster: Roster, name: str, shown: str, by: str | None, reason: str) -> None:
-    agent = roster.registry.get(name)
-    transition = accept(agent, shown, by=by or f"os:{login()}", at=system_clock())
-    change(roster, agent, transition, "agent.accepted", by=by, reason=reason, widens=True, difference=shown)
+def _list(registrar: Registrar) -> None:
+    roster = registrar.roster
+    standings = [roster.registry.standing(name) for name in sorted(roster.names)]
+    found = {each.agent.name: (each, _difference(each)) for each in standings}
+    found = {name: each for name, each in found.items() if each[1] is not None or each[0].agent.under_review}
+    if registrar.as_json:
+        say_json([_as_json(*each) for each in found.values()])
+    elif found:
+        rows = [
+            (name, standing.agent.owner, _CONSEQUENCE[standing.agent.under_review], f"zt-agents agents review {name}")
+            for name, (standing, _) in found.items()
+        ]
+        say_table(("agent", "owner", "until its owner accepts it", "what changed"), rows)
+    else:
+        say("Nothing changed that an owner has not accepted.", style="green")
+    if found:
+        raise typer.Exit(CHANGED)
+
+
+def _accept(registrar: Registrar, name: str, shown: str) -> None:
+    agent = registrar.roster.registry.get(name)
+    transition = accept(agent, shown, by=registrar.who, at=system_clock())
+    registrar.change(agent, transition, "agent.accepted", widens=True, difference=shown)
 
 
 def _difference(standing: Standing) -> str | None:
@@ -87,7 +105,7 @@ def _changes(standing: Standing) -> list[Change]:
     return list(differences(standing.state.accepted, observed)) if observed is not None else []
 
 
-def _print(standing: Standing, shown: str | None) -> None:
+def _print(roster: Roster, standing: Standing, shown: str | None) -> None:
     agent, state = standing.agent, standing.state
     if shown is None:
         _print_same(standing)
@@ -99,9 +117,9 @@ def _print(standing: Standing, shown: str | None) -> None:
             Text(visible(each.part)), Text(visible(each.before), style="red"), Text(visible(each.after), style="green")
         )
     console().print(table)
-    consequence = {None: "it acts all the same", "deny": "its calls are denied", "raise_tier": "one tier higher"}
-    say(f"Until {agent.owner} accepts it: {consequence[agent.under_review]}.")
-    say(f"zt-agents agents review {agent.name} --accept {shown[:SHOWN]} --by {agent.owner}")
+    say(f"Until {agent.owner} accepts it: {_CONSEQUENCE[agent.under_review]}.")
+    accepting = f"zt-agents agents review {agent.name} --accept {shown[:SHOWN]} --by {shlex.quote(agent.owner)}"
+    say(f"To accept it: {again(accepting, policy=roster.policy)}")
 
 
 def _print_same(standing: Standing) -> None:

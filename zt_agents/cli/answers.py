@@ -14,7 +14,7 @@ from zt_agents._internal.login import login
 from zt_agents.approvals import Answer, ApprovalState, StoredApproval, already, filed_as, objection
 from zt_agents.cli.display import say
 from zt_agents.decisions import Proof, SecondFactor
-from zt_agents.desk import ApprovalDesk
+from zt_agents.desk import AnswerDesk
 from zt_agents.errors import ConfigurationError, IdentityError
 from zt_agents.identity import ApproverKey, SigningKey
 from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
@@ -125,7 +125,7 @@ def _filed_by_key(
         except IdentityError as error:
             return error.message
         answer = replace(answer, factor=token)
-    desk = ApprovalDesk(store=store, proofs=proofs, channel=None, clock=system_clock, retention=float("inf"))
+    desk = AnswerDesk(store=store, proofs=proofs, clock=system_clock)
     why = desk.file(answer)
     desk.look(stored.id)
     return why

@@ -19,7 +19,8 @@ from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.display import visible
 from zt_agents.approvals import ApprovalState, StoredApproval, approval_panel, person, write_request
 from zt_agents.cli.answers import REFUSED, SHOWN_ID, give, who
-from zt_agents.cli.display import console, say, say_json
+from zt_agents.cli.commands import Commands
+from zt_agents.cli.display import confirmed, console, say, say_json
 from zt_agents.decisions import ApprovalTerms, Proof, SecondFactor
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApproverKey
@@ -28,7 +29,7 @@ from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
 _PAUSE = 0.5
 _SHOWN = 100
 
-approvals_app = typer.Typer(name="approvals", help="See what waits for a human, and answer it.", no_args_is_help=True)
+approvals_app = Commands("approvals", "See what waits for a human, and answer it.")
 
 StoreOption = Annotated[Path, typer.Option("--store", envvar="ZT_AGENTS_APPROVALS", help="The store of approvals.")]
 AsOption = Annotated[Path | None, typer.Option("--as", metavar="FILE", help="Your credential: who answers.")]
@@ -103,13 +104,17 @@ def approve(
     store: StoreOption = DEFAULT_STORE,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
 ) -> None:
-    """Say yes to one request, for exactly its arguments."""
+    """Say yes to one request, for exactly its arguments.
+
+    Exit code 1: it does not count, or nobody said yes.
+    """
     by = who(as_file, key, trust_domain)
     opened = open_store(store)
     stored = find(opened, reference)
     if not yes:
         _show(opened, stored)
-        typer.confirm("Approve this call?", abort=True)
+        if not confirmed("Approve this call?", otherwise="Nothing was answered."):
+            raise typer.Exit(REFUSED)
     give(by, store, opened, stored, True)
 
 
@@ -121,7 +126,10 @@ def deny(
     trust_domain: DomainOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Say no to one request. That is final."""
+    """Say no to one request. That is final.
+
+    Exit code 1: it does not count.
+    """
     by = who(as_file, key, trust_domain)
     opened = open_store(store)
     give(by, store, opened, find(opened, reference), False)
@@ -129,7 +137,10 @@ def deny(
 
 @approvals_app.command()
 def withdraw(reference: Reference, store: StoreOption = DEFAULT_STORE) -> None:
-    """Take one request back, so that nobody can approve it any more."""
+    """Take one request back, so that nobody can approve it any more.
+
+    Exit code 1: it was settled already.
+    """
     opened = open_store(store)
     stored = find(opened, reference)
     state = opened.settle(stored.id, ApprovalState.CANCELLED, now=system_clock()).state

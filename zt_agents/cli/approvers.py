@@ -18,6 +18,7 @@ from zt_agents._internal.display import visible
 from zt_agents._internal.folding import fold
 from zt_agents.approvals import CREDENTIAL, RESERVED, Enrolled
 from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption
+from zt_agents.cli.commands import Commands
 from zt_agents.cli.display import console, say, say_json, say_table
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import ApproverKey, SigningKey
@@ -33,9 +34,7 @@ _TRIES = 3
 _DAYS = re.compile(r"([1-9][0-9]{0,3})d")
 _PREFIXES = ("os:", "user:", "group:")
 
-approvers_app = typer.Typer(
-    name="approvers", help="Say who may approve calls, and prove that they did.", no_args_is_help=True
-)
+approvers_app = Commands("approvers", "Say who may approve calls, and prove that they did.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="As in the policy, such as dana@acme.example.")]
 KeyOption = Annotated[Path, typer.Option("--signing-key", envvar="ZT_AGENTS_SIGNING_KEY", help="The guard's, as PEM.")]
@@ -84,7 +83,10 @@ def enrol(
     trust_domain: DomainOption,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Give one approver one-time codes as a second factor. Passkeys are enrolled in the console."""
+    """Give one approver one-time codes as a second factor. Passkeys are enrolled in the console.
+
+    Exit code 1: no code was right.
+    """
     from zt_agents.config import answer_proofs
 
     registry = SqliteApproverRegistry.beside(store, create=True)
@@ -124,7 +126,10 @@ def remove(
     identifier: Annotated[str | None, typer.Option("--id", help="One credential or factor, not all of theirs.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Take from one approver what they prove themselves with: what they approved and was not used yet is void."""
+    """Take from one approver what they prove themselves with: what they approved and was not used yet is void.
+
+    Exit code 1: they had nothing.
+    """
     removed = SqliteApproverRegistry.beside(store).remove(name, now=system_clock(), enrolled_id=identifier)
     say(f"{removed} removed: credentials, second factors and what they approved in advance count alike.")
     if not removed:

@@ -29,6 +29,7 @@ from zt_agents.audit.content import ContentReport, check_content
 from zt_agents.audit.sink import AuditSource, Snapshot
 from zt_agents.audit.verify import Fault, Finding, VerifyReport, VerifyStatus, verify
 from zt_agents.cli.checkpoints import checkpoints_to_hold
+from zt_agents.cli.commands import Commands
 from zt_agents.cli.display import say
 from zt_agents.cli.moments import moment_option
 from zt_agents.cli.sources import SegmentsOption, searchable, whole
@@ -43,7 +44,7 @@ _LONG = 20_000
 """Records from which a progress bar is worth drawing."""
 _COLOURS = {"allow": "green", "deny": "red", "require_approval": "yellow", "error": "red"}
 
-audit_app = typer.Typer(name="audit", help="Read the audit log, and prove it.", no_args_is_help=True)
+audit_app = Commands("audit", "Read the audit log, and prove it.")
 
 LogOption = Annotated[Path, typer.Option("--log", envvar="ZT_AGENTS_AUDIT", help="The audit log.")]
 DEFAULT_LOG = Path("zt-agents-audit.db")
@@ -64,7 +65,10 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per call and line.")] = False,
     segments: SegmentsOption = None,
 ) -> None:
-    """Show what was decided and what came of it, oldest first. This proves nothing: see verify."""
+    """Show what was decided and what came of it, oldest first. This proves nothing: see verify.
+
+    Exit code 1: the log is damaged.
+    """
     if outcome is not None and outcome not in {"allow", "deny", "require_approval"}:
         raise typer.BadParameter("an outcome is allow, deny or require_approval", param_hint="--outcome")
     filters = {

@@ -13,7 +13,9 @@ import typer
 
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.login import login
+from zt_agents.cli.commands import Commands
 from zt_agents.cli.display import say, say_json, say_table
+from zt_agents.cli.options import DEFAULT_POLICY, ByOption, JsonOption, PolicyOption
 from zt_agents.errors import CertificateRefusedError, ConfigurationError, IdentityError
 
 if TYPE_CHECKING:
@@ -23,18 +25,11 @@ if TYPE_CHECKING:
 
 _DAY = 86_400
 
-certs_app = typer.Typer(
-    name="certs", help="Issue short-lived certificates, by which agents and services know each other.",
-    no_args_is_help=True,
-)
+certs_app = Commands("certs", "Issue short-lived certificates, by which agents and services know each other.")
 
-PolicyOption = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy file.")]
 CaOption = Annotated[
     Path, typer.Option("--ca", metavar="FILE", envvar="ZT_AGENTS_CA", help="The authority, its owner's file alone.")
 ]
-ByOption = Annotated[str, typer.Option("--by", help="Who does it; os:LOGIN if left out.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
-_POLICY = Path("zt-agents.yaml")
 _CA = Path("zt-agents-ca.pem")
 _HERE = Path()
 
@@ -42,12 +37,12 @@ _HERE = Path()
 @certs_app.command()
 def ca(
     file: CaOption = _CA,
-    policy_file: PolicyOption = _POLICY,
+    policy_file: PolicyOption = DEFAULT_POLICY,
     rotate: Annotated[bool, typer.Option("--rotate", help="Give the authority that is there a new key.")] = False,
     overlap: Annotated[
         int, typer.Option(min=0, max=30 * _DAY, help="Seconds that peers have to fetch the new bundle.")
     ] = _DAY,
-    by: ByOption = "",
+    by: ByOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an authority for the policy's trust domain, or give it a new key."""
@@ -80,10 +75,10 @@ def ca(
 def issue(
     who: Annotated[str, typer.Argument(metavar="AGENT|SPIFFE-ID", help="An agent of the policy, or a service's id.")],
     file: CaOption = _CA,
-    policy_file: PolicyOption = _POLICY,
+    policy_file: PolicyOption = DEFAULT_POLICY,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where identity.pem and bundle.pem go.")] = _HERE,
     ttl: Annotated[int, typer.Option(min=1, max=3600, help="Seconds that it is good for.")] = 3600,
-    by: ByOption = "",
+    by: ByOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Issue a certificate, good for an hour at most, with a new key that only its owner can read.
@@ -194,7 +189,7 @@ def _checked(who: str, policy: Policy, policy_file: Path, now: float) -> str:
     return agent.id
 
 
-def _record(policy: Policy, what: str, about: str, by: str, **facts: Any) -> None:
+def _record(policy: Policy, what: str, about: str, by: str | None, **facts: Any) -> None:
     """Put on record what is about to be done: nothing is issued that the log does not know of."""
     from zt_agents.audit import AuditLog
     from zt_agents.audit.records import change_record

@@ -21,6 +21,7 @@ from zt_agents.catalog.secret_specs import SecretSource
 from zt_agents.catalog.sources import load_object
 from zt_agents.catalog.specs import Tier, ToolDescription, ToolSpec
 from zt_agents.cli.display import say, say_json, say_table
+from zt_agents.cli.options import DEFAULT_POLICY, JsonOption, PolicyOption, again
 from zt_agents.decisions import Outcome
 from zt_agents.errors import PolicyFileError
 from zt_agents.identity.principals import AgentStatus
@@ -49,14 +50,15 @@ class ToolReview:
 
 
 def check(
-    policy_file: Annotated[Path, typer.Argument(metavar="POLICY")] = Path("zt-agents.yaml"),
+    named: Annotated[Path | None, typer.Argument(metavar="[FILE]", hidden=True)] = None,
+    policy_file: PolicyOption = DEFAULT_POLICY,
     accept: Annotated[
         bool, typer.Option("--accept", help="Accept the tools of the policy as they are now.")
     ] = False,
     tools: Annotated[
         list[str] | None, typer.Option(metavar="MODULE:ATTRIBUTE", help="Further tools to compare.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Load the policy, and compare every tool with what was accepted.
 
@@ -65,6 +67,7 @@ def check(
     from zt_agents.policy.document import read_file  # loads pydantic
     from zt_agents.policy.loader import load_policy
 
+    policy_file = named or policy_file  # it was once an argument
     lock_file = lock_path(policy_file)
     lock = ToolLock.read(lock_file)
     # An edited policy may only load against the new parameters, so its sources are read before it is loaded.
@@ -88,10 +91,8 @@ def check(
                 else "No tool was accepted yet, so there are no parameters to check conditions against."
             )
             say(since, stderr=True)
-            say(
-                "If the policy was written for the tools as they are now, run: zt-agents check --accept",
-                stderr=True,
-            )
+            accepting = again("zt-agents check --accept", policy=policy_file)
+            say(f"If the policy was written for the tools as they are now, run: {accepting}", stderr=True)
         raise
     compared = bool(sources or tools)
     reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=compared)
@@ -103,6 +104,9 @@ def check(
         reviews = review_tools(Catalog(policy.tools, lock), descriptions, compared=compared)
     report = _json_report if as_json else _print_report
     report(policy, reviews, accepted, ambient_secrets(policy, found, data))
+    if not as_json and any(review.standing in _ACCEPTABLE for review in reviews):
+        accepting = again("zt-agents check --accept", policy=policy_file)
+        say(f"If these tools are as they should be, accept them: {accepting}")
     if any(review.problem for review in reviews):
         raise typer.Exit(FINDINGS)
 
@@ -230,9 +234,11 @@ def _print_report(
         ("tool", "tier", "standing", ""),
         [(each.name, tiers.get(each.name, ""), each.standing, each.problem) for each in reviews],
     )
+    if accepted:
+        say()
     for review in [*accepted, *reviews]:
         if review in accepted:
-            say(f"\nAccepted: {review.name}, which was {review.standing}.")
+            say(f"Accepted: {review.name}, which was {review.standing}.")
         elif review.changes:
             say(f"\n{review.name} changed since it was accepted:")
         for line in review.changes[:_MOST_CHANGES]:
@@ -241,8 +247,6 @@ def _print_report(
             say(f"  and {len(review.changes) - _MOST_CHANGES} more lines (--json shows all)")
     found = sum(1 for review in reviews if review.problem)
     say(f"\n{found} finding{'' if found == 1 else 's'}.", style="red" if found else "green")
-    if any(review.standing in _ACCEPTABLE for review in reviews):
-        say("If these tools are as they should be, accept them: zt-agents check --accept")
 
 
 def _json_report(

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from zt_agents._internal.clock import alarm
+from zt_agents._internal.hidden import Hidden
 from zt_agents.errors import ConfigurationError
 
 TIMEOUT = 10.0
@@ -55,7 +57,7 @@ class HttpPoster:
     def __init__(self, parts: SplitResult, *, ca: Path | None = None) -> None:
         self.host = parts.hostname or ""
         self._port = parts.port
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._target = Hidden((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
         self._tls = tls_context(ca) if parts.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
 
@@ -68,7 +70,7 @@ class HttpPoster:
         try:
             connection = self._connected()
             with no_longer_than(LONGEST, connection.sock):
-                connection.request("POST", self._target, body, {"User-Agent": "zt-agents", **headers})
+                connection.request("POST", self._target.reveal(), body, {"User-Agent": "zt-agents", **headers})
                 answer = connection.getresponse()
                 answer.read(_MAX_ANSWER)
         except (OSError, http.client.HTTPException) as error:
@@ -111,13 +113,8 @@ def no_longer_than(seconds: float, connection: socket.socket) -> Iterator[None]:
         with contextlib.suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)  # past SSLSocket's own, which is for its one reader
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
+    with alarm(seconds, end):
         yield
-    finally:
-        timer.cancel()
     if ended.is_set():
         raise OSError(f"it took longer than {seconds:g} s")
 

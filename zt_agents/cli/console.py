@@ -48,7 +48,7 @@ def console(
     from zt_agents.console.passkeys import Passkeys
     from zt_agents.console.prompt import listening
     from zt_agents.console.server import server
-    from zt_agents.desk import ApprovalDesk
+    from zt_agents.desk import AnswerDesk
     from zt_agents.identity import SigningKey
     from zt_agents.stores.sqlite_approvals import SqliteApprovalStore
     from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
@@ -64,13 +64,7 @@ def console(
     registry = SqliteApproverRegistry.beside(store, create=True)
     proofs = answer_proofs(trust_domain, signing_key, registry, known.eligibility if known else None)
     authority = approver_authority(trust_domain, signing_key)
-    desk = ApprovalDesk(
-        store=SqliteApprovalStore(store),
-        proofs=proofs,
-        channel=None,
-        clock=system_clock,
-        retention=float("inf"),
-    )
+    desk = AnswerDesk(store=SqliteApprovalStore(store), proofs=proofs, clock=system_clock)
     assert proofs.factors is not None
     passkeys = Passkeys(
         factors=proofs.factors, authority=authority, registry=registry, origin=public, clock=system_clock

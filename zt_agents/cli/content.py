@@ -18,7 +18,7 @@ from zt_agents._internal.login import login
 from zt_agents.audit.content import Choice, Content, Erasure
 from zt_agents.audit.records import RecordKind
 from zt_agents.cli.audit import BROKEN, CANNOT_OPEN, DEFAULT_LOG, LogOption, audit_app, or_exit, print_json
-from zt_agents.cli.display import say
+from zt_agents.cli.display import confirmed, say
 from zt_agents.cli.moments import moment_option
 from zt_agents.cli.sources import SegmentsOption, searchable
 from zt_agents.errors import StoreError
@@ -96,8 +96,7 @@ def erase(
         count = store.count(choice)
         if count:
             what = f"{count} argument{'s or results' if count != 1 else ' or result'}"
-            if not yes and not typer.confirm(f"Erase {what} for good?", err=True):
-                say("Nothing was erased.", stderr=True)
+            if not yes and not confirmed(f"Erase {what} for good?", otherwise="Nothing was erased."):
                 raise typer.Exit(CANNOT_OPEN)
             wanted = Erasure(secrets.token_hex(8), time(), f"os:{login()}", reason, choice.said, 0, "")
             done = store.erase(choice, wanted)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from zt_agents._internal.clock import as_datetime
+from zt_agents._internal.hidden import Hidden
 from zt_agents.approvals.notices import Notice, NoticeEvent, as_json, as_mail, as_slack, as_teams, notice_id
 from zt_agents.cli.connections import (
     LONGEST,
@@ -128,7 +129,7 @@ class Webhook:
         self.name = _name("webhook", form, url)
         self.label = f"{host} ({form})"
         self._body = _BODIES[form]
-        self._secrets = tuple(secrets)
+        self._secrets = Hidden(tuple(secrets))
         self._poster = HttpPoster(parts, ca=ca)
 
     def deliver(self, told: Notice, *, now: float) -> Delivery:
@@ -136,7 +137,7 @@ class Webhook:
         headers = {"Content-Type": "application/json", "webhook-id": named, "webhook-timestamp": sent}
         if self._secrets:
             signed = f"{named}.{sent}.".encode() + body
-            headers["webhook-signature"] = " ".join(_signature(secret, signed) for secret in self._secrets)
+            headers["webhook-signature"] = " ".join(_signature(secret, signed) for secret in self._secrets.reveal())
         try:
             reply = self._poster.post(body, headers)
         except OSError as error:
@@ -175,7 +176,7 @@ class MailServer(NamedTuple):
     starttls: bool = False
     """Whether the connection begins unencrypted and becomes a TLS one before anything is said."""
     user: str = ""
-    password: str = ""
+    password: Hidden[str] = Hidden("")
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[smtplib.SMTP]:
@@ -191,7 +192,7 @@ class MailServer(NamedTuple):
             assert server.sock is not None
             with no_longer_than(LONGEST, server.sock):
                 if self.user:
-                    server.login(self.user, self.password)
+                    server.login(self.user, self.password.reveal())
                 yield server
             # The mail has been taken by now, however they part.
             with contextlib.suppress(OSError), no_longer_than(TIMEOUT, server.sock):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -66,3 +67,14 @@ def say_error(error: ZeroTrustError) -> None:
     say(f"error: {error.message}", style="red", stderr=True)
     if error.hint:
         say(f"hint: {error.hint}", stderr=True)
+
+
+def confirmed(question: str, *, otherwise: str = "Nothing was changed.") -> bool:
+    """Return whether somebody at the terminal says yes; where nobody is, it is no. *otherwise* is said if not."""
+    try:
+        if typer.confirm(question, err=True):
+            return True
+    except typer.Abort:
+        say("\nNobody answered: --yes goes without.", stderr=True)
+    say(otherwise, stderr=True)
+    return False

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -19,6 +18,7 @@ from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.catalog.resources import fill_resource
 from zt_agents.cli.display import say, say_json
+from zt_agents.cli.options import DEFAULT_POLICY, JsonOption, PolicyOption, agent_names
 from zt_agents.decisions import ChainLink, ToolCall
 from zt_agents.errors import ArgumentsError, ConfigurationError
 from zt_agents.identity.principals import User
@@ -34,13 +34,13 @@ _E = TypeVar("_E", bound=StrEnum)
 
 
 def explain(
-    agent: Annotated[str, typer.Option(help="Name of the agent that acts.")],
+    agent: Annotated[str, typer.Option(help="Name of the agent that acts.", autocompletion=agent_names)],
     user: Annotated[str, typer.Option(help="Id of the user it acts for.")],
     tool: Annotated[str, typer.Option(help="Name of the tool.")],
     args: Annotated[str, typer.Option(metavar="JSON", help="The arguments, as a JSON object.")] = "{}",
     group: Annotated[list[str] | None, typer.Option(help="A group of the user; may be repeated.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="A role of the user; may be repeated.")] = None,
-    policy_file: Annotated[Path, typer.Option("--policy", help="The policy file.")] = Path("zt-agents.yaml"),
+    policy_file: PolicyOption = DEFAULT_POLICY,
     intent: Annotated[str, typer.Option(help="What the user asked for.")] = "",
     seen: Annotated[
         str, typer.Option(metavar="INTEGRITY/DATA_CLASS", help="Label of what the session has seen so far.")
@@ -50,7 +50,7 @@ def explain(
     ] = None,
     tenant: Annotated[str, typer.Option(help="Tenant of the session.")] = "",
     time: Annotated[str | None, typer.Option(metavar="RFC3339", help="When; now, if left out.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print each rule about one call, with what held and what did not.
 

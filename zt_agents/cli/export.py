@@ -204,7 +204,10 @@ def export(
     every: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks at the log.")] = 1.0,
     segments: SegmentsOption = None,
 ) -> None:
-    """Export the log to a file, standard output, an HTTP endpoint or a syslog server, at least once. Proves nothing."""
+    """Export the log to a file, standard output, an HTTP endpoint or a syslog server, at least once. Proves nothing.
+
+    Exit code 1: the log is damaged.
+    """
     selection = Selection(moment_option(since, "--since"), moment_option(until, "--until"), agent, user, tool)
     _require_sense(form, selection, follow=follow, targets=(out, post, syslog), starts=(after, cursor))
     if segments is not None and follow:

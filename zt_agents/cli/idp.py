@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from zt_agents._internal.clock import rfc3339, system_clock
+from zt_agents.cli.commands import Commands
 from zt_agents.cli.display import say, say_json
 from zt_agents.cli.login import asking, provider_terms
+from zt_agents.cli.options import DEFAULT_POLICY, JsonOption, PolicyOption, agent_names
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import SigningKey
 from zt_agents.identity.provider.client_registration import (
@@ -23,11 +25,11 @@ from zt_agents.identity.provider.client_registration import (
 )
 from zt_agents.identity.provider.terms import ProviderTerms
 
-idp_app = typer.Typer(name="idp", help="Register agents with the identity provider.", no_args_is_help=True)
+idp_app = Commands("idp", "Register agents with the identity provider.")
 
-AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Name of an agent in the policy.")]
-PolicyOption = Annotated[Path, typer.Option("--policy", help="The policy file, which names the identity provider.")]
-DEFAULT_POLICY = Path("zt-agents.yaml")
+AgentArgument = Annotated[
+    str, typer.Argument(metavar="AGENT", help="Name of an agent in the policy.", autocompletion=agent_names)
+]
 
 
 @idp_app.command("register")
@@ -71,7 +73,7 @@ def register_agent(
 def check(
     agent: AgentArgument,
     policy: PolicyOption = DEFAULT_POLICY,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Have the identity provider give an agent a token of its own, and throw it away."""
     terms, now = provider_terms(policy, agent), system_clock()

@@ -6,18 +6,21 @@ memory, and give it TLS for anybody on another machine.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zt_agents._internal.optional import require
+from zt_agents.cli.commands import Commands
 from zt_agents.cli.display import say
+from zt_agents.cli.options import DEFAULT_POLICY, PolicyOption
 from zt_agents.errors import ConfigurationError
 
 _EXTRA, _PURPOSE = "issuer", "The issuer"
 
-issuer_app = typer.Typer(name="issuer", help="Serve keys, and exchange tokens, over HTTP.", no_args_is_help=True)
+issuer_app = Commands("issuer", "Serve keys, and exchange tokens, over HTTP.")
 
 
 @issuer_app.callback()
@@ -27,7 +30,7 @@ def _issuer() -> None:
 
 @issuer_app.command()
 def serve(
-    policy: Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy file.")] = Path("zt-agents.yaml"),
+    policy: PolicyOption = DEFAULT_POLICY,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65_535)] = 8770,
     url: Annotated[str, typer.Option(help="Where clients find it; by default http://localhost:PORT.")] = "",
@@ -59,6 +62,7 @@ def serve(
         if guard.policy.keys is None:
             text = f"The policy {policy} names no folder of keys, and an issuer signs with those that guards know."
             raise ConfigurationError(text, hint="In the policy: keys: {rotate: 30d}")
-        with listening(host, port) as place:
+        with listening(host, port) as place, closing(Issuer(guard, url=public)) as issuer:
+            served = server(issuer, certificate=certificate, key=key)
             say(f"Issuer: {public}  (end with Ctrl+C)")
-            server(Issuer(guard, url=public), certificate=certificate, key=key).run([place])
+            served.run([place])

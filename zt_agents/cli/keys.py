@@ -10,7 +10,9 @@ import typer
 from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.login import login
 from zt_agents._internal.suggest import did_you_mean
+from zt_agents.cli.commands import Commands
 from zt_agents.cli.display import say, say_json, say_table
+from zt_agents.cli.options import DEFAULT_POLICY, ByOption, JsonOption, PolicyOption, ReasonOption, agent_names
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity import KeyRing, SigningKey
 from zt_agents.identity.signing.key_schedule import KeyEntry, Rotation
@@ -24,13 +26,12 @@ if TYPE_CHECKING:
 NOT_DUE = 1
 """Exit code where nothing was rotated, since it was not time."""
 
-keys_app = typer.Typer(name="keys", help="Make, list and rotate signing keys.", no_args_is_help=True)
+keys_app = Commands("keys", "Make, list and rotate signing keys.")
 
-PolicyOption = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy file; its 'keys:' are meant.")]
-AgentOption = Annotated[str, typer.Option("--agent", metavar="NAME", help="The keys of this agent.")]
+AgentOption = Annotated[
+    str, typer.Option("--agent", metavar="NAME", help="The keys of this agent.", autocompletion=agent_names)
+]
 ServiceOption = Annotated[str, typer.Option("--service", metavar="NAME", help="The keys of this service.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_DEFAULT_POLICY = Path("zt-agents.yaml")
 
 
 @keys_app.command()
@@ -39,9 +40,13 @@ def new(
     algorithm: Annotated[str, typer.Option(help="ES256 or EdDSA.")] = ES256,
     agent: AgentOption = "",
     service: ServiceOption = "",
-    policy: PolicyOption = _DEFAULT_POLICY,
+    policy: PolicyOption = DEFAULT_POLICY,
+    as_json: JsonOption = False,
 ) -> None:
-    """Make a signing key in a file, or a ring of keys for an agent or a service; readable by its owner alone."""
+    """Make a signing key in a file, or a ring of keys for an agent or a service; readable by its owner alone.
+
+    Exit code 2: there are keys already, or they cannot be written.
+    """
     if sum(map(bool, (path, agent, service))) != 1:
         raise typer.BadParameter("say for whom: exactly one of FILE, --agent and --service")
     if algorithm not in ALGORITHMS:
@@ -52,25 +57,33 @@ def new(
             key.save(path)
         except OSError as error:
             raise ConfigurationError(f"The file {path} could not be written: {error.strerror}.") from error
-        say(f"{path} is a new signing key, {key.thumbprint}. Whoever can read it can vouch for anybody.")
+        if as_json:
+            say_json({"path": str(path), "kid": key.thumbprint})
+        else:
+            say(f"{path} is a new signing key, {key.thumbprint}. Whoever can read it can vouch for anybody.")
         return
     from zt_agents.identity.signing.key_folder import FolderKeyRing
 
     loaded, keys = _keys_of(policy)
     ring = FolderKeyRing(_client(loaded, keys, agent, service), algorithm=algorithm)
     if ring.path.exists():
-        raise ConfigurationError(f"There are keys in {ring.path} already.", hint="Run: zt-agents keys rotate")
+        asked = f"--agent {agent}" if agent else f"--service {service}"
+        hint = f"For a new one: zt-agents keys rotate {asked}"
+        raise ConfigurationError(f"There are keys in {ring.path} already.", hint=hint)
     now = system_clock()
     ring.create(now, root=False)
     ((entry, _),) = ring.listed(now)
     _recorded(loaded, entry, "made", agent or service, now, by=None, why="")
+    if as_json:
+        say_json({"path": str(ring.path), "kid": entry.key.kid})
+        return
     say(f"{ring.path} is a new ring of keys. The first is {entry.key.kid}.")
     say("Whoever can read it can act as the agent." if agent else "Whoever can read it can ask as the service.")
 
 
 @keys_app.command("list")
 def list_keys(
-    policy: PolicyOption = _DEFAULT_POLICY,
+    policy: PolicyOption = DEFAULT_POLICY,
     agent: AgentOption = "",
     service: ServiceOption = "",
     as_json: JsonOption = False,
@@ -101,7 +114,7 @@ def list_keys(
 
 @keys_app.command()
 def rotate(
-    policy: PolicyOption = _DEFAULT_POLICY,
+    policy: PolicyOption = DEFAULT_POLICY,
     agent: AgentOption = "",
     service: ServiceOption = "",
     at_once: Annotated[bool, typer.Option("--now", help="The new key signs at once, not after the overlap.")] = False,
@@ -111,8 +124,8 @@ def rotate(
     every: Annotated[
         str, typer.Option(metavar="30d", help="Only if no key has begun to sign for so long: for a timer.")
     ] = "",
-    why: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
-    by: Annotated[str | None, typer.Option("--by", help="Who does it; os:LOGIN if left out.")] = None,
+    why: ReasonOption = "",
+    by: ByOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make another key. The others verify for as long as what they have signed is good.
@@ -136,7 +149,7 @@ def rotate(
 
 
 @keys_app.command()
-def jwks(policy: PolicyOption = _DEFAULT_POLICY, agent: AgentOption = "", service: ServiceOption = "") -> None:
+def jwks(policy: PolicyOption = DEFAULT_POLICY, agent: AgentOption = "", service: ServiceOption = "") -> None:
     """Print the public keys as a JWK Set (RFC 7517): for services that verify calls' tokens, or for an issuer."""
     from zt_agents.credentials.call_tokens import CALL_TOKEN_TYPE
 
@@ -169,7 +182,8 @@ def _client(policy: Policy, keys: KeysPolicy, agent: str, service: str) -> Path:
     if agent and service:
         raise typer.BadParameter("either --agent or --service")
     if agent and agent not in policy.agents:
-        raise ConfigurationError(f"No agent is called {agent!r}.{did_you_mean(agent, policy.agents)}")
+        text = f"No agent is called {agent!r}.{did_you_mean(agent, policy.agents)}"
+        raise ConfigurationError(text, hint="They are listed by: zt-agents agents")
     try:
         return client_folder(keys.path, agent or service, service=bool(service))
     except ValueError as error:

@@ -18,6 +18,7 @@ from zt_agents._internal.clock import rfc3339, system_clock
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.catalog.lock import ToolLock, lock_path
 from zt_agents.cli.display import console, say, say_json
+from zt_agents.cli.options import DEFAULT_POLICY, PolicyOption
 from zt_agents.errors import ConfigurationError, IdentityError, IdentityProviderError, MissingExtraError
 from zt_agents.identity.approving.one_time_codes import qr_text
 from zt_agents.identity.principals import User
@@ -36,9 +37,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def login(
-    policy: Annotated[Path, typer.Option(help="The policy file, which names the identity provider.")] = Path(
-        "zt-agents.yaml"
-    ),
+    policy: PolicyOption = DEFAULT_POLICY,
     issuer: Annotated[str, typer.Option(help="The identity provider, where there is no policy file.")] = "",
     client_id: Annotated[str, typer.Option("--client-id", help="Our client there, with --issuer.")] = "",
     groups: Annotated[str, typer.Option(help="The claim with groups, with --issuer; a.b is b within a.")] = "groups",
@@ -178,7 +177,7 @@ def _in_a_browser(client: OAuthClient, scope: str, *, port: int, opens: bool) ->
             say("Your browser shows the login. If it does not, open:")
         say(address)
         query = listener.wait(request.is_ours, seconds=_PATIENCE)
-    return request.redeem(client, query, now=system_clock()), request.nonce
+    return request.redeem(client, query, now=system_clock()), request.nonce.reveal()
 
 
 def _on_a_device(client: OAuthClient, scope: str) -> Tokens:
@@ -197,7 +196,7 @@ def _tell(stored: StoredLogin) -> None:
         return
     try:
         with asking(stored.terms) as provider:
-            form = {"token": stored.refresh_token, "token_type_hint": "refresh_token"}
+            form = {"token": stored.refresh_token.reveal(), "token_type_hint": "refresh_token"}
             OAuthClient(provider, stored.terms.client_id).post("revocation_endpoint", form, now=system_clock())
     except IdentityProviderError as error:
         say(f"The identity provider was not told ({error.error}): there, the login ends by itself.", style="yellow")

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.cli.approvals import DEFAULT_STORE, StoreOption, approvals_app
 from zt_agents.cli.connections import split_address, stays_here, tls_context
 from zt_agents.cli.destinations import (
@@ -71,7 +72,10 @@ def notify(
         bool, typer.Option("--allow-unencrypted", help="Let notices leave the machine without TLS.")
     ] = False,
 ) -> None:
-    """Tell people of each request that waits for an answer, and of what became of it: at least once."""
+    """Tell people of each request that waits for an answer, and of what became of it: at least once.
+
+    Exit code 1: somebody could not be told.
+    """
     destinations: list[Destination] = [
         *_webhooks(webhook or [], form or [], secret_file or [], ca=ca, unencrypted=allow_unencrypted)
     ]
@@ -157,7 +161,7 @@ def _with_login(server: MailServer, user: str, password: str) -> MailServer:
         raise ConfigurationError("The password would be sent unencrypted.", hint="Say --tls or --starttls.")
     if not password or re.search(r"[^\x20-\x7e]", user + password):
         raise ConfigurationError("The mail server's user or password is empty, or not printable ASCII.")
-    return server._replace(user=user, password=password)
+    return server._replace(user=user, password=Hidden(password))
 
 
 def _console_url(url: str) -> str:

@@ -197,7 +197,7 @@ class SyslogOutlet:
             return plain
         try:
             return self._tls.wrap_socket(plain, server_hostname=self._host)
-        except BaseException:
+        except BaseException:  # however it ended, no connection is left open
             plain.close()
             raise
 

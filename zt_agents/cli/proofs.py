@@ -103,7 +103,10 @@ def prove(
     as_json: Annotated[bool, typer.Option("--json", help="The proofs, for check-proof: one a line.")] = False,
     segments: SegmentsOption = None,
 ) -> None:
-    """Prove to someone who has a checkpoint, and not the log, that a record is in it."""
+    """Prove to someone who has a checkpoint, and not the log, that a record is in it.
+
+    Exit code 1: the log is damaged.
+    """
     if (record is None) == (since is None):
         raise typer.BadParameter("give a record's number, a decision's id, or --since", param_hint="prove")
     with or_exit():

@@ -18,8 +18,19 @@ from zt_agents._internal.display import visible
 from zt_agents._internal.login import login
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.audit import AuditLog
-from zt_agents.cli.display import say, say_error, say_json, say_table
+from zt_agents.cli.display import confirmed, say, say_error, say_json, say_table
 from zt_agents.cli.known_calls import Recent, meant, oddities, recent
+from zt_agents.cli.options import (
+    DEFAULT_POLICY,
+    ByOption,
+    JsonOption,
+    LogOption,
+    PolicyOption,
+    ReasonOption,
+    YesOption,
+    again,
+    agent_names,
+)
 from zt_agents.errors import ConfigurationError, PolicyFileError, StoreError, ZeroTrustError
 from zt_agents.identity.revocations import Revocation, Revoked, new_revocation
 from zt_agents.revocation import Stopped, stop, waiting
@@ -31,22 +42,15 @@ from zt_agents.stores.sqlite_revocations import SqliteRevocations
 
 INCOMPLETE = 1
 """Exit code where it is revoked, but not on record, or not all of it; or where there was nothing to reinstate."""
-_SHOWN_ID = 8
+SHOWN_ID = 8
 
-PolicyOption = Annotated[Path, typer.Option("--policy", metavar="FILE", help="The policy file.")]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", envvar="ZT_AGENTS_REVOCATIONS", help="The store, if not the policy's.")
-]
-LogOption = Annotated[
-    Path | None, typer.Option("--log", envvar="ZT_AGENTS_AUDIT", help="The audit log, if not the policy's.")
 ]
 ApprovalsOption = Annotated[
     Path | None,
     typer.Option("--approvals", envvar="ZT_AGENTS_APPROVALS", help="The store of approvals, if not the policy's."),
 ]
-ByOption = Annotated[str | None, typer.Option("--by", help="Who does it; os:LOGIN if left out.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
-_DEFAULT_POLICY = Path("zt-agents.yaml")
 
 
 class Places(NamedTuple):
@@ -60,18 +64,20 @@ class Places(NamedTuple):
 
 
 def revoke(
-    agent: Annotated[list[str] | None, typer.Option("--agent", help="Name or SPIFFE-format id.")] = None,
+    agent: Annotated[
+        list[str] | None, typer.Option("--agent", help="Name or SPIFFE-format id.", autocompletion=agent_names)
+    ] = None,
     user: Annotated[list[str] | None, typer.Option("--user", help="Whoever agents act for.")] = None,
     session: Annotated[list[str] | None, typer.Option("--session", help="Its id.")] = None,
     task: Annotated[list[str] | None, typer.Option("--task", help="Its id.")] = None,
     token: Annotated[list[str] | None, typer.Option("--token", help="Its jti.")] = None,
     owner: Annotated[list[str] | None, typer.Option("--owner", help="All agents of this owner.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every call of every agent.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    reason: ReasonOption = "",
     by: ByOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is known to match, and revoke nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also an agent that the policy does not name.")] = False,
-    policy: PolicyOption = _DEFAULT_POLICY,
+    policy: PolicyOption = DEFAULT_POLICY,
     store: StoreOption = None,
     approvals: ApprovalsOption = None,
     log: LogOption = None,
@@ -80,6 +86,8 @@ def revoke(
     """Stop every matching call from its next decision on, in all processes, until it is reinstated.
 
     Each option may be repeated; one kind at a time. A tool's body that runs already is not interrupted.
+
+    Exit code 0: revoked. 1: it is not on record, or not all of it was revoked. 2: nothing was revoked.
     """
     given = {
         Revoked.AGENT: agent,
@@ -122,6 +130,9 @@ def revoke(
         say_json(_document(stopped, known, waits, warnings, places))
     else:
         _report(kind, stopped, known, waits, places)
+        for each in stopped.revoked:
+            undoing = again(f"zt-agents reinstate {each.id[:SHOWN_ID]} --reason WHY", policy=policy, store=store)
+            say(f"To undo it: {undoing}")
     for warning in warnings:
         say(f"warning: {warning}", style="bold yellow", stderr=True)
     for value in stopped.missed:
@@ -132,16 +143,16 @@ def revoke(
         raise typer.Exit(INCOMPLETE)
 
 
-def revocations(policy: PolicyOption = _DEFAULT_POLICY, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def revocations(policy: PolicyOption = DEFAULT_POLICY, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List what is revoked, oldest first."""
-    found = _opened(_places(policy, store, None, None).store).list()
+    found = opened_at(_places(policy, store, None, None).store).list()
     if as_json:
-        say_json([_as_json(each) for each in found])
+        say_json([as_json_of(each) for each in found])
         return
     if not found:
         say("Nothing is revoked.")
         return
-    rows = [(each.id[:_SHOWN_ID], each.kind, each.value, rfc3339(each.at), each.by, each.why) for each in found]
+    rows = [(each.id[:SHOWN_ID], each.kind, each.value, rfc3339(each.at), each.by, each.why) for each in found]
     say_table(("id", "what", "which", "since", "by", "why"), rows)
 
 
@@ -149,16 +160,20 @@ def reinstate(
     reference: Annotated[str, typer.Argument(metavar="ID", help="The revocation's id, or how it begins.")],
     reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
     by: ByOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask again.")] = False,
-    policy: PolicyOption = _DEFAULT_POLICY,
+    yes: YesOption = False,
+    policy: PolicyOption = DEFAULT_POLICY,
     store: StoreOption = None,
     log: LogOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Lift one revocation, by its id. What else stops the same calls stays."""
+    """Lift one revocation, by its id. What else stops the same calls stays.
+
+    Exit code 1: there is no such revocation, or nobody said yes.
+    """
     if not reason.strip():
         raise typer.BadParameter("say why", param_hint="--reason")
     places = _places(policy, store, None, log)
-    opened = _opened(places.store)
+    opened = opened_at(places.store)
     in_force = opened.list()
     found = [each for each in in_force if reference and each.id.startswith(reference)]
     if len(found) != 1:
@@ -168,7 +183,8 @@ def reinstate(
     (revocation,) = found
     if not yes:
         say(f"{_line(revocation)}, by {revocation.by}, since {rfc3339(revocation.at)}: {revocation.why or 'no reason'}")
-        typer.confirm("Let it go again?", abort=True)
+        if not confirmed("Let it go again?", otherwise="Nothing was reinstated."):
+            raise typer.Exit(INCOMPLETE)
     with AuditLog(SqliteAuditSink(places.log)) as audit:
         lifted = lift(
             revocation, by=by or f"os:{login()}", why=reason, now=system_clock(), revocations=opened, audit=audit
@@ -176,10 +192,10 @@ def reinstate(
     if not lifted:
         say("Somebody else was faster: it is lifted already.", stderr=True)
         raise typer.Exit(INCOMPLETE)
-    say(f"{_line(revocation)} is reinstated.")
+    say_json(as_json_of(revocation)) if as_json else say(f"{_line(revocation)} is reinstated.")
     for each in in_force:
         if each is not revocation and (each.kind, each.value) == (revocation.kind, revocation.value):
-            text = f"warning: it is revoked once more, by {each.by}: {each.id[:_SHOWN_ID]}"
+            text = f"warning: it is revoked once more, by {each.by}: {each.id[:SHOWN_ID]}"
             say(text, style="bold yellow", stderr=True)
 
 
@@ -243,7 +259,8 @@ def _checked(kind: Revoked, value: str, places: Places, *, force: bool) -> str:
     )
 
 
-def _opened(path: Path) -> SqliteRevocations:
+def opened_at(path: Path) -> SqliteRevocations:
+    """Return the store at *path*. Raises ConfigurationError if guards have never made one."""
     if not path.exists() and not path.with_name(f"{path.name}.id").exists():
         hint = "It is made when a guard starts. Name it with --store, or ZT_AGENTS_REVOCATIONS."
         raise ConfigurationError(f"There is no store of revocations {path}.", hint=hint)
@@ -290,8 +307,6 @@ def _report(
         sessions = f"{seen.sessions} session{'s' if seen.sessions != 1 else ''}"
         say(f"Calls of {which} in the last day: {least}{seen.calls}, in {sessions}{last}.")
     say(f"Requests for approval {'withdrawn' if stopped.revoked else 'that would be withdrawn'}: {waits}.")
-    for each in stopped.revoked:
-        say(f"To undo it: zt-agents reinstate {each.id[:_SHOWN_ID]} --reason WHY")
     if not stopped.revoked:
         say(f"Nothing was revoked in {places.store}: it was a dry run.")
 
@@ -304,7 +319,7 @@ def _document(
     places: Places,
 ) -> dict[str, Any]:
     return {
-        "revoked": [_as_json(each) for each in stopped.revoked],
+        "revoked": [as_json_of(each) for each in stopped.revoked],
         "not_revoked": list(stopped.missed),
         "requests": waits,
         "calls": {value: seen.calls if isinstance(seen, Recent) else None for value, seen in known.items()},
@@ -314,7 +329,8 @@ def _document(
     }
 
 
-def _as_json(revocation: Revocation) -> dict[str, Any]:
+def as_json_of(revocation: Revocation) -> dict[str, Any]:
+    """Return *revocation* as the commands print it."""
     return {
         "id": revocation.id,
         "kind": revocation.kind,

@@ -22,7 +22,7 @@ from zt_agents.cli.audit import (
     print_report,
     verify_progress,
 )
-from zt_agents.cli.display import say
+from zt_agents.cli.display import confirmed, say
 from zt_agents.cli.moments import moment_option
 from zt_agents.errors import StoreError
 from zt_agents.stores.segment_files import SegmentFolder
@@ -64,8 +64,7 @@ def seal(
             say("NOTHING TO SEAL: no records are that old.", style="yellow", stderr=True)
             raise typer.Exit(NOTHING_TO_VERIFY)
         what = f"records {first} to {last} of {report.records}"
-        if not yes and not typer.confirm(f"Move {what} from {log} to {to}?", err=True):
-            say("Nothing was sealed.", stderr=True)
+        if not yes and not confirmed(f"Move {what} from {log} to {to}?", otherwise="Nothing was sealed."):
             raise typer.Exit(CANNOT_OPEN)
         folder = SegmentFolder(to)
         try:

@@ -29,6 +29,7 @@ from zt_agents.cli.approvals import (
 )
 from zt_agents.cli.display import say, say_json, say_table
 from zt_agents.cli.moments import until_option
+from zt_agents.cli.options import DEFAULT_POLICY, PolicyOption
 from zt_agents.decisions import Proof
 from zt_agents.errors import ConfigurationError, TokenInvalidError
 from zt_agents.identity import StandingClaims
@@ -38,8 +39,6 @@ from zt_agents.identity.signing import jws
 from zt_agents.stores.sqlite_agents import SqliteAgentStore
 from zt_agents.stores.sqlite_approvers import SqliteApproverRegistry
 
-DEFAULT_POLICY = Path("zt-agents.yaml")
-
 
 @approvals_app.command()
 def ahead(
@@ -47,13 +46,16 @@ def ahead(
     uses: Annotated[int, typer.Option(min=1, max=1000, help="For how many calls.")],
     until: Annotated[str, typer.Option(help="Until when: 18:00 (UTC), 30m, 8h.")],
     when: Annotated[str, typer.Option(help="CEL: which calls; those of the same resource, if left out.")] = "",
-    policy: Annotated[Path, typer.Option(help="The policy, by which a condition is checked.")] = DEFAULT_POLICY,
+    policy: PolicyOption = DEFAULT_POLICY,
     as_file: AsOption = None,
     key: KeyOption = None,
     trust_domain: DomainOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Approve calls like the request ID in advance: same agent, tool and user, for some time and some calls."""
+    """Approve calls like the request ID in advance: same agent, tool and user, for some time and some calls.
+
+    Exit code 1: it does not count.
+    """
     by = who(as_file, key, trust_domain)
     stored = find(open_store(store), reference)
     assert stored.request is not None
@@ -124,7 +126,10 @@ def revoke(
     reference: Annotated[str, typer.Argument(metavar="ID", help="Of the standing approval, or how it begins.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Take back what was approved in advance. It ends at once."""
+    """Take back what was approved in advance. It ends at once.
+
+    Exit code 1: there is no such thing, or more than one.
+    """
     registry = SqliteApproverRegistry.beside(store)
     found = [each for each in registry.list(kind=STANDING) if reference and each.id.startswith(reference)]
     if len(found) != 1:

@@ -189,7 +189,10 @@ def timeline(
     html: Annotated[Path | None, typer.Option(help="Write a page with a picture to this file instead.")] = None,
     segments: SegmentsOption = None,
 ) -> None:
-    """Tell what was done, for whom, on which data, decided how and approved by whom. Proves nothing: see verify."""
+    """Tell what was done, for whom, on which data, decided how and approved by whom. Proves nothing: see verify.
+
+    Exit code 1: the log is damaged.
+    """
     start, end = moment_option(since, "--since", local=local), moment_option(until, "--until", local=local)
     if on is not None:
         if start is not None or end is not None:

@@ -18,7 +18,7 @@ from zt_agents.console.passkeys import Passkeys
 from zt_agents.console.rates import Rates, network
 from zt_agents.console.sessions import Person, Session, Sessions
 from zt_agents.console.ways import Way
-from zt_agents.desk import ApprovalDesk
+from zt_agents.desk import AnswerDesk
 from zt_agents.identity.approving.factors import FactorKind
 
 ONWARD = re.compile(r"/(requests/[0-9a-f]{32})?")
@@ -35,7 +35,7 @@ class Console:
     def __init__(
         self,
         *,
-        desk: ApprovalDesk,
+        desk: AnswerDesk,
         logins: Logins,
         origin: Origin,
         clock: Clock,

@@ -17,6 +17,7 @@ import threading
 from dataclasses import dataclass, field
 
 from zt_agents._internal.clock import Clock
+from zt_agents._internal.hidden import Hidden
 
 ABSOLUTE, IDLE = 8 * 3600.0, 1800.0
 """Seconds."""
@@ -48,12 +49,12 @@ class Session:
     """When its person last did something."""
     way: str
     """How they signed in, in words."""
-    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    csrf: Hidden[str] = field(default_factory=lambda: Hidden(secrets.token_urlsafe(32)))
     """Stands in every form of this session."""
 
     def vouches(self, token: str) -> bool:
         """Return whether *token* came from a form of this session."""
-        return hmac.compare_digest(token.encode(), self.csrf.encode())
+        return hmac.compare_digest(token.encode(), self.csrf.reveal().encode())
 
 
 class Sessions:

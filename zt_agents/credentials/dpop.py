@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents._internal.origins import origin_of
 from zt_agents.credentials.strict_encodings import base64url, read_base64url, read_object
 from zt_agents.errors import CallTokenError, CallTokenReason, TokenInvalidError
@@ -35,13 +36,18 @@ _CLAIMS = {"jti", "htm", "htu", "iat", "ath"}
 class Proof:
     """A request's proof, and the request that it came with."""
 
-    proof: str = field(repr=False)
+    proof: InitVar[str]
     """The value of the header ``DPoP``."""
     method: str
     url: str
     """As the client wrote it: the service's public scheme, host and path, whatever a proxy has made of them."""
     nonce: str = ""
     """What the service has asked to be repeated, if it asked for anything."""
+    header: Hidden[str] = field(init=False, repr=False)
+    """The proof."""
+
+    def __post_init__(self, proof: str) -> None:
+        object.__setattr__(self, "header", Hidden(proof))
 
 
 def prove(key: SigningKey, *, method: str, url: str, token: str, now: float, nonce: str = "") -> str:
@@ -77,7 +83,7 @@ def verify_proof(presented: Proof, *, token: str, thumbprint: str, now: float, l
         CallTokenError: it proves nothing (``dpop_wrong``).
     """
     try:
-        claims = _signed(presented.proof, thumbprint)
+        claims = _signed(presented.header.reveal(), thumbprint)
         expected = {"htm": presented.method, "ath": _hash(token)}
         if presented.nonce:
             expected["nonce"] = presented.nonce

@@ -12,9 +12,10 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.credentials.dpop import Proof
 from zt_agents.errors import CallTokenError, CallTokenReason
 
@@ -26,7 +27,7 @@ _RETRY_SECONDS = "5"
 class Presented:
     """What a request presents."""
 
-    token: str | None = field(repr=False)
+    token: Hidden[str | None]
     proof: Proof | None
 
 
@@ -56,18 +57,18 @@ def presented(method: str, path: str, headers: Iterable[tuple[bytes, bytes]], *,
     credentials = [value for name, value in given if name == b"authorization"]
     proofs = [value for name, value in given if name == b"dpop"]
     if not credentials:
-        return Presented(None, None)
+        return Presented(Hidden(None), None)
     scheme, _, token = _text(credentials[0]).partition(" ")
     if len(credentials) > 1:
         _refuse(CallTokenReason.MALFORMED, "The request has more than one Authorization.")
     if scheme.lower() == "bearer":
-        return Presented(token, None)
+        return Presented(Hidden(token), None)
     if scheme.lower() != "dpop":
-        return Presented(None, None)
+        return Presented(Hidden(None), None)
     if len(proofs) != 1:
         reason = CallTokenReason.DPOP_WRONG if proofs else CallTokenReason.DPOP_MISSING
         _refuse(reason, "The request needs one DPoP proof.")
-    return Presented(token, Proof(_text(proofs[0]), method, f"{origin}{path}"))
+    return Presented(Hidden(token), Proof(_text(proofs[0]), method, f"{origin}{path}"))
 
 
 def refusal(error: CallTokenError) -> Refusal:

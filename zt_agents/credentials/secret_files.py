@@ -16,11 +16,12 @@ import stat
 from pathlib import Path
 from threading import Lock
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.credentials.secrets import Fetched, Withheld
 
 _LARGEST = 64 * 1024
 
-_taken: dict[str, bytearray] = {}
+_taken: dict[str, Hidden[bytes]] = {}
 """By variable: another guard of this process finds nothing in the environment any more."""
 _lock = Lock()
 
@@ -36,18 +37,18 @@ class EnvironmentSecret:
             with _lock:
                 value = os.environ.pop(variable, None)
                 if value is not None:
-                    _taken[variable] = bytearray(value, "utf-8", "surrogateescape")
+                    _taken[variable] = Hidden(value.encode("utf-8", "surrogateescape"))
 
     def fetch(self) -> Fetched:
         if self._keep:
             value = os.environ.get(self._variable, "")
         else:
             with _lock:
-                held = bytes(_taken.get(self._variable, b""))
-            value = _text(held)
+                held = _taken.get(self._variable, Hidden(b""))
+            value = _text(held.reveal())
         if not value:
             raise Withheld("missing")
-        return Fetched({"value": value})
+        return Fetched(Hidden({"value": value}))
 
 
 class FileSecret:
@@ -73,7 +74,7 @@ class FileSecret:
         value = _text(content.removesuffix(b"\n").removesuffix(b"\r"))
         if not value or len(content) > _LARGEST:
             raise Withheld("malformed")
-        return Fetched({"value": value})
+        return Fetched(Hidden({"value": value}))
 
 
 def _check(link: os.stat_result, file: os.stat_result) -> None:

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import NoReturn, Protocol
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.catalog.secret_specs import SecretSpec
 from zt_agents.errors import SecretUnavailableError
 
@@ -37,7 +38,7 @@ _WORDS = {
     "fault": "its source failed in an unforeseen way",
     "lease": "what its source said of a lease is not what the policy expects",
     "malformed": "its source holds or answers something else",
-    "missing": "it is not where the policy says",
+    "missing": "there is none",
     "refused": "its source refused",
     "unreachable": "its source could not be reached in time",
     "unsafe": "others can read or exchange the file it is in",
@@ -52,11 +53,11 @@ class Withheld(Exception):  # noqa: N818 - control flow: never leaves this room
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """What a source gave."""
 
-    fields: Mapping[str, str]
+    fields: Hidden[Mapping[str, str]]
     """By name; a secret that is one text has the name ``value``."""
     end: Callable[[], bool] | None = None
     """Takes it back where it came from, and says whether that worked. May wait, and be called again."""
@@ -81,14 +82,14 @@ class Secret:
 
     def __init__(self, name: str, fetched: Fetched) -> None:
         self.name = name
-        self._held = {key: bytearray(value, "utf-8") for key, value in fetched.fields.items()}
+        self._held = Hidden({key: bytearray(value, "utf-8") for key, value in fetched.fields.reveal().items()})
         self._end = fetched.end
         self._over = False
 
     @property
     def fields(self) -> tuple[str, ...]:
         """What it is made of, such as ``("username", "password")``; ``("value",)`` where it is one text."""
-        return tuple(self._held)
+        return tuple(self._held.reveal())
 
     def reveal(self, field: str = "") -> str:
         """Return the secret, or the *field* of one that has several. Hand it on at once, and keep it nowhere.
@@ -98,16 +99,16 @@ class Secret:
         """
         if self._over:
             self._refuse("over", "the call it was lent to has ended")
-        if not field and len(self._held) == 1:
-            (field,) = self._held
-        if field not in self._held:
-            self._refuse("field", f"its fields are {', '.join(self._held)}: name one of them")
-        return self._held[field].decode()
+        if not field and len(self.fields) == 1:
+            (field,) = self.fields
+        if field not in self.fields:
+            self._refuse("field", f"its fields are {', '.join(self.fields)}: name one of them")
+        return self._held.reveal()[field].decode()
 
     def wipe(self) -> Callable[[], bool] | None:
         """Overwrite it, and return what takes it back where it came from, if anything does: once."""
         self._over = True
-        for held in self._held.values():
+        for held in self._held.reveal().values():
             held[:] = bytes(len(held))
             held.clear()
         end, self._end = self._end, None
@@ -156,27 +157,37 @@ class SecretsBroker:
         Raises:
             SecretUnavailableError: its source does not give it.
         """
+        spec, store = self._stores[name]
         reason = "fault"
         try:
-            return Secret(name, self._stores[name][1].fetch())
+            return Secret(name, store.fetch())
         except Withheld as withheld:
             reason = withheld.reason
         except Exception:  # noqa: BLE001, S110 - what a store was holding when it failed must not be seen: see rule 3
             pass
-        raise SecretUnavailableError(name, reason, f"The secret {name!r} could not be fetched: {_WORDS[reason]}.")
+        text = f"The secret {name!r} could not be fetched from {spec.place}: {_WORDS[reason]}."
+        raise SecretUnavailableError(name, reason, text)
 
     def take_back(self, secrets: Sequence[Secret]) -> None:
-        """Wipe *secrets*, and have them taken back where they came from: without waiting for that."""
-        for secret in secrets:
-            end = secret.wipe()
-            if end is not None:
+        """Wipe *secrets*, and have them taken back where they came from: without waiting, while threads can be had."""
+        ends = [(secret.name, secret.wipe()) for secret in secrets]
+        for name, end in ends:
+            if end is None:
+                continue
+            try:
                 with self._lock:
                     if self._returning is None:
                         self._returning = ThreadPoolExecutor(1, thread_name_prefix="zt-agents-leases")
-                    self._returning.submit(self._return, secret.name, end)
+                    self._returning.submit(self._return, name, end)
+            except RuntimeError:  # the main thread has ended, and no other begins any more
+                self._return(name, end)
 
     def _return(self, name: str, end: Callable[[], bool]) -> None:
-        if not any(end() for _ in range(_TRIES)):
+        try:
+            taken = any(end() for _ in range(_TRIES))
+        except Exception:  # noqa: BLE001 - a source that is closed by now, for example: then it was not taken back
+            taken = False
+        if not taken:
             self.kept(name)
 
     def close(self) -> None:

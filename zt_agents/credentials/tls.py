@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from zt_agents._internal.clock import Clock, system_clock
-from zt_agents.errors import CertificateRefusedError
+from zt_agents.errors import CertificateRefusedError, IdentityError
 from zt_agents.identity.principals import parse_spiffe_id
 from zt_agents.identity.x509.certificates import X509Identity, verify_peer
 from zt_agents.identity.x509.workload import WorkloadIdentity
@@ -95,7 +95,14 @@ class _Verifying(ssl.SSLContext):
     def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
         if not options.get("do_handshake_on_connect", True) or len(args) > 2:
             raise ValueError("the handshake cannot be put off: it is where the peer is verified")
-        self.refresh()
+        try:
+            self.refresh()
+        except IdentityError as error:
+            if not options.get("server_side") or not args:
+                raise
+            args[0].close()
+            text = "there is no certificate for this end now"
+            raise ssl.SSLError(1, text) from error  # a server that accepts connections goes on with the next
         return super().wrap_socket(*args, **options)
 
     def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
@@ -136,7 +143,7 @@ class _Socket(ssl.SSLSocket):
         assert isinstance(self.context, _Verifying)
         try:
             self.context.admit(self)
-        except BaseException:
+        except BaseException:  # whatever went wrong, the peer is not admitted: nothing is read from it or written to it
             self.close()
             raise
 

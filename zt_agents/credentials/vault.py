@@ -27,6 +27,7 @@ from typing import Any
 
 import orjson
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents._internal.optional import require
 from zt_agents.catalog.secret_specs import SecretSpec, VaultSpec
 from zt_agents.credentials.secret_files import FileSecret
@@ -58,7 +59,7 @@ class Vault:
         except OSError as error:
             raise ConfigurationError(f"The authorities in {spec.ca_file} could not be read.") from error
         self._authorities = authorities
-        self._token = ""
+        self._token = Hidden("")
         self._token_until = 0.0
         self._connect()
         _opened.add(self)
@@ -82,9 +83,9 @@ class Vault:
         return self._ask("GET", path)
 
     def revoke(self, lease_id: str) -> bool:
-        """Take a lease back. Returns whether that is done."""
+        """Take a lease back. Returns whether that is done, and not merely begun (``sync``)."""
         try:
-            self._ask("PUT", "sys/leases/revoke", {"lease_id": lease_id})
+            self._ask("PUT", "sys/leases/revoke", {"lease_id": lease_id, "sync": True})
         except Withheld:
             return False
         return True
@@ -92,7 +93,7 @@ class Vault:
     def close(self) -> None:
         self._client.close()
 
-    def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         token, remembered = self._shown()
         try:
             return self._send(method, path, body, token)
@@ -100,28 +101,30 @@ class Vault:
             if withheld.reason != "refused" or not remembered:
                 raise
         with self._lock:
-            self._token = ""  # it may have been taken back before its time: once more, with a new one
+            self._token = Hidden("")  # it may have been taken back before its time: once more, with a new one
         return self._send(method, path, body, self._shown()[0])
 
     def _shown(self) -> tuple[str, bool]:
         """Return the token to show, and whether it is one that was remembered."""
         if self._spec.token_file is not None:
-            return FileSecret(self._spec.token_file).fetch().fields["value"], False
+            return FileSecret(self._spec.token_file).fetch().fields.reveal()["value"], False
         with self._lock:
             if self._token and time.monotonic() < self._token_until:
-                return self._token, True
+                return self._token.reveal(), True
             assert self._spec.secret_id_file is not None
-            secret_id = FileSecret(self._spec.secret_id_file).fetch().fields["value"]
+            secret_id = FileSecret(self._spec.secret_id_file).fetch().fields.reveal()["value"]
             login = {"role_id": self._spec.role_id, "secret_id": secret_id}
-            auth = self._send("POST", f"auth/{self._spec.approle}/login", login, "").get("auth")
+            auth = self._send("POST", f"auth/{self._spec.approle}/login", login, "", wrong="refused").get("auth")
             token, lasts = (auth.get("client_token"), auth.get("lease_duration")) if isinstance(auth, dict) else ("", 0)
             if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
                 raise Withheld("malformed")
-            self._token = token
+            self._token = Hidden(token)
             self._token_until = time.monotonic() + (lasts / 2 if isinstance(lasts, int) else 0)
             return token, False
 
-    def _send(self, method: str, path: str, body: Mapping[str, str] | None, token: str) -> dict[str, Any]:
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, token: str, *, wrong: str = "malformed"
+    ) -> dict[str, Any]:
         headers = {"X-Vault-Request": "true", "Accept-Encoding": "identity"}
         if token:
             headers["X-Vault-Token"] = token
@@ -130,7 +133,7 @@ class Vault:
         deadline = time.monotonic() + _SECONDS
         try:
             with self._client.stream(method, f"/v1/{path}", json=body, headers=headers) as response:
-                _check(response.status_code, response.headers.get("Content-Encoding", "identity"))
+                _check(response.status_code, response.headers.get("Content-Encoding", "identity"), wrong)
                 content = bytearray()
                 for piece in response.iter_raw():
                     content += piece
@@ -159,7 +162,7 @@ class VaultSecret:
                 end()
             raise Withheld("lease")
         try:
-            return Fetched(self._fields(answer), end)
+            return Fetched(Hidden(self._fields(answer)), end)
         except Withheld:
             if end is not None:
                 end()
@@ -180,9 +183,12 @@ class VaultSecret:
         return data
 
 
-def _check(status: int, encoding: str) -> None:
+def _check(status: int, encoding: str, wrong: str) -> None:
+    """Raise Withheld unless it is an answer; *wrong* is what a request that the server calls wrong was."""
     if status in (401, 403):
         raise Withheld("refused")
+    if status == 400:
+        raise Withheld(wrong)
     if status == 404:
         raise Withheld("missing")
     if status >= 500 or status == 429:

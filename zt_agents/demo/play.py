@@ -171,7 +171,7 @@ def play(
     with Guard.from_config(
         policy, channel=channel, signing_key=key, tracer_provider=recorder.provider
     ) as guard:
-        user = guard.user(id_token=login.id_token, nonce=login.nonce) if login is not None else ALICE
+        user = guard.user(id_token=login.id_token.reveal(), nonce=login.nonce.reveal()) if login is not None else ALICE
         if backend is not None:
             backend.start(data, guard)
         tools = guard.protect(desk.tools())
@@ -193,7 +193,7 @@ def play(
                 _follow(agent, guard, show, ticket)
             except ZeroTrustError:
                 raise
-            except Exception as error:
+            except Exception as error:  # whatever the provider's package raises while it is asked
                 if model_name is None:
                     raise
                 raise ConfigurationError(f"The model {model_name} failed: {type(error).__name__}: {error}") from error

@@ -1,11 +1,10 @@
-"""Takes a held call from the question to a grant that was used: asks, files answers, rules, signs, consumes.
+"""Takes a held call from the question to a grant that was used: asks, waits for answers, verifies, consumes.
 
 Rules:
 
 1. A request is kept in the store before anybody is asked, and under its binding hash: the same call made again, by a
    resumed graph, another worker or a replayed checkpoint, finds what was said about it.
-2. Every answer is filed signed, and only answers that are proven (:mod:`zt_agents.desk.proofs`) are ruled on: when
-   they are filed, each time the request is looked at, and when its grant is used.
+2. Every answer is filed signed, and only answers that are proven are ruled on (:mod:`zt_agents.desk.answers`).
 3. A grant is verified and consumed before the body, once, whoever else holds it; and its answers are ruled on again
    then, for the call as the guard knows it: the store is not asked who owns an agent, and a no that came just before
    the grant is still final.
@@ -23,8 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-import math
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -32,7 +30,6 @@ from typing import NamedTuple
 from zt_agents._internal.canonical import digest, encode
 from zt_agents._internal.clock import Clock
 from zt_agents.approvals import (
-    NOBODY_OBJECTED,
     Answer,
     ApprovalRequest,
     ApprovalState,
@@ -41,20 +38,16 @@ from zt_agents.approvals import (
     Deferred,
     DeferringChannel,
     DurableChannel,
-    Edit,
     StoredApproval,
-    already,
     binding_hash,
     count,
     filed_as,
-    objection,
-    ruling,
     turn,
 )
-from zt_agents.decisions import Approval, Reason, ReasonCode, SecondFactor, ToolCall
+from zt_agents.decisions import Approval, Reason, ReasonCode, ToolCall
+from zt_agents.desk.answers import AnswerDesk, denial_among, who_approved
 from zt_agents.desk.proofs import AnswerProofs
 from zt_agents.errors import ConfigurationError, IdentityError, StoreError
-from zt_agents.identity import AnswerClaims, GrantClaims
 
 Said = tuple[Answer | None, Exception | None]
 """What a channel answered, or how it failed."""
@@ -92,8 +85,8 @@ class Ruling(NamedTuple):
 Steps = Generator[ApprovalRequest, Said, Ruling]
 
 
-class ApprovalDesk:
-    """The one place where a request becomes a grant. Safe to share between threads and processes."""
+class ApprovalDesk(AnswerDesk):
+    """The one place where a request becomes a grant that is used. Safe to share between threads and processes."""
 
     def __init__(
         self,
@@ -104,11 +97,8 @@ class ApprovalDesk:
         clock: Clock,
         retention: float,
     ) -> None:
-        self.store = store
-        self.proofs = proofs
-        self.signer = proofs.signer
+        super().__init__(store=store, proofs=proofs, clock=clock)
         self.channel = channel
-        self._clock = clock
         self._retention = retention
         if isinstance(channel, DurableChannel):
             channel.bind(self)
@@ -180,7 +170,7 @@ class ApprovalDesk:
                 try:
                     async with asyncio.timeout(max(0.0, asked.expires_at - self._clock())):
                         said = await channel.aask(asked), None
-                except Exception as error:
+                except Exception as error:  # as in ask()
                     if suspends(error):
                         raise
                     said = None, error
@@ -236,79 +226,10 @@ class ApprovalDesk:
                 break
         return stored
 
-    def file(self, answer: Answer) -> str | None:
-        """File *answer* under the request it is about. Returns why it does not count, in one sentence, or None."""
-        stored = self.store.find(answer.binding_hash)
-        if stored is None or stored.request is None:
-            return "The answer was given for another call."
-        if stored.request.signer != self.signer.id:
-            return "This is not the signing key, or not the trust domain, of the guard that asked."
-        request, now = stored.request, self._clock()
-        signed = answer if answer.proof else self.proofs.attested(request, answer, now=now)
-        verified = self.proofs.verified(request, signed, now=now)
-        if verified is None:
-            return "The answer's signature or credential is not good, or it is from before the call was asked about."
-        why = objection(request, verified, now=now, holds=self.proofs.holds)
-        if why is not None:
-            return why
-        factors = self.proofs.factors
-        if verified.shown is SecondFactor.PASSKEY and factors is not None:
-            advanced = factors.advance(request, signed)
-            if verified.approved and not advanced:
-                return "The passkey's counter did not advance: there may be a copy of it."
-        new = self.store.file(stored.id, filed_as(request, verified), signed, now=now)
-        stands = self._settled(self.store.get(stored.id) or stored)
-        return None if new else already(stands, answer)
-
-    def read(self, proof: str) -> AnswerClaims | None:
-        """Return what the signed answer *proof* says, if its signature holds."""
-        return self.proofs.read(proof)
-
-    def notice(self, request_id: str) -> None:
-        """Note that somebody is told of a request now."""
-        self.store.notice(request_id, now=self._clock())
-
-    def look(self, request_id: str) -> ApprovalState:
-        """Return where a request stands by its answers and the time; one that is unknown has failed."""
-        stored = self.store.get(request_id)
-        return ApprovalState.FAILED if stored is None else self._settled(stored).state
-
-    def proven(self, stored: StoredApproval) -> list[Answer]:
-        """Return the answers to *stored* whose proof holds, oldest first."""
-        return self._answers(stored.request, stored) if stored.request is not None else []
-
-    def _settled(self, stored: StoredApproval) -> StoredApproval:
-        """Settle *stored* if its answers, or the time, do."""
-        request, now = stored.request, self._clock()
-        if stored.state is not ApprovalState.PENDING or request is None:
-            return stored
-        answers = self._answers(request, stored)
-        state = self._ruling(request, stored, answers)
-        if state is ApprovalState.PENDING:
-            return stored
-        grant = ""
-        if state is ApprovalState.APPROVED:
-            # An approval that nobody was there to notice is not a fresh one when somebody is.
-            until = math.ceil(min(now, request.expires_at) + min(terms.timeout for terms in request.terms))
-            claims = GrantClaims(request.id, request.binding_hash, _names(answers), until)
-            grant = self.signer.grant(claims, now=now)
-        seen = len(stored.answers)
-        settled = self.store.settle(request.id, state, now=now, grant=grant, answers=seen)
-        return settled if len(settled.answers) == seen else self._settled(settled)
-
-    def _answers(self, request: ApprovalRequest, stored: StoredApproval) -> list[Answer]:
-        now = self._clock()
-        verified = (self.proofs.verified(request, answer, now=now) for answer in stored.answers)
-        return [answer for answer in verified if answer is not None]
-
-    def _ruling(self, request: ApprovalRequest, stored: StoredApproval, answers: Iterable[Answer]) -> ApprovalState:
-        now, holds = self._clock(), self.proofs.holds
-        return ruling(request, answers, now=now, holds=holds, noticed_at=stored.noticed_at)
-
     def _ruled(self, request: ApprovalRequest, own: ApprovalRequest, stored: StoredApproval, why: str) -> Ruling:
         known = _as_made(request, own)
         answers = count(known, self._answers(known, stored), now=self._clock(), holds=self.proofs.holds)
-        denial = _denial(answers)
+        denial = denial_among(answers)
         no = denial.approver if denial is not None else None
         if stored.state is ApprovalState.APPROVED:
             try:
@@ -327,7 +248,7 @@ class ApprovalDesk:
                 )
             with suppress(StoreError):  # then the next call is asked about, too
                 self.proofs.remember(known, answers, now=self._clock())
-            return Ruling(request, None, _names(answers), ApprovalState.APPROVED, answers)
+            return Ruling(request, None, who_approved(answers), ApprovalState.APPROVED, answers)
         if stored.state is ApprovalState.DENIED:
             verb = "wants other arguments, and did not approve" if denial and denial.edit else "did not approve"
             return Ruling(
@@ -342,25 +263,6 @@ class ApprovalDesk:
             ApprovalState.CANCELLED: "The request for approval was withdrawn.",
         }
         return Ruling(request, Reason(ReasonCode.NOT_APPROVED, words.get(stored.state, why)), state=stored.state)
-
-    def edit(self, request_id: str, *, call_id: str | None) -> Edit | None:
-        """Return what an approver wants to be called instead of *call_id*, if its *request_id* was denied."""
-        stored = self.store.get(request_id)
-        if stored is None or stored.request is None or stored.state is not ApprovalState.DENIED:
-            return None
-        denial = _denial(self._answers(stored.request, stored))
-        if denial is None or denial.edit is None or stored.request.call.call_id != call_id:
-            return None
-        return denial.edit if self.proofs.since(stored.request, denial.edit.proof) else replace(denial.edit, proof="")
-
-    def withdraw(self, request_id: str) -> bool:
-        """Take a pending request back. Returns whether it was still pending."""
-        before = self.store.get(request_id)
-        if before is None or before.state is not ApprovalState.PENDING:
-            return False
-        return (
-            self.store.settle(request_id, ApprovalState.CANCELLED, now=self._clock()).state is ApprovalState.CANCELLED
-        )
 
     def paused(self, error: BaseException) -> None:
         """Tell the channel that a body paused itself, by *error*."""
@@ -392,15 +294,6 @@ def _as_made(first: ApprovalRequest, own: ApprovalRequest) -> ApprovalRequest:
 def _untold(stored: StoredApproval) -> StoredApproval:
     """Return *stored* where its channel has failed: whom it did not reach has not kept silent."""
     return replace(stored, noticed_at=None)
-
-
-def _names(answers: Iterable[Answer]) -> tuple[str, ...]:
-    """Return who said yes: somebody, or all who were told, by their silence."""
-    return tuple(dict.fromkeys(answer.approver for answer in answers)) or (NOBODY_OBJECTED,)
-
-
-def _denial(answers: Iterable[Answer]) -> Answer | None:
-    return next((each for each in answers if not each.approved), None)
 
 
 def _no_channel(request: ApprovalRequest) -> Ruling:

@@ -20,13 +20,13 @@ from zt_agents.approvals.questions import (
     understood,
 )
 from zt_agents.catalog.resources import fill_resource
-from zt_agents.desk.desk import ApprovalDesk
+from zt_agents.desk.answers import AnswerDesk
 from zt_agents.errors import ArgumentsError
 from zt_agents.identity import User
 
 
 def signed_response(
-    desk: ApprovalDesk,
+    desk: AnswerDesk,
     asked: Mapping[str, Any],
     response: Mapping[str, Any],
     approver: User,

@@ -13,6 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from zt_agents._internal.hidden import Hidden
+
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 _MAX_SPIFFE_ID_BYTES = 2048
@@ -113,12 +115,16 @@ class Login:
     """How strongly, in the provider's words."""
     amr: tuple[str, ...] = ()
     """By which means (RFC 8176)."""
-    token: str = field(default="", repr=False, compare=False)
+    token: Hidden[str] = field(default=Hidden(""), repr=False, compare=False)
     """The ID or access token; empty where only a session token is left of it."""
-    nonce: str | None = field(default=None, repr=False, compare=False)
+    nonce: Hidden[str | None] = field(default=Hidden(None), repr=False, compare=False)
     """Which an ID token was asked for with."""
     access: bool = field(default=False, repr=False, compare=False)
     """It is an access token."""
+
+    def __post_init__(self) -> None:
+        for name in ("token", "nonce"):
+            object.__setattr__(self, name, Hidden.of(getattr(self, name)))
 
     def to_claim(self) -> dict[str, Any]:
         """Return what a session token says of this: all but the token."""
@@ -148,15 +154,6 @@ class Login:
             acr=said.get("acr", ""),
             amr=_words("amr", amr),
         )
-
-    def __copy__(self) -> Login:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Login:
-        return self
-
-    def __reduce__(self) -> str:
-        raise TypeError("a login holds a token and cannot be pickled")
 
 
 @dataclass(frozen=True, slots=True)

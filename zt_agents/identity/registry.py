@@ -150,7 +150,8 @@ class AgentRegistry:
         except KeyError:
             raise UnknownAgentError("The token names an agent that is not registered.") from None
         if agent.status is not AgentStatus.ACTIVE:
-            raise AgentInactiveError(f"Agent {agent.name!r} is {agent.status}.")
+            hint = f"See: zt-agents agents history {agent.name}"
+            raise AgentInactiveError(f"Agent {agent.name!r} is {agent.status}.", hint=hint)
         if ends_at is not None and self._now() >= ends_at:
             text = f"The owner of agent {agent.name!r} left, and its time was over on {rfc3339(ends_at)}."
             raise AgentInactiveError(text, hint="Give it another owner.")

@@ -64,23 +64,27 @@ class TaskScope:
 
     def admits(self, tool: str, resource: str, data_class: DataClass) -> bool:
         """Return whether a call of *tool* on *resource*, which returns data of *data_class*, is within this scope."""
-        return (
-            (self.tools is None or tool in self.tools)
-            and (self.resources is None or any(_covers(pattern, resource) for pattern in self.resources))
-            and (self.data_class is None or data_class.rank <= self.data_class.rank)
+        return not self.unmet(tool, resource, data_class)
+
+    def unmet(self, tool: str, resource: str, data_class: DataClass) -> tuple[str, ...]:
+        """Return which parts of this scope do not admit such a call: ``tools``, ``resources``, ``data_class``."""
+        return _failing(
+            tools=self.tools is None or tool in self.tools,
+            resources=self.resources is None or any(_covers(pattern, resource) for pattern in self.resources),
+            data_class=self.data_class is None or data_class.rank <= self.data_class.rank,
         )
 
     def narrows(self, outer: TaskScope | None) -> bool:
         """Return whether *outer* admits everything that this scope admits."""
-        if outer is None:
-            return True
-        return (
-            (outer.tools is None or (self.tools is not None and set(self.tools) <= set(outer.tools)))
-            and _all_covered(self.resources, outer.resources)
-            and (
-                outer.data_class is None
-                or (self.data_class is not None and self.data_class.rank <= outer.data_class.rank)
-            )
+        return outer is None or not self._wider(outer)
+
+    def _wider(self, outer: TaskScope) -> tuple[str, ...]:
+        """Return which parts of this scope admit what *outer* does not."""
+        return _failing(
+            tools=outer.tools is None or (self.tools is not None and set(self.tools) <= set(outer.tools)),
+            resources=_all_covered(self.resources, outer.resources),
+            data_class=outer.data_class is None
+            or (self.data_class is not None and self.data_class.rank <= outer.data_class.rank),
         )
 
     def within(self, outer: TaskScope | None) -> TaskScope:
@@ -96,10 +100,9 @@ class TaskScope:
             outer.resources if self.resources is None else self.resources,
             outer.data_class if self.data_class is None else self.data_class,
         )
-        if not inner.narrows(outer):
-            raise ScopeError(
-                "The scope asks for more than the session has.", hint="A delegation can only narrow; leave it out."
-            )
+        if wider := inner._wider(outer):
+            text = f"The scope asks for more than the session has: {', '.join(wider)}."
+            raise ScopeError(text, hint="A delegation can only narrow: leave out what the session does not have.")
         return inner
 
     def to_details(self) -> list[dict[str, Any]]:
@@ -129,6 +132,10 @@ class TaskScope:
         if scope.to_details() != details:  # an object or a null for a list, a list that is not sorted, a name twice
             raise ValueError("authorization_details that could be written otherwise")
         return scope
+
+
+def _failing(**held: bool) -> tuple[str, ...]:
+    return tuple(part for part, holds in held.items() if not holds)
 
 
 def _covers(pattern: str, resource: str) -> bool:

@@ -97,7 +97,7 @@ class CallTokenMiddleware:
         tool = self._tool if isinstance(self._tool, str) else self._tool(scope)
         certificate = self._certificate(scope) if self._certificate is not None else None
         return self._verifier.verify(
-            shown.token, tool=tool, arguments=arguments, proof=shown.proof, certificate=certificate
+            shown.token.reveal(), tool=tool, arguments=arguments, proof=shown.proof, certificate=certificate
         )
 
 

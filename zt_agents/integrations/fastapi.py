@@ -61,7 +61,7 @@ def require_call(
         try:
             shown = presented(request.method, path_of(request.scope), request.headers.raw, origin=where)
             return verifier.verify(
-                shown.token,
+                shown.token.reveal(),
                 tool=tool,
                 arguments=said if arguments is not None else UNSAFE_ANY_ARGUMENTS,
                 proof=shown.proof,

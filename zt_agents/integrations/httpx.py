@@ -13,25 +13,30 @@ Rules:
 1. Each request has a token of its own, which is good once.
 2. A token goes to its service and nowhere else, whatever URL the body was talked into, or redirected to; over
    ``https``, or within this machine.
-3. Outside of a governed call there is no token, and no request.
+3. Within this machine it goes there directly: where a client would ask a proxy instead, such as that of ``HTTP_PROXY``,
+   there is no request. Over ``https`` a proxy passes on what it cannot read.
+4. Outside of a governed call there is no token, and no request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from zt_agents._internal.clock import Clock, system_clock
 from zt_agents._internal.optional import require
 from zt_agents._internal.origins import is_loopback, origin_of
 from zt_agents.credentials.dpop import prove
+from zt_agents.credentials.tls import certificate_thumbprint as thumbprint_of
 from zt_agents.errors import ConfigurationError, CredentialError
 from zt_agents.identity import SigningKey
-from zt_agents.permit import current_call
+from zt_agents.permit import Permit, current_call
 
 if TYPE_CHECKING:
     import httpx
+
+    from zt_agents.identity.x509.workload import WorkloadIdentity
 else:
     httpx = require("httpx", extra="services", purpose="CallAuth")
 
@@ -45,7 +50,8 @@ class CallAuth(httpx.Auth):
         audience: str,
         origin: str = "",
         dpop_key: SigningKey | None = None,
-        certificate_thumbprint: str = "",
+        certificate_thumbprint: str | Callable[[], str] = "",
+        certificate: WorkloadIdentity | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Name the service.
@@ -54,7 +60,11 @@ class CallAuth(httpx.Auth):
             audience: its URI, as the policy names it for the tool.
             origin: scheme, host and port where it is; those of *audience* by default.
             dpop_key: binds each token to this key, and proves it with each request (RFC 9449).
-            certificate_thumbprint: binds each token to the client certificate that the client connects with (RFC 8705).
+            certificate_thumbprint: binds each token to the client certificate that the client connects with (RFC 8705);
+                a function is asked for each token.
+            certificate: the same, where the client's certificate is renewed from time to time: give what
+                :func:`~zt_agents.credentials.tls.client_context` was given. Each request has a connection of its own
+                then, because one that was opened earlier may have shown an earlier certificate.
             clock: seconds since the epoch.
 
         Raises:
@@ -66,9 +76,13 @@ class CallAuth(httpx.Auth):
         if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
             text = f"A call's token goes over https, or within this machine: {origin or audience!r} is neither."
             raise ConfigurationError(text, hint="Name where the service is: CallAuth(audience=..., origin=...).")
-        if dpop_key is not None and certificate_thumbprint:
+        if sum(map(bool, (dpop_key, certificate_thumbprint, certificate))) > 1:
             raise ConfigurationError("A call's token is bound to a key or to a certificate.")
+        self._direct = (parts.hostname, parts.port or 80) if parts.scheme == "http" else None
         self._dpop_key = dpop_key
+        self._renewed = certificate is not None
+        if certificate is not None:
+            certificate_thumbprint = _thumbprint(certificate)
         self._certificate = certificate_thumbprint
         self._clock = clock
 
@@ -86,14 +100,75 @@ class CallAuth(httpx.Auth):
         if origin_of(str(request.url)) != self._origin:
             text = f"The token is for {self._origin}, and the request goes elsewhere."
             raise CredentialError(text, hint="If the service has another address: CallAuth(..., origin=...).")
+        bound_to = self._bound_to()
+        self._add(request, permit, bound_to)
+        answer = yield request
+        if self._renewed and answer.status_code == 401 and self._bound_to() != bound_to:
+            self._add(request, permit, self._bound_to())  # it was renewed before the connection was opened
+            yield request
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if self._direct is not None:
+            told = request.extensions.get("trace")
+
+            def trace(event: str, info: Mapping[str, Any]) -> None:
+                self._refuse_proxy(event, info)
+                if told is not None:
+                    told(event, info)
+
+            request.extensions = {**request.extensions, "trace": trace}
+        yield from super().sync_auth_flow(request)
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        if self._direct is not None:
+            told = request.extensions.get("trace")
+
+            async def trace(event: str, info: Mapping[str, Any]) -> None:
+                self._refuse_proxy(event, info)
+                if told is not None:
+                    await told(event, info)
+
+            request.extensions = {**request.extensions, "trace": trace}
+        flow = self.auth_flow(request)
+        sent = next(flow)
+        while True:
+            answer = yield sent
+            try:
+                sent = flow.send(answer)
+            except StopIteration:
+                return
+
+    def _refuse_proxy(self, event: str, info: Mapping[str, Any]) -> None:
+        """Refuse to send the token to anybody but the service itself, before a byte of the request is."""
+        if event == "socks.connect_tcp.started":
+            direct = False
+        elif event.endswith(".send_request_headers.started"):
+            sent = info["request"]  # to a proxy: its address, and the service's where the path is
+            carries = any(name.lower() == b"authorization" for name, _ in sent.headers)  # a redirect's does not
+            direct = not carries or (sent.url.host.decode(), sent.url.port or 80) == self._direct
+        else:
+            return
+        if not direct:
+            text = f"The token is for {self._origin}, and the request would go to a proxy in the clear."
+            raise CredentialError(text, hint="Make the client with httpx.Client(auth=..., trust_env=False).")
+
+    def _bound_to(self) -> str:
+        return self._certificate if isinstance(self._certificate, str) else self._certificate()
+
+    def _add(self, request: httpx.Request, permit: Permit, certificate: str) -> None:
         key = self._dpop_key
         token = permit.token(
             audience=self._audience,
             key_thumbprint=key.thumbprint if key else "",
-            certificate_thumbprint=self._certificate,
+            certificate_thumbprint=certificate,
         )
+        if self._renewed:
+            request.headers["Connection"] = "close"
         request.headers["Authorization"] = f"{'DPoP' if key else 'Bearer'} {token}"
         if key is not None:
             url = str(request.url)
             request.headers["DPoP"] = prove(key, method=request.method, url=url, token=token, now=self._clock())
-        yield request
+
+
+def _thumbprint(identity: WorkloadIdentity) -> Callable[[], str]:
+    return lambda: thumbprint_of(identity.svid().certificate)

@@ -76,7 +76,7 @@ def acting_as(
         raise ConfigurationError(text, hint="Use it in a transaction, without AUTOCOMMIT.")
     try:
         yield connection
-    except BaseException:
+    except BaseException:  # however the block ended, the connection no longer works for the caller
         # A transaction that failed can only be rolled back, and forgets by that.
         with suppress(sqlalchemy.exc.SQLAlchemyError):
             _roll_back_to(connection, savepoint)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.errors import DelegationError, IdentityError
 from zt_agents.identity.principals import Agent, OnChange
 from zt_agents.identity.revocations import Revoked
@@ -26,7 +27,7 @@ from zt_agents.revocation import refuse_revoked, stop
 from zt_agents.sessions.delegation import delegation_record
 
 if TYPE_CHECKING:
-    from zt_agents.audit.log import Receipt
+    from zt_agents.audit.receipts import Receipt
     from zt_agents.guard import Guard
     from zt_agents.issuer.clients import Client
 
@@ -36,7 +37,7 @@ _MAX_DETAILS = 16_384
 class Exchanged(NamedTuple):
     """A new token, to be handed out when :attr:`receipt` is durable."""
 
-    token: str
+    token: Hidden[str]
     claims: SessionClaims
     receipt: Receipt
 
@@ -73,7 +74,7 @@ class Exchanges:
         )
         refuse_revoked(guard.revocations, claims, actor, now=now)
         record = delegation_record(delegator, actor, claims, time=now)
-        return Exchanged(token, claims, guard.audit.append(record, awaited=True))
+        return Exchanged(Hidden(token), claims, guard.audit.append(record, awaited=True))
 
     def active(self, token: str) -> SessionClaims | None:
         """Return what *token* says, if a guard would take it now.

@@ -52,11 +52,11 @@ def exchanged_token(guard: Guard, permit: Permit, *, audience: str, scopes: Iter
             "An access token of the user's is exchanged, and this session has none.",
             hint="Open it for guard.user(access_token=...).",
         )
-    provider.user_again(login, now=now)
+    if provider.user_again(login, now=now).id != permit.session.claims.user_id:
+        raise CredentialError("The user's access token is somebody else's than the session.")
     client = agent_client(provider, provider.terms.registrations, agent.name)
-    tokens = client.exchange(login.token, audience=audience, scopes=sorted(wanted), now=now)
+    tokens = client.exchange(login.token.reveal(), audience=audience, scopes=sorted(wanted), now=now)
     allowed = terms.scopes if wanted else None
-    provider.check_exchanged(
-        tokens.access_token, audience=audience, subject=login.subject, scopes=allowed, now=guard.clock()
-    )
-    return tokens.access_token
+    token = tokens.access_token.reveal()
+    provider.check_exchanged(token, audience=audience, subject=login.subject, scopes=allowed, now=guard.clock())
+    return token

@@ -128,9 +128,9 @@ def _note(errors: Iterable[ErrorDetails], data: Mapping[str, Any], findings: Fin
                 what, _ = _place(trail[:-1])
                 findings.add(trail[:-1], f"{what} needs the key {trail[-1]!r}.", at_key=True)
         elif trail[-1:] == ("[key]",):
-            findings.add(trail[:-1], _message(error), at_key=True)
+            findings.add(trail[:-1], message_of(error), at_key=True)
         elif error["type"] != "extra_forbidden":
-            findings.add(trail, _message(error))
+            findings.add(trail, message_of(error))
 
 
 _OF_APPROVALS: dict[str, type[BaseModel]] = {"escalate": models.EscalateSection, "standing": models.StandingSection}
@@ -163,7 +163,8 @@ _EXPECTED = {
 }
 
 
-def _message(error: ErrorDetails) -> str:
+def message_of(error: ErrorDetails) -> str:
+    """Return what does not fit, in words: a sentence."""
     kind, value = error["type"], error["input"]
     context = error.get("ctx", {})
     if expected := _EXPECTED.get(kind):

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from zt_agents._internal.display import visible
 from zt_agents._internal.suggest import did_you_mean
 from zt_agents.audit.records import AuditRecord, change_record
 from zt_agents.catalog.resources import names_one
@@ -43,9 +44,27 @@ def outside(session: Session, spec: ToolSpec, resource: str, arguments: Mapping[
         return None
     if scope.resources is not None and not names_one(spec.resource, arguments):
         return Reason(ReasonCode.SCOPE, "The name of its resource can be read in two ways, and a scope admits neither.")
-    if not scope.admits(spec.name, resource, spec.data_class):
-        return Reason(ReasonCode.SCOPE, "The call is outside the scope of the session's task.")
+    if unmet := scope.unmet(spec.name, resource, spec.data_class):
+        said = " and ".join(f"{_UNMET[part]} {_list(getattr(scope, part))}" for part in unmet)
+        return Reason(ReasonCode.SCOPE, f"The call is outside the scope of the session's task: {said}.")
     return None
+
+
+_UNMET = {
+    "tools": "its tool is not among",
+    "resources": "its resource is not within",
+    "data_class": "what it returns is graver than",
+}
+_MOST_NAMED = 3
+
+
+def _list(named: tuple[str, ...] | str) -> str:
+    """Return what a scope names, as the operator reads it; the rest of a long list is counted."""
+    names = (named,) if isinstance(named, str) else named
+    said = [f"'{visible(str(name), limit=80)}'" for name in names[:_MOST_NAMED]]
+    if len(names) > _MOST_NAMED:
+        said.append(f"{len(names) - _MOST_NAMED} more")
+    return ", ".join(said) or "(none)"
 
 
 def task_scope(

@@ -16,6 +16,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.decisions import ChainLink
 from zt_agents.errors import AccessDeniedError, ConfigurationError
 from zt_agents.identity.manifests import Manifest
@@ -85,8 +86,7 @@ class Session:
         """What the user asked for, in the user's own words."""
         self.attributes = attributes
         """Request attributes set by the application; ``context.attributes`` in conditions."""
-        self.token = token
-        """The signed token; may be passed on as ``config["configurable"]["zt_session"]``."""
+        self._token = Hidden(token)
         self.claims = claims
         self.id = claims.session_id
         self.calls = CallLedger()
@@ -115,11 +115,17 @@ class Session:
         self._lock = threading.Lock()
         self._reset: Token[Session | None] | None = None
 
+    @property
+    def token(self) -> str:
+        """The signed token, by which another process finds the session."""
+        return self._token.reveal()
+
     def bearing(self, owner: str) -> Bearing:
         """Return what of this session can be revoked; *owner* is whoever is accountable for its agent now."""
-        if self._bearing.owner != owner:
-            self._bearing = self.claims.bearing(owner)
-        return self._bearing
+        bearing = self._bearing  # another thread may ask for another owner meanwhile
+        if bearing.owner != owner:
+            bearing = self._bearing = self.claims.bearing(owner)
+        return bearing
 
     @property
     def label(self) -> Label:

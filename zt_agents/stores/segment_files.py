@@ -80,7 +80,7 @@ class SegmentFolder:
             except OSError as error:
                 new.unlink(missing_ok=True)
                 raise StoreError(f"The segment {new} could not be written: {error.strerror}.") from error
-            except BaseException:
+            except BaseException:  # whatever ended it, no half of a segment is left lying about
                 new.unlink(missing_ok=True)
                 raise
         try:

@@ -27,7 +27,8 @@ _SCHEMA = (
     "CREATE TABLE attempt (name TEXT NOT NULL, at REAL NOT NULL)",
     "CREATE INDEX attempt_name ON attempt (name, at)",
 )
-_SELECT = "SELECT id, approver, kind, token, added_at, about, removed_at, until FROM enrolled WHERE removed_at IS NULL"
+_ADD = "INSERT INTO enrolled (id, approver, kind, token, added_at, about, until) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_SELECT = "SELECT id, approver, kind, token, added_at, about, until FROM enrolled WHERE removed_at IS NULL"
 
 _FORGET = (
     "DELETE FROM used WHERE enrolled IN (SELECT id FROM enrolled WHERE until <= ?)",
@@ -70,7 +71,7 @@ class SqliteApproverRegistry:
         with self._file.writing() as connection:
             for sql in _FORGET:
                 connection.execute(sql, (enrolled.added_at,))
-            connection.execute("INSERT INTO enrolled VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(enrolled))
+            connection.execute(_ADD, astuple(enrolled))
         self._there = True
 
     def get(self, enrolled_id: str) -> Enrolled | None:

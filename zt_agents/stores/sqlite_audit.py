@@ -104,7 +104,7 @@ class SqliteAuditSink:
                     hint=f"Calls are denied until it can be; {AGAIN}",
                     details={"sqlite": getattr(error, "sqlite_errorname", "")},
                 ) from error
-            except BaseException:
+            except BaseException:  # its transaction may be open: closed, it is rolled back
                 self._close()
                 raise
 
@@ -168,7 +168,7 @@ class SqliteAuditSink:
             except sqlite3.Error as error:
                 self._close()
                 raise AuditWriteError(f"The audit log {self.path} could not be sealed: {error}.") from error
-            except BaseException:
+            except BaseException:  # its transaction may be open: closed, it is rolled back
                 self._close()
                 raise
 
@@ -243,7 +243,7 @@ class SqliteAuditSink:
                 self._require_schema(connection)
                 if self._left_at is None:
                     self._continue_from(connection)
-            except BaseException:
+            except BaseException:  # not a connection that is half checked
                 connection.close()
                 raise
             self._connection, self._process = connection, os.getpid()

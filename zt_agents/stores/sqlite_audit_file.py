@@ -71,7 +71,7 @@ def connect(path: Path, mode: str, busy_timeout: float) -> sqlite3.Connection:
         if mode == "rw":
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync stops at the drive's cache
-    except BaseException:
+    except BaseException:  # nobody else has it yet
         connection.close()
         raise
     return connection

@@ -122,7 +122,7 @@ def test_callers_that_wait_together_share_commits(gated, make_record) -> None:
     ]
     for caller in callers:
         caller.start()
-    assert eventually(lambda: log._queue.qsize() == 20)
+    assert eventually(lambda: log._writer.queue.qsize() == 20)
     sink.go.set()
     for caller in callers:
         caller.join()
@@ -153,7 +153,7 @@ def test_two_may_wait_for_the_same_record_and_again_later(gated, make_record, aw
     if awaited:
         time.sleep(0.1)  # both wait at the gate that was made for one
     else:
-        assert eventually(lambda: len(receipt._wakes or ()) == 2)
+        assert eventually(lambda: len(receipt.wakes or ()) == 2)
     sink.go.set()
     for waiter in waiters:
         waiter.join(5)
@@ -268,7 +268,7 @@ def test_check_raises_from_the_failure_until_the_log_recovers_by_itself(gated, m
 def test_check_goes_on_raising_while_the_log_stays_broken_and_nothing_is_queued(
     gated, make_record, monkeypatch
 ) -> None:
-    monkeypatch.setattr("zt_agents.audit.log._RETRY_AFTER", 0.01)
+    monkeypatch.setattr("zt_agents.audit.writer._RETRY_AFTER", 0.01)
     log, sink = gated
     sink.broken = OSError("no")
     with pytest.raises(AuditWriteError):
@@ -384,7 +384,7 @@ def test_a_log_closed_while_its_disk_hung_refuses_records_from_then_on(path, mak
     log = AuditLog(sink)
     sink.go.clear()
     log.append(make_record(decision_id="a"))
-    writer = log._thread
+    writer = log._writer.thread
     assert writer is not None
     with pytest.raises(AuditWriteError, match="stuck"):
         log.close(0.1)
@@ -433,7 +433,7 @@ def test_a_log_that_was_never_used_starts_no_thread(path) -> None:
 
 @pytest.mark.parametrize("awaited", [True, False])
 def test_who_waits_is_never_kept_by_records_that_nobody_waits_for(path, make_record, monkeypatch, awaited) -> None:
-    monkeypatch.setattr("zt_agents.audit.log._LINGER", 5.0)
+    monkeypatch.setattr("zt_agents.audit.writer._LINGER", 5.0)
     done = threading.Event()
     with AuditLog(SqliteAuditSink(path)) as log:
 

@@ -21,12 +21,13 @@ from zt_agents.stores.sqlite_content import SqliteContentStore
 WORKER = Path(__file__).with_name("content_worker.py")
 
 
-def start(log: Path, action: str, user: str, count: int) -> subprocess.Popen[str]:
+def start(log: Path, action: str, user: str, count: int) -> subprocess.Popen[bytes]:
+    """Start a worker, and wait until it is ready; nothing beyond that is read of what it says."""
     environment = {**os.environ, "PYTHONPATH": str(WORKER.parents[3])}
     command = [sys.executable, "-W", "ignore", str(WORKER), str(log), action, user, str(count)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+    assert process.stdout.readline() == b"ready\n"
     return process
 
 
@@ -49,7 +50,7 @@ def test_processes_keep_and_erase_at_once(path) -> None:
     processes += [start(path, "erase", "alice", 15) for _ in range(2)]
     for process in processes:
         _, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error
+        assert process.returncode == 0, error.decode()
     erase(path, "alice")
 
     report = compared(path)
@@ -65,7 +66,7 @@ def test_killed_at_any_moment_nothing_is_claimed_that_is_not_so(path, action: st
     for round_number in range(5):
         keeper = start(path, "keep", f"alice{round_number}", 40)
         if action == "erase":
-            acknowledged |= set(keeper.communicate(timeout=60)[0].split())
+            acknowledged |= set(keeper.communicate(timeout=60)[0].decode().split())
             victim = start(path, "erase", f"alice{round_number}", 1)
         else:
             victim = keeper
@@ -73,7 +74,7 @@ def test_killed_at_any_moment_nothing_is_claimed_that_is_not_so(path, action: st
         victim.kill()
         said, _ = victim.communicate(timeout=60)
         if action == "keep":
-            acknowledged |= set(said.split("\n")[:-1])
+            acknowledged |= set(said.decode().split("\n")[:-1])
         assert erase(path, f"alice{round_number}") in {0, 3}
         report = compared(path)
         assert report.faults == (), f"round {round_number}"

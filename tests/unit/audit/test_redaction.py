@@ -143,9 +143,9 @@ def test_a_whole_part_can_be_named() -> None:
     ],
 )
 def test_no_text_takes_long(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()  # what it costs, however busy the machine
     kept({"a": (unit * 65_536)[:65_536]})
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def test_templates(template: str, arguments: dict[str, Any], resource: str) -> N
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", [], {}, ["a"], "..", ".", "public/../payroll", "a/./b", "a\\..\\b", "/..", "b/.."]
+    "value",
+    [None, "", [], {}, ["a"], "..", ".", "public/../payroll", "a/./b", "a\\..\\b", "/..", "b/..", "%2e%2E/b", "a%2f.."],
 )
 def test_what_names_no_resource_is_refused(value: Any) -> None:
     with pytest.raises(ArgumentsError):

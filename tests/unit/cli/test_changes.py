@@ -15,6 +15,12 @@ from zt_agents.cli import app
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 
 DAY = 1_760_000_000.0
+DELEGATION = {
+    "actors": [["spiffe://acme.example/agent/research", "9" * 32], ["spiffe://acme.example/agent/helpdesk", "8" * 32]],
+    "expires_at": DAY + 60,
+    "scope": [{"type": "zt_agents_task_scope", "tools": ["read_ticket"], "resources": ["ticket/5"]}],
+    "task": "7" * 32,
+}
 
 
 @pytest.fixture
@@ -63,6 +69,21 @@ def test_every_change_and_nothing_else(changes) -> None:
 def test_what_was_asked_for(changes, options: list[str], expected: list[str]) -> None:
     lines = changes("--json", *options).splitlines()
     assert [json.loads(line)["change"]["what"] for line in lines] == expected
+
+
+def test_what_is_said_besides_is_for_readers(tmp_path: Path) -> None:
+    log = tmp_path / "audit.db"
+    sink = SqliteAuditSink(log)
+    sink.append([change_record("delegation.made", "research", by="helpdesk", why="", time=DAY, **DELEGATION)])
+    sink.close()
+    shown = CliRunner().invoke(app, ["audit", "changes", "--log", str(log)]).output
+    for line in (
+        "actors=helpdesk > research",
+        "expires_at=2025-10-09 08:54:20",
+        "scope=resources ticket/5; tools read_ticket",
+        "task=77777777…",
+    ):
+        assert line in " ".join(shown.split())
 
 
 def test_nothing_is_said(changes) -> None:

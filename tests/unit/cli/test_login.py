@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from loopback_provider import CLIENT, LoopbackProvider, at_hash, send
 from typer.testing import CliRunner, Result
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.cli import app
 from zt_agents.cli.login import logged_in
 from zt_agents.errors import IdentityProviderError, LoginRequiredError
@@ -180,7 +181,7 @@ def test_an_answer_that_is_not_good_ends_the_login(
 def test_an_answer_that_says_something_twice_is_none(idp: LoopbackProvider, twice: str) -> None:
     provider = IdentityProvider(ProviderTerms(issuer=idp.issuer, client_id=CLIENT))
     request = login_flows.LoginRequest("http://127.0.0.1:1/callback")
-    query = f"{urlencode({'code': 'c-1', 'state': request.state, 'iss': idp.issuer})}&{twice}"
+    query = f"{urlencode({'code': 'c-1', 'state': request.state.reveal(), 'iss': idp.issuer})}&{twice}"
     with pytest.raises(IdentityProviderError, match="not to this login"):
         request.redeem(OAuthClient(provider, CLIENT), query, now=time.time())
     provider.close()
@@ -215,14 +216,14 @@ def test_the_listener_answers_one_path_of_one_host_once() -> None:
     with login_flows.LoopbackListener() as listener:
         assert listener._server.server_address[0] == "127.0.0.1"
         request = login_flows.LoginRequest(listener.redirect_uri)
-        good = f"{listener.redirect_uri}?state={request.state}&code=1"
+        good = f"{listener.redirect_uri}?state={request.state.reveal()}&code=1"
         codes: list[int] = []
 
         def visit() -> None:
             with httpx.Client(trust_env=False, timeout=5) as client:
                 codes.append(client.get(good.replace("/callback", "/other")).status_code)
                 codes.append(client.get(good, headers={"Host": "evil.example"}).status_code)
-                codes.append(client.get(f"{good}&state={request.state}").status_code)
+                codes.append(client.get(f"{good}&state={request.state.reveal()}").status_code)
                 codes.append(client.post(good).status_code)
                 codes.append(client.get(good).status_code)
 
@@ -240,7 +241,7 @@ def test_others_that_connect_to_the_listener_keep_nobody_out(capfd: pytest.Captu
         for said in (b"", b"GET /callback", b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00\xff\r\n\r\n"):
             held.enter_context(socket.create_connection(place, timeout=5)).sendall(said)
         request = login_flows.LoginRequest(listener.redirect_uri)
-        good = f"{listener.redirect_uri}?state={request.state}&code=1"
+        good = f"{listener.redirect_uri}?state={request.state.reveal()}&code=1"
         browser = threading.Thread(target=lambda: httpx.get(good, trust_env=False, timeout=5))
         browser.start()
         began = time.monotonic()
@@ -303,7 +304,7 @@ def test_a_login_on_another_device(idp: LoopbackProvider, browser: Browser, monk
 def test_a_device_code_ends(idp: LoopbackProvider) -> None:
     device(idp, *["authorization_pending"] * 9)
     moments, slept = iter(range(0, 1000, 5)), list[float]()
-    begun = login_flows.DeviceLogin("u", "https://x", "", device_code="d-1", verifier="v", interval=5, expires_in=12)
+    begun = login_flows.DeviceLogin("u", "https://x", "", Hidden("d-1"), Hidden("v"), 5, 12)
     provider = IdentityProvider(ProviderTerms(issuer=idp.issuer, client_id=CLIENT))
     client = OAuthClient(provider, CLIENT)
     with pytest.raises(LoginRequiredError, match="in time"):

@@ -147,6 +147,12 @@ BAD_ID_TOKENS: dict[str, dict[str, Any]] = {
     "with a mapping for groups": {"groups": {"admin": True}},
     "with no groups at all": {"groups": 0},
     "with groups elsewhere": {"_claim_names": {"groups": "src1"}},
+    "with groups elsewhere, in no way": {"_claim_names": "groups"},
+    "with more groups than it holds": {"hasgroups": True},
+    "with more groups than it holds, as a text": {"hasgroups": "true"},
+    "with more groups than it holds, and some": {"hasgroups": True, "groups": ["hr"]},
+    "with a source of groups": {"groups:src1": "https://graph.example/groups"},
+    "with roles elsewhere": {"_claim_names": {"roles": "src1"}},
     "with one text for means": {"amr": "pwd"},
     "with a number for the level": {"acr": 1},
     "that was logged in tomorrow": {"auth_time": 4_000_000_000},
@@ -256,6 +262,14 @@ def test_an_email_counts_only_when_verified(idp: LoopbackProvider, make: Any) ->
             by_id(provider, idp.id_token(**claims))
 
 
+def test_whoever_has_too_many_groups_is_told_the_way_out(idp: LoopbackProvider, make: Any) -> None:
+    with pytest.raises(TokenInvalidError, match=r"groups out of the token.*assigned to the application"):
+        by_id(make(), idp.id_token(hasgroups=True))
+    elsewhere = idp.id_token(hasgroups=True, _claim_names={"groups": "src1"}, teams=["hr"])
+    assert by_id(make(groups=("teams",)), elsewhere).groups == ("hr",)  # that claim is whole
+    assert by_id(make(), idp.id_token(hasgroups=False, groups=["hr"])).groups == ("hr",)
+
+
 def test_a_login_has_to_be_recent_and_strong_enough(idp: LoopbackProvider, make: Any) -> None:
     provider = make(max_age=60, acr=("gold", "platinum"))
     now = int(time.time())
@@ -268,9 +282,10 @@ def test_a_login_has_to_be_recent_and_strong_enough(idp: LoopbackProvider, make:
 
 def test_a_login_is_not_pickled_and_a_copy_proves_what_its_token_proves(idp: LoopbackProvider, make: Any) -> None:
     user = by_id(make(), idp.id_token())
-    with pytest.raises(TypeError, match="holds a token"):
+    with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(user.login)
-    assert copy.copy(user).login is copy.deepcopy(user.login) is user.login
+    assert copy.copy(user).login == copy.deepcopy(user.login) == user.login
+    assert copy.deepcopy(user.login).token is user.login.token
 
 
 # -- attacks by providers ---------------------------------------------------------------------------------------------

@@ -117,8 +117,8 @@ def test_nothing_but_a_code_of_the_window_matches(secret: OneTimeSecret, text: s
 
 
 def test_a_secret_has_160_bits_and_is_another_each_time() -> None:
-    assert len({OneTimeSecret.generate().raw for _ in range(100)}) == 100
-    assert {len(OneTimeSecret.generate().raw) for _ in range(10)} == {20}
+    assert len({OneTimeSecret.generate().reveal() for _ in range(100)}) == 100
+    assert {len(OneTimeSecret.generate().reveal()) for _ in range(10)} == {20}
     for length in (0, 10, 19, 21, 32):
         with pytest.raises(ValueError):
             OneTimeSecret(b"x" * length)
@@ -136,7 +136,7 @@ def test_the_uri_is_what_an_app_reads() -> None:
     assert unquote(uri.path) == "/acme.example:dana@acme.example"
     query = parse_qs(uri.query, strict_parsing=True)
     assert query == {"secret": [SECRET.base32], "issuer": ["acme.example"]}  # the rest is what apps take by default
-    assert base64.b32decode(query["secret"][0]) == SECRET.raw
+    assert base64.b32decode(query["secret"][0]) == SECRET.reveal()
 
 
 def test_an_approver_s_name_cannot_add_to_the_uri() -> None:

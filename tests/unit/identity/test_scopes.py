@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zt_agents.errors import ScopeError
 from zt_agents.identity import TaskScope
@@ -98,6 +100,35 @@ def test_what_is_not_mentioned_is_limited_as_before() -> None:
 def test_more_than_there_was_is_refused_and_not_cut_to_fit(asked: TaskScope) -> None:
     with pytest.raises(ScopeError, match="more than the session has"):
         asked.within(TaskScope(tools=("read",), resources=("ticket/*",), data_class=DataClass.INTERNAL))
+
+
+def test_what_is_more_is_named_by_its_part() -> None:
+    had = TaskScope(tools=("read",), resources=("ticket/*",))
+    with pytest.raises(ScopeError, match=r"more than the session has: tools, resources\."):
+        TaskScope(tools=("pay",), resources=("payroll/1",)).within(had)
+    with pytest.raises(ScopeError, match=r"more than the session has: resources\."):
+        TaskScope(tools=("read",), resources=("payroll/1",)).within(had)
+
+
+NAMES = st.sampled_from(["ticket/5", "ticket/*", "payroll/1", ""])
+SCOPES = st.builds(
+    TaskScope,
+    tools=st.none() | st.lists(st.sampled_from(["read", "pay"])),
+    resources=st.none() | st.lists(NAMES),
+    data_class=st.none() | st.sampled_from(DataClass),
+)
+
+
+@given(SCOPES, st.sampled_from(["read", "pay"]), NAMES, st.sampled_from(DataClass))
+def test_a_call_is_admitted_where_no_part_is_unmet(scope: TaskScope, tool: str, resource: str, data: DataClass) -> None:
+    parts = {
+        "tools": TaskScope(tools=scope.tools),
+        "resources": TaskScope(resources=scope.resources),
+        "data_class": TaskScope(data_class=scope.data_class),
+    }
+    unmet = {name for name, alone in parts.items() if not alone.admits(tool, resource, data)}
+    assert set(scope.unmet(tool, resource, data)) == unmet
+    assert scope.admits(tool, resource, data) is not bool(unmet)
 
 
 TYPE = "zt_agents_task_scope"

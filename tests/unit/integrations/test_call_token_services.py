@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -284,6 +287,87 @@ def test_a_token_is_not_sent_on(bodies: Bodies, service: Service) -> None:
     answer = bodies.run(follow)
     assert answer.url.host == "localhost"
     assert reason(answer) == "missing"
+
+
+class Proxy:
+    """An HTTP proxy that keeps what it is sent, and passes nothing on."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(5)
+                while received := connection.recv(65_536):
+                    self.received.append(received)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(10)
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    made = Proxy()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, made.address)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["first", "on a connection that is open"])
+async def test_a_token_in_the_clear_goes_to_no_proxy(
+    bodies: Bodies, service: Service, proxy: Proxy, before: bool
+) -> None:
+    auth = CallAuth(audience=AUDIENCE, origin=service.origin)
+    url = f"{service.origin}/tickets/5"
+
+    def ask(**options: Any) -> int:
+        with httpx.Client(**options) as client:
+            if before:
+                assert client.get(url).status_code in (200, 405)
+            return client.patch(url, json={"note": ""}, auth=auth).status_code
+
+    for options in ({}, {"proxy": proxy.address, "trust_env": False}):
+        with pytest.raises(CredentialError, match=r"to a proxy.*trust_env=False"):
+            bodies.run(lambda options=options: ask(**options))
+    assert bodies.run(lambda: ask(trust_env=False)) == 200
+
+    async def ask_later() -> int:
+        async with httpx.AsyncClient() as client:
+            if before:
+                await client.get(url)
+            return (await client.patch(url, json={"note": ""}, auth=auth)).status_code
+
+    with pytest.raises(CredentialError, match="to a proxy"):
+        await asyncio.to_thread(bodies.run, lambda: asyncio.run(ask_later()))
+    assert b"authorization" not in b"".join(proxy.received).lower()
+    assert bool(proxy.received) is before, "it would have been asked"
+
+
+async def test_what_else_traces_a_request_still_does(bodies: Bodies, service: Service) -> None:
+    auth, told = CallAuth(audience=AUDIENCE, origin=service.origin), list[str]()
+
+    def ask() -> int:
+        with httpx.Client(auth=auth, trust_env=False) as client:
+            trace = {"trace": lambda event, _: told.append(event)}
+            return client.patch(f"{service.origin}/tickets/5", json={"note": ""}, extensions=trace).status_code
+
+    assert bodies.run(ask) == 200
+    assert "connection.connect_tcp.started" in told
 
 
 def test_outside_of_a_call_there_is_no_request(service: Service) -> None:

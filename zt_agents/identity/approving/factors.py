@@ -159,7 +159,7 @@ class FactorSigner:
 
     def _sealed(self, secret: OneTimeSecret, approver: str, factor_id: str) -> str:
         nonce = os.urandom(_NONCE_BYTES)
-        return _encoded(nonce + self._cipher.encrypt(nonce, secret.raw, self._bound(approver, factor_id)))
+        return _encoded(nonce + self._cipher.encrypt(nonce, secret.reveal(), self._bound(approver, factor_id)))
 
     def _opened(self, sealed: str, approver: str, factor_id: str) -> OneTimeSecret:
         try:

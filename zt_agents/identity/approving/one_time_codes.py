@@ -21,10 +21,11 @@ import base64
 import io
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from hmac import compare_digest
 from typing import Any
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents._internal.optional import require
 
 STEP = 30
@@ -38,13 +39,19 @@ _CODE = re.compile(r"[0-9]{6}")
 
 @dataclass(frozen=True, slots=True)
 class OneTimeSecret:
-    """What an authenticator app and the guard's side share. Its ``repr`` is empty."""
+    """What an authenticator app and the guard's side share."""
 
-    raw: bytes = field(repr=False)
+    raw: InitVar[bytes]
+    _held: Hidden[bytes] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        if len(self.raw) != SECRET_BYTES:
+    def __post_init__(self, raw: bytes) -> None:
+        if len(raw) != SECRET_BYTES:
             raise ValueError(f"a secret has {SECRET_BYTES} bytes")
+        object.__setattr__(self, "_held", Hidden(raw))
+
+    def reveal(self) -> bytes:
+        """Return the secret itself."""
+        return self._held.reveal()
 
     @classmethod
     def generate(cls) -> OneTimeSecret:
@@ -54,7 +61,7 @@ class OneTimeSecret:
     @property
     def base32(self) -> str:
         """The 32 characters that can be typed into an app which cannot scan."""
-        return base64.b32encode(self.raw).decode()
+        return base64.b32encode(self.reveal()).decode()
 
     def uri(self, *, approver: str, trust_domain: str) -> str:
         """Return the ``otpauth://`` URI that an app reads: it contains the secret."""

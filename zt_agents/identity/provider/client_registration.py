@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents._internal.key_files import write_once
 from zt_agents.errors import ConfigurationError, IdentityProviderError
 from zt_agents.identity.provider.oauth_client import EXCHANGE, OAuthClient
@@ -44,7 +45,7 @@ class Registration:
     client_id: str
     address: str = ""
     """Where it can be changed and deleted (RFC 7592), or an empty text."""
-    access_token: str = field(default="", repr=False)
+    access_token: Hidden[str] = Hidden("")
     """For that."""
 
     def save(self, path: Path) -> None:
@@ -58,7 +59,7 @@ class Registration:
             "issuer": self.issuer,
             "client_id": self.client_id,
             "address": self.address,
-            "access_token": self.access_token,
+            "access_token": self.access_token.reveal(),
         }
         try:
             write_once(path, orjson.dumps(document))
@@ -76,10 +77,12 @@ class Registration:
         try:
             document: dict[str, Any] = orjson.loads(content)
             version = document.pop("version")
-            registration = cls(**document)
+            token = Hidden(document.pop("access_token", ""))
+            registration = cls(**document, access_token=token)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigurationError(f"{path} is no registration.") from error
-        if version != 1 or not all(isinstance(text, str) for text in document.values()):
+        texts = (*document.values(), token.reveal())
+        if version != 1 or not all(isinstance(text, str) for text in texts):
             raise ConfigurationError(f"{path} is no registration.")
         return registration
 
@@ -140,7 +143,7 @@ def register(
     answer = provider.http.ask("POST", address, json=asked, headers=headers)
     if not answer.good:
         raise IdentityProviderError(f"The identity provider refuses to register: {answer.error}.", error=answer.error)
-    body = answer.body
+    body = answer.body.reveal()
     given, method = body.get("client_id"), body.get("token_endpoint_auth_method")
     granted = body.get("grant_types", [])
     if not isinstance(given, str) or not given or method != _AUTHENTICATION or not isinstance(granted, list):
@@ -156,19 +159,19 @@ def unregister(provider: IdentityProvider, registration: Registration) -> None:
     """Delete a client (RFC 7592, section 2.3), or raise IdentityProviderError."""
     if not registration.address:
         raise IdentityProviderError("The identity provider did not say how clients are deleted.", error="no_endpoint")
-    headers = {"Authorization": f"Bearer {registration.access_token}"}
+    headers = {"Authorization": f"Bearer {registration.access_token.reveal()}"}
     answer = provider.http.ask("DELETE", registration.address, headers=headers)
     if not answer.good:
         raise IdentityProviderError(f"The identity provider refuses: {answer.error}.", error=answer.error)
 
 
-def _where(body: dict[str, Any], provider: IdentityProvider) -> dict[str, str]:
+def _where(body: dict[str, Any], provider: IdentityProvider) -> dict[str, Any]:
     address, token = body.get("registration_client_uri"), body.get("registration_access_token")
     if not isinstance(address, str) or not isinstance(token, str):
         return {}
     here = stays_here(urlsplit(provider.terms.issuer).hostname or "")
     try:
-        return {"address": checked_address(address, what="the address", loopback=here), "access_token": token}
+        return {"address": checked_address(address, what="the address", loopback=here), "access_token": Hidden(token)}
     except ValueError:
         return {}
 

@@ -65,7 +65,6 @@ class ProviderDocument:
     device_authorization_endpoint: str = ""
     registration_endpoint: str = ""
     revocation_endpoint: str = ""
-    end_session_endpoint: str = ""
     names_itself: bool = False
     """Its answers to browsers say whose they are (RFC 9207)."""
 
@@ -83,7 +82,6 @@ _ENDPOINTS = (
     "device_authorization_endpoint",
     "registration_endpoint",
     "revocation_endpoint",
-    "end_session_endpoint",
 )
 
 

@@ -15,12 +15,13 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents._internal.key_files import replace_whole
 from zt_agents.errors import ConfigurationError, IdentityProviderError, LoginRequiredError, TokenInvalidError
 from zt_agents.identity.principals import User
@@ -47,9 +48,9 @@ class StoredLogin:
     """A login, and at which provider."""
 
     terms: ProviderTerms
-    id_token: str = field(repr=False)
-    nonce: str | None = field(repr=False)
-    refresh_token: str = field(repr=False)
+    id_token: Hidden[str]
+    nonce: Hidden[str | None]
+    refresh_token: Hidden[str]
 
     @classmethod
     def begun(
@@ -58,8 +59,9 @@ class StoredLogin:
         """Return what *tokens* prove. Raises as :meth:`IdentityProvider.user_of_id_token`."""
         if not tokens.id_token:
             raise IdentityProviderError("The identity provider does not say who logged in.", error="answer")
-        user = provider.user_of_id_token(tokens.id_token, nonce=nonce, now=now, access_token=tokens.access_token)
-        return cls(provider.terms, tokens.id_token, nonce, tokens.refresh_token), user
+        id_token, access_token = tokens.id_token.reveal(), tokens.access_token.reveal()
+        user = provider.user_of_id_token(id_token, nonce=nonce, now=now, access_token=access_token)
+        return cls(provider.terms, tokens.id_token, Hidden(nonce), tokens.refresh_token), user
 
     def fresh(self, provider: IdentityProvider, *, now: float) -> tuple[StoredLogin, User]:
         """Return this login as it is now, refreshed if that is due, and its user.
@@ -68,22 +70,23 @@ class StoredLogin:
             LoginRequiredError: it has ended.
             IdentityError: the provider cannot be asked, or its token is not good.
         """
-        expires = jws.unverified(self.id_token).get("exp")
+        before = jws.unverified(self.id_token.reveal())
+        expires = before.get("exp")
         if type(expires) is int and now < expires - _DUE:
-            return self, provider.user_of_id_token(self.id_token, nonce=self.nonce, now=now)
+            return self, provider.user_of_id_token(self.id_token.reveal(), nonce=self.nonce.reveal(), now=now)
         if not self.refresh_token:
             raise LoginRequiredError("The login has ended.", hint=AGAIN)
         try:
-            tokens = OAuthClient(provider, self.terms.client_id).refresh(self.refresh_token, now=now)
+            tokens = OAuthClient(provider, self.terms.client_id).refresh(self.refresh_token.reveal(), now=now)
         except IdentityProviderError as error:
             if error.error == "invalid_grant":
                 raise LoginRequiredError("The identity provider has ended the login.", hint=AGAIN) from error
             raise
         # A new ID token may come without the nonce, but not with another (OpenID Connect Core, section 12.2).
-        said = jws.unverified(tokens.id_token) if tokens.id_token else {}
-        nonce = self.nonce if "nonce" in said else None
+        said = jws.unverified(tokens.id_token.reveal()) if tokens.id_token else {}
+        nonce = self.nonce.reveal() if "nonce" in said else None
         renewed, user = StoredLogin.begun(provider, tokens, nonce=nonce, now=now)
-        if said.get("sub") != jws.unverified(self.id_token).get("sub"):
+        if said.get("sub") != before.get("sub"):
             raise TokenInvalidError("The refreshed login is somebody else's.")
         return replace(renewed, refresh_token=renewed.refresh_token or self.refresh_token), user
 
@@ -102,9 +105,9 @@ class StoredLogin:
             "user": str(terms.user),
             "groups": list(terms.groups),
             "roles": list(terms.roles),
-            "id_token": self.id_token,
-            "nonce": self.nonce,
-            "refresh_token": self.refresh_token,
+            "id_token": self.id_token.reveal(),
+            "nonce": self.nonce.reveal(),
+            "refresh_token": self.refresh_token.reveal(),
         }
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -174,4 +177,5 @@ def _stored(document: Any) -> StoredLogin:
     )
     if not set(terms.algorithms) <= set(ALGORITHMS):
         raise ValueError("an algorithm that is not safe")
-    return StoredLogin(terms, document["id_token"], document["nonce"], document["refresh_token"])
+    held = (Hidden(document[name]) for name in ("id_token", "nonce", "refresh_token"))
+    return StoredLogin(terms, *held)

@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.errors import IdentityProviderError, LoginRequiredError
 from zt_agents.identity.provider.oauth_client import OAuthClient, Tokens
 from zt_agents.identity.provider.terms import checked_address
@@ -49,13 +50,13 @@ _SAFE_HEADERS = {
 }
 
 
-def _random() -> str:
-    return secrets.token_urlsafe(32)
+def _random() -> Hidden[str]:
+    return Hidden(secrets.token_urlsafe(32))
 
 
-def _challenge(verifier: str) -> dict[str, str]:
+def _challenge(verifier: Hidden[str]) -> dict[str, str]:
     """Return what goes before a verifier (RFC 7636, section 4.3)."""
-    digest = hashlib.sha256(verifier.encode()).digest()
+    digest = hashlib.sha256(verifier.reveal().encode()).digest()
     challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
     return {"code_challenge": challenge, "code_challenge_method": "S256"}
 
@@ -65,9 +66,9 @@ class LoginRequest:
     """One attempt to log in by a browser."""
 
     redirect_uri: str
-    state: str = field(default_factory=_random, repr=False)
-    nonce: str = field(default_factory=_random, repr=False)
-    verifier: str = field(default_factory=_random, repr=False)
+    state: Hidden[str] = field(default_factory=_random)
+    nonce: Hidden[str] = field(default_factory=_random)
+    verifier: Hidden[str] = field(default_factory=_random)
 
     def address(self, client: OAuthClient, *, scope: str) -> str:
         """Return where the browser goes."""
@@ -77,8 +78,8 @@ class LoginRequest:
             "client_id": client.client_id,
             "redirect_uri": self.redirect_uri,
             "scope": scope,
-            "state": self.state,
-            "nonce": self.nonce,
+            "state": self.state.reveal(),
+            "nonce": self.nonce.reveal(),
             **_challenge(self.verifier),
         }
         if terms.max_age:
@@ -91,7 +92,7 @@ class LoginRequest:
     def is_ours(self, query: str) -> bool:
         """Return whether an answer is to this attempt."""
         states = parse_qs(query, keep_blank_values=True).get("state", [])
-        return len(states) == 1 and hmac.compare_digest(states[0].encode(), self.state.encode())
+        return len(states) == 1 and hmac.compare_digest(states[0].encode(), self.state.reveal().encode())
 
     def redeem(self, client: OAuthClient, query: str, *, now: float) -> Tokens:
         """Return the tokens for the answer in *query*.
@@ -109,7 +110,7 @@ class LoginRequest:
             code = said.get("error", [""])[0]
             shown = code if code.replace("_", "").isalpha() and code.isascii() and len(code) <= 64 else "no code"
             raise IdentityProviderError(f"The identity provider did not log you in: {shown}.", error=shown)
-        form = {"code": said["code"][0], "redirect_uri": self.redirect_uri, "code_verifier": self.verifier}
+        form = {"code": said["code"][0], "redirect_uri": self.redirect_uri, "code_verifier": self.verifier.reveal()}
         return client.grant("authorization_code", form, now=now)
 
 
@@ -126,7 +127,7 @@ class LoopbackListener:
     """Waits on 127.0.0.1 for the browser to come back."""
 
     def __init__(self, port: int = 0) -> None:
-        self._query: str | None = None
+        self._query: Hidden[str] | None = None
         self._taking = threading.Lock()
         self._came = threading.Event()
         self._accepts: Callable[[str], bool] = lambda _: False
@@ -174,7 +175,7 @@ class LoopbackListener:
                 raise LoginRequiredError("Nobody logged in in time.", hint="Run: zt-agents login")
             self._server.handle_request()
         assert self._query is not None
-        return self._query
+        return self._query.reveal()
 
     def _takes(self, target: str, hosts: list[str] | None) -> bool:
         """Return whether this request is the one that is waited for, and no other is from now on."""
@@ -183,7 +184,7 @@ class LoopbackListener:
             return False
         with self._taking:
             first = self._query is None
-            self._query = query if first else self._query
+            self._query = Hidden(query) if first else self._query
         return first
 
     def __enter__(self) -> LoopbackListener:
@@ -203,8 +204,8 @@ class DeviceLogin:
     """Where."""
     address_with_code: str
     """The same with the code in it, for a QR code; or an empty text."""
-    device_code: str = field(repr=False)
-    verifier: str = field(repr=False)
+    device_code: Hidden[str]
+    verifier: Hidden[str]
     """PKCE, which some providers want here too; others pass it over."""
     interval: float
     """Seconds between two questions."""
@@ -236,7 +237,7 @@ class DeviceLogin:
             user_code=str(user_code),
             address=address,
             address_with_code=complete,
-            device_code=str(device_code),
+            device_code=Hidden(str(device_code)),
             verifier=verifier,
             interval=max(1.0, float(interval)),
             expires_in=float(life),
@@ -256,7 +257,7 @@ class DeviceLogin:
             LoginRequiredError: nobody did in time.
             IdentityProviderError: they said no, or the provider did.
         """
-        form = {"device_code": self.device_code, "code_verifier": self.verifier}
+        form = {"device_code": self.device_code.reveal(), "code_verifier": self.verifier.reveal()}
         interval, end = self.interval, timer() + min(self.expires_in, _LONGEST_DEVICE)
         while timer() + interval < end:
             sleep(interval)

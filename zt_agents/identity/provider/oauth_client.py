@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.errors import IdentityProviderError
 from zt_agents.identity.provider.oidc import IdentityProvider
 from zt_agents.identity.signing import jws
@@ -29,16 +30,13 @@ _ASSERTION_TTL = 60
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a provider gave. Shows itself nowhere."""
+    """What a provider gave."""
 
-    access_token: str = field(repr=False)
+    access_token: Hidden[str]
     expires_in: int
     """Seconds."""
-    id_token: str = field(default="", repr=False)
-    refresh_token: str = field(default="", repr=False)
-
-    def __reduce__(self) -> str:
-        raise TypeError("tokens cannot be pickled")
+    id_token: Hidden[str] = Hidden("")
+    refresh_token: Hidden[str] = Hidden("")
 
 
 class OAuthClient:
@@ -62,11 +60,11 @@ class OAuthClient:
         good = good and type(life) is int and life >= 0
         if not good or not all(isinstance(each, str) and len(each) <= MAX_TOKEN_CHARS for each in texts.values()):
             raise IdentityProviderError("The identity provider gave no token of the usual type.", error="answer")
-        return Tokens(str(access), life, **texts)
+        return Tokens(Hidden(str(access)), life, **{name: Hidden(text) for name, text in texts.items()})
 
-    def credentials(self, *, scope: str = "", now: float) -> Tokens:
+    def credentials(self, *, now: float) -> Tokens:
         """Return tokens of the client's own (RFC 6749, section 4.4): no human is behind them."""
-        return self.grant("client_credentials", {"scope": scope} if scope else {}, now=now)
+        return self.grant("client_credentials", {}, now=now)
 
     def exchange(self, subject_token: str, *, audience: str, scopes: Iterable[str] = (), now: float) -> Tokens:
         """Return an access token for *audience* on behalf of whom *subject_token* is for (RFC 8693, section 2.1)."""
@@ -93,7 +91,7 @@ class OAuthClient:
         answer = self.provider.http.ask("POST", document.address(endpoint), form=sent)
         if not answer.good:
             raise IdentityProviderError(f"The identity provider refuses: {answer.error}.", error=answer.error)
-        return answer.body
+        return answer.body.reveal()
 
     def _assertion(self, key: SigningKey, now: float) -> str:
         claims = {

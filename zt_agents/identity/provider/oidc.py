@@ -29,6 +29,7 @@ from typing import Any
 
 import jwt
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.errors import LoginRequiredError, TokenExpiredError, TokenInvalidError
 from zt_agents.identity.principals import Login, User
 from zt_agents.identity.provider.discovery import Discovery, ProviderDocument
@@ -51,6 +52,13 @@ class IdentityProvider:
     def __init__(
         self, terms: ProviderTerms, *, http: ProviderHttp | None = None, discovery: Discovery | None = None
     ) -> None:
+        """Name the provider; nobody is asked before it is needed.
+
+        Args:
+            terms: which provider, and how its tokens may look.
+            http: by which it is asked; connections of its own by default, which :meth:`close` ends.
+            discovery: what it publishes, cached; read from the issuer of *terms* by default.
+        """
         self.terms = terms
         self.http = http or ProviderHttp()
         self._discovery = discovery or Discovery(terms.issuer, self.http)
@@ -124,8 +132,8 @@ class IdentityProvider:
         if not login.token:
             raise LoginRequiredError("Nothing proves this user here: their login was in another process.")
         if login.access:
-            return self.user_of_access_token(login.token, now=now)
-        return self.user_of_id_token(login.token, nonce=login.nonce, now=now)
+            return self.user_of_access_token(login.token.reveal(), now=now)
+        return self.user_of_id_token(login.token.reveal(), nonce=login.nonce.reveal(), now=now)
 
     def ends(self, login: Login) -> int:
         """Return from when on, in seconds since the epoch, *login* is not good any more."""
@@ -206,8 +214,8 @@ class IdentityProvider:
             authenticated_at=claims.get("auth_time"),
             acr=_text(claims.get("acr", ""), "acr"),
             amr=_words(claims.get("amr", []), "amr"),
-            token=token,
-            nonce=nonce,
+            token=Hidden(token),
+            nonce=Hidden(nonce),
             access=access,
         )
         self._strong_enough(login, now)
@@ -259,8 +267,15 @@ def _subject(value: object) -> str:
 def _claim(claims: Mapping[str, Any], path: tuple[str, ...]) -> object:
     """Return the list at *path*; none where there is no such claim."""
     elsewhere = claims.get("_claim_names")  # OpenID Connect Core, section 5.6.2
-    if elsewhere is not None and (not isinstance(elsewhere, Mapping) or path[0] in elsewhere):
-        raise TokenInvalidError("The identity provider left the user's groups or roles somewhere else.")
+    left = elsewhere is not None and (not isinstance(elsewhere, Mapping) or path[0] in elsewhere)
+    # Entra ID, of a user with more groups than a token holds: in implicit flows, and in the names of sources.
+    left = left or (path[0] == "groups" and claims.get("hasgroups", False) is not False)
+    if left or any(name.startswith(f"{path[0]}:src") for name in claims):
+        raise TokenInvalidError(
+            f"The identity provider left the user's {path[0]} out of the token, and rules cannot do without.",
+            hint="Users may have too many: at the provider, have tokens name only those that are assigned to the "
+            "application (Entra ID: 'Groups assigned to the application'), or its roles.",
+        )
     found: Any = claims
     for name in path:
         if not isinstance(found, Mapping):

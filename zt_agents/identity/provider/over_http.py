@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from zt_agents._internal.clock import alarm
+from zt_agents._internal.hidden import Hidden
 from zt_agents._internal.optional import require
 from zt_agents.errors import IdentityProviderError
 
@@ -49,20 +51,16 @@ def _no_longer_than(seconds: float, opened: list[Any]) -> Iterator[None]:
             with suppress(OSError):
                 socket.socket.shutdown(stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
+    with alarm(seconds, end):
         yield
-    finally:
-        timer.cancel()
 
 
 class ProviderAnswer(NamedTuple):
     """What a provider said."""
 
     status: int
-    body: dict[str, Any]
+    body: Hidden[dict[str, Any]]
+    """Which may hold tokens."""
 
     @property
     def good(self) -> bool:
@@ -71,7 +69,7 @@ class ProviderAnswer(NamedTuple):
     @property
     def error(self) -> str:
         """The OAuth error code (RFC 6749, section 5.2), or the status."""
-        code = self.body.get("error")
+        code = self.body.reveal().get("error")
         return code if isinstance(code, str) and _CODE.fullmatch(code) else f"http_{self.status}"
 
 
@@ -92,7 +90,7 @@ class ProviderHttp:
         answer = self.ask("GET", address, headers=headers)
         if not answer.good:
             raise IdentityProviderError("The identity provider did not answer as one.", error=answer.error)
-        return answer.body
+        return answer.body.reveal()
 
     def ask(
         self,
@@ -130,7 +128,7 @@ class ProviderHttp:
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise IdentityProviderError("The identity provider cannot be reached.", error="unreachable") from error
         if not received:  # as RFC 7009 has it, section 2.2; who needs a word in it will miss it
-            return ProviderAnswer(status, {})
+            return ProviderAnswer(status, Hidden({}))
         try:
             body = orjson.loads(received)
         except ValueError:
@@ -139,7 +137,7 @@ class ProviderHttp:
             if 200 <= status < 300:
                 raise IdentityProviderError("The identity provider's answer is no JSON object.", error="answer")
             body = {}
-        return ProviderAnswer(status, body)
+        return ProviderAnswer(status, Hidden(body))
 
     def _open(self, httpx: Any, *, secure: bool) -> httpx.Client:
         with self._lock:

@@ -4,7 +4,8 @@ Rules:
 
 1. It names the client as issuer and as subject, and whoever it is shown to as its one audience.
 2. It is good for a minute at most, and once: whoever verifies it remembers its ``jti``.
-3. Its key is one of the client's own. The header names it and brings nothing along. Its type is its own, or the one
+3. What can be seen without a signature is looked at first: who sends nonsense has no signature verified.
+4. Its key is one of the client's own. The header names it and brings nothing along. Its type is its own, or the one
    that assertions had before they had any; a client's key signs nothing else of that type.
 """
 
@@ -85,17 +86,24 @@ def verify_assertion(
         StoreError: the keys cannot be had.
     """
     kind, kid = jws.names_of(assertion)
-    key = keys.find(kid, now) if kind in (ASSERTION_TYPE, _UNTYPED) else None
-    audience = jws.text(jws.unverified(assertion), "aud")
-    if key is None or audience not in audiences:
-        raise TokenInvalidError("The assertion is of another type, by another key, or for somebody else.")
-    claims = jws.verified(assertion, kind, key, issuer=client, audience=audience, require=("sub", "exp", "jti"))
-    expires_at = jws.whole(claims, "exp")
-    if claims["sub"] != client or expires_at > now + ASSERTION_SECONDS + _LEEWAY:
+    said, audience = _said(assertion, client, now)
+    if kind not in (ASSERTION_TYPE, _UNTYPED) or audience not in audiences:
+        raise TokenInvalidError("The assertion is of another type, or for somebody else.")
+    key = keys.find(kid, now)
+    if key is None:
+        raise TokenInvalidError("The assertion is by another key.")
+    jws.verified(assertion, kind, key, issuer=client, audience=audience, require=("sub", "exp", "jti"))
+    return said
+
+
+def _said(assertion: str, client: str, now: float) -> tuple[Assertion, str]:
+    """Return what *assertion* says, and to whom; nothing is verified by that."""
+    claims = jws.unverified(assertion)
+    expires_at, name = jws.whole(claims, "exp"), jws.text(claims, "jti")
+    if (claims.get("iss"), claims.get("sub")) != (client, client) or expires_at > now + ASSERTION_SECONDS + _LEEWAY:
         raise TokenInvalidError("The assertion is of somebody else, or good for too long.")
     if now >= expires_at + _LEEWAY:
         raise TokenExpiredError("The assertion has expired.")
-    name = jws.text(claims, "jti")
     if len(name) > _LONGEST_ID:
         raise TokenInvalidError("The assertion's name is longer than anybody remembers.")
-    return Assertion(client, name, expires_at + _LEEWAY)
+    return Assertion(client, name, expires_at + _LEEWAY), jws.text(claims, "aud")

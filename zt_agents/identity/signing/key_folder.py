@@ -26,21 +26,21 @@ import fcntl
 import logging
 import os
 import re
-import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zt_agents._internal.key_files import write_once
+from zt_agents._internal.key_files import read_own, replace_whole, require_own, write_once
 from zt_agents.errors import ConfigurationError, StoreError
 from zt_agents.identity.signing.key_ring import KeyRing
 from zt_agents.identity.signing.key_schedule import KID, OVERLAP, KeyEntry, KeySchedule, KeyState, OnRotation, Rotation
 from zt_agents.identity.signing.keys import SigningKey
+from zt_agents.identity.signing.kind_ring import KindRing
 from zt_agents.identity.signing.public_keys import ES256, VerificationKey
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ IN_TOKENS = ("zt-call+jwt",)
 """Kinds for which a PKCS#11 token holds a key besides: there, none is derived."""
 _LOCK = "lock"
 _CLIENT = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_MAX_BYTES = 4_000_000
 _GLANCE = 0.01
 """Seconds for which a look at the folder holds."""
 _AGAIN = 60.0
 """Seconds until a rotation that failed is tried again."""
 _logger = logging.getLogger("zt_agents.identity")
 
+
 @dataclass(frozen=True, slots=True)
-class _View:
+class View:
     """What the folder held when it was last read."""
 
     stamp: tuple[int, ...]
@@ -88,7 +88,7 @@ class FolderKeyRing(KeyRing):
         self.rotation = rotation
         self._on_rotation = on_rotation
         self._token = token
-        self._view: _View | None = None
+        self._view: View | None = None
         self._reading = threading.Lock()
         self._look_at = 0.0
         """When the folder is looked at again, by the monotonic clock."""
@@ -112,7 +112,7 @@ class FolderKeyRing(KeyRing):
         return {"keys": [entry.key.jwk for entry in view.schedule.entries if entry.verifies(now)]}
 
     def for_kind(self, kind: str) -> KeyRing:
-        return _KindRing(self, kind)
+        return KindRing(self, kind)
 
     # -- what is asked of a folder ----------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class FolderKeyRing(KeyRing):
             ConfigurationError: it cannot be read, or others can read it.
         """
         try:
-            return SigningKey.from_pem(_read(self.path / ROOT))
+            return SigningKey.from_pem(read_own(self.path / ROOT))
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"The key {self.path / ROOT} could not be read{_why(error)}.") from error
 
@@ -155,7 +155,7 @@ class FolderKeyRing(KeyRing):
             for folder in (*reversed(self.path.parents), self.path):
                 if not folder.exists():
                     folder.mkdir(mode=0o700, exist_ok=True)
-            _require_own(self.path.lstat(), stat.S_ISDIR)
+            require_own(self.path.lstat(), stat.S_ISDIR)
             with self._locked():
                 if not os.path.lexists(self.path / MANIFEST):
                     if root and not os.path.lexists(self.path / ROOT):
@@ -183,7 +183,7 @@ class FolderKeyRing(KeyRing):
         self._told(entry, now)
         return entry
 
-    def known(self, kid: str = "") -> _View:
+    def known(self, kid: str = "") -> View:
         """Return what is in the folder; where it can no longer be read, what was in it.
 
         One look is enough for all that is asked about the key *kid* within ten milliseconds, if it was there.
@@ -203,7 +203,7 @@ class FolderKeyRing(KeyRing):
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def _fresh(self) -> _View:
+    def _fresh(self) -> View:
         view = self._view
         with self._failing_closed():
             if view is None or self._stamp() != view.stamp:
@@ -216,14 +216,14 @@ class FolderKeyRing(KeyRing):
 
     def _stamp(self) -> tuple[int, ...]:
         folder, manifest = self.path.lstat(), (self.path / MANIFEST).lstat()
-        _require_own(folder, stat.S_ISDIR)
-        _require_own(manifest, stat.S_ISREG)
+        require_own(folder, stat.S_ISDIR)
+        require_own(manifest, stat.S_ISREG)
         return folder.st_ino, manifest.st_ino, manifest.st_mtime_ns, manifest.st_size
 
-    def _read(self) -> _View:
+    def _read(self) -> View:
         for _ in range(100):  # a manifest that was replaced while its keys were read is read again
             stamp = self._stamp()
-            schedule = KeySchedule.parse(_read(self.path / MANIFEST))
+            schedule = KeySchedule.parse(read_own(self.path / MANIFEST))
             known = self._view.keys if self._view else {}
             try:
                 keys = {entry.key.kid: known.get(entry.key.kid) or self._load(entry) for entry in schedule.entries}
@@ -232,12 +232,12 @@ class FolderKeyRing(KeyRing):
                     raise
                 continue
             if stamp == self._stamp():
-                return _View(stamp, schedule, keys, {entry.key.kid: entry for entry in schedule.entries})
+                return View(stamp, schedule, keys, {entry.key.kid: entry for entry in schedule.entries})
         raise OSError("it never stays the same")
 
     def _load(self, entry: KeyEntry) -> SigningKey:
         if not entry.place:
-            key = SigningKey.from_pem(_read(self.path / f"{entry.key.kid}.pem"))
+            key = SigningKey.from_pem(read_own(self.path / f"{entry.key.kid}.pem"))
         elif self._token is not None:
             key = self._token.key(entry.place)
         else:
@@ -248,7 +248,7 @@ class FolderKeyRing(KeyRing):
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def _rotated(self, view: _View, now: float) -> _View:
+    def _rotated(self, view: View, now: float) -> View:
         """Make another key if it is time, unless another process is about it, and return what there is then."""
         plan = self.rotation
         if plan is None or now < self._not_before or not view.schedule.due(now, every=plan.every, overlap=plan.overlap):
@@ -269,7 +269,7 @@ class FolderKeyRing(KeyRing):
         self._told(entry, now)
         return self._fresh()
 
-    def _follow(self, view: _View, now: float, overlap: float | None, *, at_once: bool, withdraw: bool) -> KeyEntry:
+    def _follow(self, view: View, now: float, overlap: float | None, *, at_once: bool, withdraw: bool) -> KeyEntry:
         if overlap is None:
             overlap = self.rotation.overlap if self.rotation else OVERLAP
         entry = self._new_key(now, signs_from=now if at_once else now + overlap)
@@ -294,13 +294,8 @@ class FolderKeyRing(KeyRing):
 
     def _write(self, schedule: KeySchedule) -> None:
         """Replace the manifest, and then remove the keys that are not in it, and what somebody who died has left."""
-        temporary = self.path / f".{MANIFEST}.{secrets.token_hex(4)}"
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(schedule.to_bytes())
-            file.flush()
-            os.fsync(file.fileno())
         self._sync()  # the key has its name before the manifest names it
-        temporary.replace(self.path / MANIFEST)
+        replace_whole(self.path / MANIFEST, schedule.to_bytes())
         self._sync()
         kept = {entry.key.kid for entry in schedule.entries}
         for place in self.path.iterdir():
@@ -341,46 +336,6 @@ class FolderKeyRing(KeyRing):
             raise StoreError(f"The keys in {self.path} could not be used{_why(error)}.") from error
 
 
-class _KindRing(KeyRing):
-    """The keys of a folder, each derived for one kind of token."""
-
-    def __init__(self, ring: FolderKeyRing, kind: str) -> None:
-        self._ring = ring
-        self._kind = kind
-        self._view: _View | None = None
-        self._keys: Mapping[str, SigningKey] = {}
-        """By the name of the key that each is derived from."""
-        self._origins: Mapping[str, str] = {}
-        """Name of the key that each is derived from, by its own."""
-
-    def current(self, now: float) -> SigningKey:
-        origin = self._ring.current(now)
-        return self._keys.get(origin.thumbprint) or origin.derived(self._kind)
-
-    def find(self, kid: str, now: float) -> VerificationKey | None:
-        keys, origins = self._known(self._origins.get(kid, ""))
-        origin = origins.get(kid)
-        good = origin is not None and self._ring.find(origin, now) is not None
-        return keys[origin].verification if origin is not None and good else None
-
-    def jwks(self, now: float) -> dict[str, Any]:
-        names = [key["kid"] for key in self._ring.jwks(now)["keys"]]
-        keys, _ = self._known()
-        return {"keys": [keys[name].jwk for name in names if name in keys]}
-
-    def for_kind(self, kind: str) -> KeyRing:
-        return _KindRing(self._ring, kind)
-
-    def _known(self, kid: str = "") -> tuple[Mapping[str, SigningKey], Mapping[str, str]]:
-        view = self._ring.known(kid)
-        if view is not self._view:
-            keys = {name: self._keys.get(name) or key.derived(self._kind) for name, key in view.keys.items()}
-            self._keys, self._origins = keys, {key.thumbprint: name for name, key in keys.items()}
-            self._view = view
-            return keys, self._origins
-        return self._keys, self._origins
-
-
 def client_folder(keys: Path, name: str, *, service: bool = False) -> Path:
     """Return where, in the folder *keys*, the ring of the agent, or the service, *name* is.
 
@@ -390,22 +345,6 @@ def client_folder(keys: Path, name: str, *, service: bool = False) -> Path:
     if _CLIENT.fullmatch(name) is None or not name.strip("."):
         raise ValueError("a client's name is 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', and no dots alone")
     return keys / ("services" if service else "agents") / name
-
-
-def _read(path: Path) -> bytes:
-    """Return what a file of this user's alone holds; OSError or ValueError if it is none."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        _require_own(os.fstat(file.fileno()), stat.S_ISREG)
-        return file.read(_MAX_BYTES)
-
-
-def _require_own(found: os.stat_result, kind: Callable[[int], bool]) -> None:
-    if not kind(found.st_mode):
-        raise ValueError("a link, or something else that is neither a folder nor a file")
-    if found.st_uid != os.geteuid():
-        raise ValueError("it belongs to another user")
-    if found.st_mode & 0o077:
-        raise ValueError("other users can reach it (the folder is to have mode 700, its files 600)")
 
 
 def _why(error: Exception) -> str:

@@ -1,8 +1,12 @@
 """What reaches a gate besides the arguments: which tool was entered and how, and on whose session.
 
 A session is carried, most specific first, by a ``with guard.session(...)`` that a tool's body enters for a sub-agent;
-by a :class:`ZeroTrustCallback` in the callbacks; by a signed token in ``config["configurable"]["zt_session"]``; by
-a ``with guard.session(...)`` around the run.
+by a :class:`ZeroTrustCallback` in the callbacks; by ``config["configurable"]["zt_session"]``; by a
+``with guard.session(...)`` around the run.
+
+What is in ``zt_session`` is the session itself, or its signed token. Texts in there are copied by LangGraph into the
+metadata of checkpoints and of traces, and so is a token that is a text: where runs are kept or traced, hand over the
+session, or ``guard.session_from_token(token)``.
 """
 
 from __future__ import annotations
@@ -112,12 +116,12 @@ def _carried(guard: Guard, config: Any) -> tuple[Session | None, Reason | None]:
     for handler in handlers:
         if isinstance(handler, SessionCarrier):
             return handler.session, None
-    token = (config.get("configurable") or {}).get(SESSION_KEY)
-    if token is None:
-        return None, None
-    if not isinstance(token, str):
-        return None, Reason(ReasonCode.IDENTITY, "The session's token is not a text.")
+    carried = (config.get("configurable") or {}).get(SESSION_KEY)
+    if carried is None or isinstance(carried, Session):
+        return carried, None
+    if not isinstance(carried, str):
+        return None, Reason(ReasonCode.IDENTITY, "What carries the session is neither a session nor a token.")
     try:
-        return guard.session_from_token(token), None
+        return guard.session_from_token(carried), None
     except IdentityError as error:
         return None, Reason(ReasonCode.IDENTITY, error.message)
