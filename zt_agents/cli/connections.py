@@ -113,10 +113,16 @@ def no_longer_than(seconds: float, connection: socket.socket) -> Iterator[None]:
         with contextlib.suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)  # past SSLSocket's own, which is for its one reader
 
-    with alarm(seconds, end):
-        yield
+    broken: Exception | None = None
+    try:
+        with alarm(seconds, end):
+            yield
+    except (OSError, http.client.HTTPException) as error:  # what a reader notices of the end comes in many forms
+        if not ended.is_set():
+            raise
+        broken = error
     if ended.is_set():
-        raise OSError(f"it took longer than {seconds:g} s")
+        raise OSError(f"it took longer than {seconds:g} s") from broken
 
 
 def split_address(address: str, schemes: Collection[str], option: str) -> SplitResult:

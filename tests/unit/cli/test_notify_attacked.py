@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from notices_received import SECRET, ask, receiving
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.approvals.notices import NoticeEvent, notice
 from zt_agents.cli import connections, destinations
 from zt_agents.cli.connections import tls_context
@@ -142,7 +143,7 @@ def lines(*answers: bytes) -> Serve:
 )
 def test_no_answer_of_a_mail_server_ends_the_notifier(store: SqliteApprovalStore, answers: tuple[bytes, ...]) -> None:
     with serving(lines(*answers)) as port:
-        came, _ = delivered(mailbox(port, user="zt", password="hunter2 hunter2"), store)
+        came, _ = delivered(mailbox(port, user="zt", password=Hidden("hunter2 hunter2")), store)
     assert not came.delivered
     assert not came.final or b"535 no" in answers
     assert "hunter2" not in came.why
