@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -375,8 +374,9 @@ def test_a_thousand_standing_approvals_do_not_hold_up_a_call(bank: Bank) -> None
                 dataclasses.replace(base, id=f"a{number}", user=f"user-{number}"),
                 dataclasses.replace(base, id=f"b{number}", session=f"session-{number}"),
             ):
-                row = astuple(listing(claims, "token", now=NOW))
-                connection.execute(f"INSERT INTO enrolled VALUES ({', '.join('?' * len(row))})", row)
+                row = dataclasses.asdict(listing(claims, "token", now=NOW))
+                places = ", ".join(f":{name}" for name in row)
+                connection.execute(f"INSERT INTO enrolled ({', '.join(row)}) VALUES ({places})", row)
     read = bank.registry.list
     seen: list[Enrolled] = []
 

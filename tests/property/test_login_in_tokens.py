@@ -31,7 +31,7 @@ def test_a_login_is_what_its_claim_says_and_its_token_stays_behind(login: Login)
     said = login.to_claim()
     read = Login.from_claim(said)
     assert read == login
-    assert (read.token, read.nonce, read.access) == ("", None, False)
+    assert (read.token.reveal(), read.nonce.reveal(), read.access) == ("", None, False)
     assert not {"token", "nonce"} & said.keys()
 
 

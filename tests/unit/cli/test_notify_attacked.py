@@ -55,9 +55,11 @@ def serving(serve: Serve) -> Iterator[int]:
         listener.settimeout(0.1)
         thread = threading.Thread(target=run, args=(listener,))
         thread.start()
-        yield listener.getsockname()[1]
-        ended.set()
-        thread.join()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join()
 
 
 def drip(part: bytes) -> Serve:
