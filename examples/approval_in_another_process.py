@@ -61,7 +61,7 @@ def step(folder: Path, action: str) -> None:
             response = {"decisions": [{"type": "approve"}]}  # what your page or chat sends: LangChain's own shape
             answer = guard.answer(question.value, response, approver=action)  # whom your page or chat has logged in
             given = Command(resume={question.id: answer})
-        config = {"configurable": {"thread_id": "order-7", "zt_session": token.read_text()}}
+        config = {"configurable": {"thread_id": "order-7", "zt_session": guard.session_from_token(token.read_text())}}
         result = agent.invoke(given, config)
     for question in result.get("__interrupt__", []):
         asked.write_text(json.dumps({"id": question.id, "value": question.value}))

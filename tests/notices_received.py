@@ -175,14 +175,12 @@ def eventually(condition: Callable[[], object], seconds: float = 15) -> None:
         time.sleep(0.01)
 
 
-def certificate(folder: Path, host: str = "127.0.0.1") -> tuple[Path, ssl.SSLContext]:
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
     """Make a certificate that lives for a day; return it as a file, and the context of a server that shows it."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
-    alternative: x509.GeneralName = x509.DNSName(host)
-    with contextlib.suppress(ValueError):
-        alternative = x509.IPAddress(ipaddress.ip_address(host))
+    alternative = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -195,7 +193,7 @@ def certificate(folder: Path, host: str = "127.0.0.1") -> tuple[Path, ssl.SSLCon
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    public, private = folder / f"{host}.pem", folder / f"{host}.key"
+    public, private = folder / "server.pem", folder / "server.key"
     public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     private.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -10,8 +10,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+
+from serving import serving
 
 TOKEN = "hvs.CANARY-token-of-the-process"
 ROLE, SECRET_ID = "role-1", "CANARY-secret-id"
@@ -160,16 +162,8 @@ def _said(data: Any, lease: str = "") -> dict[str, Any]:
     return {"request_id": "1", "lease_id": lease, "renewable": bool(lease), "lease_duration": duration, "data": data}
 
 
-@contextmanager
-def vault_server() -> Iterator[VaultServer]:
-    with VaultServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(10)
+def vault_server() -> AbstractContextManager[VaultServer]:
+    return serving(VaultServer())
 
 
 def slowly(handler: _Handler) -> None:

@@ -10,12 +10,15 @@ from zt_agents import Channel, Guard, Session
 from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import SpanNode, SpanRecorder, write_policy
 
-HEAD = """
+ONE_AGENT = """
 version: 1
 trust_domain: acme.example
 environment: test
 agents:
   helpdesk: {id: spiffe://acme.example/agent/helpdesk, version: "1", owner: dana@acme.example, purpose: tests}
+"""
+"""How the policies of most tests begin. What follows may be another agent."""
+HEAD = ONE_AGENT + """\
   other: {id: spiffe://acme.example/agent/other, version: "1", owner: dana@acme.example, purpose: tests}
 """
 
@@ -35,9 +38,7 @@ class World:
 
     def records(self) -> list[dict[str, Any]]:
         """Return everything in the audit log, oldest first."""
-        self.guard.audit.flush(5)
-        with SqliteAuditSink(self.guard.policy.audit_path).snapshot() as snapshot:
-            return list(snapshot.read())
+        return records_of(self.guard)
 
     def decisions(self) -> list[tuple[str, str]]:
         """Return outcome and first reason of each decision in the log."""
@@ -48,3 +49,10 @@ class World:
     def spans(self) -> list[SpanNode]:
         """Return the finished spans of tool calls."""
         return [span for span in self.recorder.spans() if span.name.startswith("execute_tool")]
+
+
+def records_of(guard: Guard) -> list[dict[str, Any]]:
+    """Return everything in the audit log of *guard*, oldest first."""
+    guard.audit.flush(5)
+    with SqliteAuditSink(guard.policy.audit_path).snapshot() as snapshot:
+        return list(snapshot.read())

@@ -215,6 +215,7 @@ class AccessDeniedError(ZeroTrustError):
         super().__init__(decision.explain(), details={"decision_id": decision.id, "tool": decision.tool})
 
     def message_for_model(self) -> str:
+        """Return what a language model may read about the denial: what was refused, and none of the policy."""
         return self.decision.message_for_model()
 
     def __repr__(self) -> str:

@@ -45,7 +45,7 @@ POLICY = """
 version: 1
 trust_domain: acme.example
 environment: test
-approvals: {timeout: 10m, approvers: [APPROVERS]}
+approvals: {timeout: 10m}
 agents:
   helpdesk: {id: spiffe://acme.example/agent/helpdesk, version: "1", owner: dana@acme.example, purpose: tests}
 tools:
@@ -55,8 +55,8 @@ rules:
 """
 
 
-def prepare(folder: Path, approvers: str = "anyone") -> None:
-    write_policy(folder, POLICY.replace("APPROVERS", approvers), [pay])
+def prepare(folder: Path) -> None:
+    write_policy(folder, POLICY, [pay])
     SigningKey.generate().save(folder / "signing.pem")
 
 

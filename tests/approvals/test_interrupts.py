@@ -88,6 +88,13 @@ def paying(tmp_path: Path) -> Iterator[Make]:
         world.guard.close()
 
 
+def held(paying: Make, approvals: str = "", **parts: Any) -> tuple[Ran, World, Any]:
+    """Return what has run, its world, and a graph whose model pays 1: a call that waits for a human."""
+    ran: Ran = []
+    pay = payer(ran)
+    return ran, paying(pay, approvals, **parts), toolnode(pay, pays(1))
+
+
 def questions(app: Any) -> list[Any]:
     return [asked for task in app.get_state(CONFIG).tasks for asked in task.interrupts]
 
@@ -100,10 +107,7 @@ def say(world: World, asked: Any, response: Any = APPROVE, approver: User | str 
 
 
 def test_a_bare_answer_has_no_approver_and_does_not_count(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay)
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying)
     with world.session():
         app.invoke(USER, CONFIG)
         app.invoke(Command(resume=APPROVE), CONFIG)
@@ -115,10 +119,7 @@ def test_a_bare_answer_has_no_approver_and_does_not_count(paying: Make) -> None:
 
 
 def test_a_bare_answer_counts_where_the_policy_lets_the_session_user_approve(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay, ", approvers: [session-user]")
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying, ", approvers: [session-user]")
     with world.session():
         app.invoke(USER, CONFIG)
         app.invoke(Command(resume=APPROVE), CONFIG)
@@ -128,10 +129,7 @@ def test_a_bare_answer_counts_where_the_policy_lets_the_session_user_approve(pay
 
 @pytest.mark.parametrize("who", ["alice@acme.example", "ALICE@acme.example ", "ａlice@acme.example"])
 def test_the_requester_may_not_approve(who: str, paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay)
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying)
     with world.session():
         app.invoke(USER, CONFIG)
         app.invoke(say(world, questions(app)[0], approver=who), CONFIG)
@@ -152,10 +150,7 @@ def test_the_requester_may_not_approve_as_somebody_who_looks_the_same(paying: Ma
 
 
 def test_a_quorum_needs_different_people_and_a_double_click_is_one(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay, ", approvers: ['group:finance'], quorum: 2")
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying, ", approvers: ['group:finance'], quorum: 2")
     bob, carol = User("bob", groups=("finance",)), User("carol", groups=("finance",))
     with world.session():
         app.invoke(USER, CONFIG)
@@ -290,10 +285,7 @@ def test_a_signed_answer_moved_to_another_interrupt_stays_with_its_own_call(payi
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_arguments_changed_by_update_state_between_question_and_answer_do_not_run(signed: bool, paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay, "" if signed else ", approvers: [session-user]")
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying, "" if signed else ", approvers: [session-user]")
     with world.session():
         app.invoke(USER, CONFIG)
         (asked,) = questions(app)
@@ -338,10 +330,7 @@ def test_what_is_not_an_approval_is_a_no(response: Any, paying: Make) -> None:
 
 
 def test_replaying_an_old_checkpoint_does_not_run_the_side_effect_again(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay)
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying)
     with world.session():
         app.invoke(USER, CONFIG)
         old = app.get_state(CONFIG).config
@@ -446,11 +435,8 @@ def test_outside_of_a_graph_it_asks_otherwise_or_denies(paying: Make) -> None:
 
 
 def test_an_expired_question_denies_and_a_late_answer_is_none(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
     now = [1_800_000_000.0]
-    world = paying(pay, clock=lambda: now[0])
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying, clock=lambda: now[0])
     with world.session(ttl=3600):
         app.invoke(USER, CONFIG)
         now[0] += 301
@@ -460,10 +446,7 @@ def test_an_expired_question_denies_and_a_late_answer_is_none(paying: Make) -> N
 
 
 def test_a_suspended_agent_stays_suspended_although_the_call_was_approved(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay)
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying)
     with world.session():
         app.invoke(USER, CONFIG)
         world.guard.registry.suspend("helpdesk")
@@ -586,10 +569,7 @@ def test_an_edit_to_another_tool_or_to_what_may_not_be_does_not_run(response: An
 
 
 def test_where_nobody_can_make_an_edited_call_an_edit_is_a_no(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay)
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying)
     with world.session():
         app.invoke(USER, CONFIG)
         (asked,) = questions(app)
@@ -600,10 +580,7 @@ def test_where_nobody_can_make_an_edited_call_an_edit_is_a_no(paying: Make) -> N
 
 
 def test_the_policy_that_resumes_must_still_be_content_with_the_approvers(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay)
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying)
     with world.session():
         app.invoke(USER, CONFIG)
         (asked,) = questions(app)
@@ -615,10 +592,7 @@ def test_the_policy_that_resumes_must_still_be_content_with_the_approvers(paying
 
 
 def test_answered_by_other_means_the_graph_goes_on_when_it_is_run_again(paying: Make) -> None:
-    ran: Ran = []
-    pay = payer(ran)
-    world = paying(pay)
-    app = toolnode(pay, pays(1))
+    ran, world, app = held(paying)
     with world.session():
         app.invoke(USER, CONFIG)
         (asked,) = questions(app)

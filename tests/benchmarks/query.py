@@ -63,9 +63,9 @@ def questions() -> Iterator[tuple[str, Selection, int]]:
     yield "30 days, no condition: the newest 50", Selection(), 50
 
 
-def tables(folder: Path, *, quick: bool, records: int | None = None) -> list[Table]:
+def tables(folder: Path, *, quick: bool) -> list[Table]:
     """Measure in *folder*."""
-    count = records or (20_000 if quick else RECORDS)
+    count = 20_000 if quick else RECORDS
     path = folder / "query.db"
     fill(path, count)
     size = path.stat().st_size / count

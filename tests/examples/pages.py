@@ -235,12 +235,15 @@ def on_a_terminal(command: str, folder: Path, typed: str = "") -> tuple[str, int
     ours, theirs = pty.openpty()
     process = _WARM.Process(target=_typed, args=(command, str(folder), _environment(), os.ttyname(theirs)))
     process.start()
-    shown = b""
+    shown, until = b"", time.monotonic() + _LONGEST
     while True:
+        ended = not process.is_alive()  # asked before the last look: what it said at its end is there by then
         if select.select([ours], [], [], 0.02)[0]:
             shown += os.read(ours, 65536)
-        elif not process.is_alive():
+        elif ended:
             break
+        elif time.monotonic() > until:
+            process.kill()
         if typed and b"[y/N]" in shown:
             os.write(ours, typed.encode())
             typed = ""

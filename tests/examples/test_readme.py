@@ -66,6 +66,16 @@ def test_what_is_shown_happens(page: Path, after_the_first_program: Path, tmp_pa
 
 
 @each_page
+def test_a_reader_is_told_what_each_file_is_called(page: Path) -> None:
+    """What is behind the language of a block is not shown."""
+    text = text_of(page)
+    for block in blocks(text):
+        if block.name:
+            before = text[: text.index(block.text)].rpartition("```")[0].rpartition("```")[2]
+            assert f"`{block.name}`" in before or (block.more and "policy" in before), block.name
+
+
+@each_page
 def test_every_python_block_is_a_program(page: Path) -> None:
     for block in blocks(text_of(page)):
         if block.language == "python":

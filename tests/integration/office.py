@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from opentelemetry.instrumentation.sqlite3 import SQLite3Instrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from world import records_of
 
 from zt_agents import Channel, Guard, Session
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel, calls
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import write_policy
 
 POLICY = """
@@ -154,11 +154,9 @@ class Office:
         model = ScriptedChatModel(turns=[*(calls(*turn) for turn in turns), calls(say="That is all.")])
         return create_agent(model, list(self.tools.values()), middleware=[ZeroTrustMiddleware(self.guard)])
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> list[dict[str, Any]]:
         """Return what the audit log says, oldest first."""
-        self.guard.audit.flush(5)
-        with SqliteAuditSink(self.guard.policy.audit_path).snapshot() as snapshot:
-            yield from list(snapshot.read())
+        return records_of(self.guard)
 
     def close(self) -> None:
         self.guard.close()

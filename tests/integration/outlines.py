@@ -40,10 +40,10 @@ def outline(spans: Iterable[Span], *, parallel: bool = False) -> str:
     return "\n".join(lines)
 
 
-def told(backend: Backend, story: str, expected: str, *, parallel: bool = False, seconds: float = 10) -> None:
+def told(backend: Backend, story: str, expected: str, *, parallel: bool = False) -> None:
     """Assert that the traces of *story* come to look exactly like *expected*, and stay so for another look."""
     expected = textwrap.dedent(expected).strip()
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 10
     before = ""
     while True:
         seen = outline(backend.spans(story), parallel=parallel)

@@ -7,7 +7,6 @@ import http.server
 import socket
 import ssl
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ import httpx
 import pytest
 from forged_certificates import AGENT, AUTHORITY, Made, Recipe, make
 from langchain_core.tools import tool
+from serving import QuietHandler, serving
 from world import HEAD, World
 
 from zt_agents.credentials.tls import certificate_thumbprint, client_context, peer_certificate, server_context
@@ -52,7 +52,7 @@ class Held:
         return self._bundle
 
 
-class BackEnd(http.server.BaseHTTPRequestHandler):
+class BackEnd(QuietHandler):
     served: list[str]
 
     def do_GET(self) -> None:
@@ -63,9 +63,6 @@ class BackEnd(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ticket 7")
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 class Server(http.server.ThreadingHTTPServer):
     served: list[str]
@@ -73,18 +70,13 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(context: ssl.SSLContext) -> Iterator[Server]:
+def back_end(context: ssl.SSLContext) -> Iterator[Server]:
     with Server(("127.0.0.1", 0), BackEnd) as server:
         server.served = []
         server.socket = context.wrap_socket(server.socket, server_side=True)
         server.socket.settimeout(10)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with serving(server):
             yield server
-        finally:
-            server.shutdown()
-            thread.join(10)
 
 
 def url(server: Server) -> str:
@@ -103,7 +95,7 @@ def authority() -> CertificateAuthority:
 
 @pytest.fixture(scope="module")
 def server(authority: CertificateAuthority) -> Iterator[Server]:
-    with serving(server_context(IssuedIdentity(authority, TICKETS), admits=[AGENT])) as running:
+    with back_end(server_context(IssuedIdentity(authority, TICKETS), admits=[AGENT])) as running:
         yield running
 
 
@@ -209,7 +201,7 @@ def test_an_expired_certificate_that_openssl_would_take_is_refused_by_our_clock(
 ) -> None:
     late = time.time() + 7200
     context = server_context(IssuedIdentity(authority, TICKETS), admits=[AGENT], clock=lambda: late)
-    with serving(context) as running, pytest.raises(httpx.TransportError):
+    with back_end(context) as running, pytest.raises(httpx.TransportError):
         fetch(running, client_context(IssuedIdentity(authority, AGENT), expects=TICKETS))
     assert running.served == []
 
@@ -234,14 +226,27 @@ def test_tls_1_2_is_refused(server: Server, authority: CertificateAuthority) -> 
 
 
 def test_a_client_refuses_a_server_that_is_not_the_one_it_expects(authority: CertificateAuthority) -> None:
-    with serving(server_context(IssuedIdentity(authority, OTHER), admits=[AGENT])) as running:
+    with back_end(server_context(IssuedIdentity(authority, OTHER), admits=[AGENT])) as running:
         with pytest.raises(httpx.ConnectError, match="not expected here"):
             fetch(running, client_context(IssuedIdentity(authority, AGENT), expects=TICKETS))
         assert running.served == []
 
 
+def test_a_connection_that_was_refused_carries_nothing_any_more(authority: CertificateAuthority) -> None:
+    """The handshake itself is over by then, and a client may go on after an error."""
+    context = client_context(IssuedIdentity(authority, AGENT), expects=TICKETS)
+    with back_end(server_context(IssuedIdentity(authority, OTHER), admits=[AGENT])) as running:
+        with context.wrap_socket(socket.socket()) as connection:
+            connection.settimeout(10)
+            with pytest.raises(ssl.SSLCertVerificationError, match="not expected here"):
+                connection.connect(running.server_address)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                connection.sendall(b"GET /secret HTTP/1.1\r\n\r\n")
+        assert running.served == []
+
+
 def test_nobody_is_admitted_where_nobody_is_named(authority: CertificateAuthority) -> None:
-    with serving(server_context(IssuedIdentity(authority, TICKETS), admits=[])) as running:
+    with back_end(server_context(IssuedIdentity(authority, TICKETS), admits=[])) as running:
         with pytest.raises(httpx.TransportError):
             fetch(running, client_context(IssuedIdentity(authority, AGENT), expects=TICKETS))
         assert running.served == []
@@ -276,7 +281,7 @@ def test_an_authority_that_left_the_bundle_is_refused_by_contexts_that_knew_it()
     old, new = (CertificateAuthority.new("acme.example", now=now) for _ in range(2))
     both = TrustBundle("acme.example", old.bundle(now=now).authorities + new.bundle(now=now).authorities)
     service = Held(new.issue(TICKETS, now=now), both)
-    with serving(server_context(service, admits=[AGENT])) as running:
+    with back_end(server_context(service, admits=[AGENT])) as running:
         assert fetch(running, client_context(Held(old.issue(AGENT, now=now), both), expects=TICKETS)) == "ticket 7"
         service._bundle = new.bundle(now=now)
         with pytest.raises(httpx.TransportError):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from backends import Backend
 from outlines import told
+from serving import QuietHandler, serving
 
 PROGRAM = str(Path(__file__).with_name("own_provider_program.py"))
 REQUEST = """
@@ -26,22 +26,15 @@ def listener() -> Iterator[tuple[str, list[str]]]:
     """An endpoint, and the paths that were posted to it. Servers of traces drop a span that comes twice."""
     heard: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             heard.append(self.path)
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(HTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}", heard
-        server.shutdown()
-        thread.join()
 
 
 def test_an_application_keeps_its_own_provider(

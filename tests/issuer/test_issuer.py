@@ -81,7 +81,8 @@ class World:
         self.keys = folder / "zt-agents-keys"
         self.rings = {name: self.ring(name) for name in ("helpdesk", "research", "writer", "night")}
         self.rings["tickets"] = self.ring("tickets", service=True)
-        self.app = Issuer(self.guard, url=URL).application()
+        self.issuer = Issuer(self.guard, url=URL)
+        self.app = self.issuer.application()
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=URL)
         session = self.guard.session(agent="helpdesk", on_behalf_of="alice@acme.example")
         self.session, self.token = session, session.token
@@ -111,6 +112,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = World(tmp_path)
     yield made
     await made.http.aclose()
+    made.issuer.close()
     made.guard.close()
 
 
@@ -329,12 +331,14 @@ async def test_keys_that_were_taken_away_prove_nothing_from_then_on(world: World
 async def test_an_assertion_is_used_once_by_all_workers_and_across_restarts(world: World) -> None:
     used = world.assertion("research")
     assert (await world.exchange(client_assertion=used)).status_code == 200
-    other = Issuer(world.guard, url=URL).application()  # remembers nothing itself
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(other), base_url=URL) as http:
+    other = Issuer(world.guard, url=URL)  # remembers nothing itself
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(other.application()), base_url=URL) as http:
         first, world.http = world.http, http
         assert (await world.exchange(client_assertion=used)).status_code == 401
         assert (await world.exchange(client_assertion=(late := world.assertion("research")))).status_code == 200
         world.http = first
+    other.close()
+    world.issuer.close()
     assert (await world.exchange(client_assertion=late)).status_code == 401
     assert (world.keys / "admitted.db").stat().st_mode & 0o077 == 0
 
@@ -342,6 +346,13 @@ async def test_an_assertion_is_used_once_by_all_workers_and_across_restarts(worl
 async def test_where_it_cannot_be_remembered_nothing_is_admitted(world: World) -> None:
     (world.keys / "admitted.db").write_bytes(b"no database" * 1_000)
     assert (await world.exchange()).status_code == 503
+
+
+async def test_what_was_admitted_is_not_forgotten_with_the_file(world: World) -> None:
+    assert (await world.exchange()).status_code == 200
+    for place in world.keys.glob("admitted.db*"):
+        place.unlink()
+    assert [(await world.exchange()).status_code for _ in range(3)] == [503] * 3
 
 
 async def test_a_name_that_nobody_remembers_is_refused(world: World) -> None:

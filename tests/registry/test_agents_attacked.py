@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from langchain_core.tools import tool
-from world import HEAD, World
+from world import HEAD, World, records_of
 
 from zt_agents import Guard
 from zt_agents.decisions import Outcome, ReasonCode
@@ -18,7 +18,6 @@ from zt_agents.identity import AgentStatus
 from zt_agents.identity.lifecycle import Absence, accept, move
 from zt_agents.identity.manifests import Manifest, difference_hash
 from zt_agents.stores.sqlite_agents import NAME, SqliteAgentStore
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import AnsweringChannel, write_policy
 
 MakeWorld = Callable[..., World]
@@ -313,9 +312,7 @@ def test_who_goes_on_at_another_s_word_falls_with_them(tmp_path: Path, handed_on
         bodies.append(body)
         with front:
             ask.invoke({"n": 1})
-        guard.audit.flush(5)
-        with SqliteAuditSink(guard.policy.audit_path).snapshot() as snapshot:
-            decided = [r for r in snapshot.read() if r["kind"] == "decision" and r["tool"] == "add"]
+        decided = [r for r in records_of(guard) if r["kind"] == "decision" and r["tool"] == "add"]
     if what == "raised":
         assert [record["tier"] for record in decided] == ["low", "medium"]
     else:

@@ -1,7 +1,7 @@
-"""CallTokens, proofs and session tokens are in requests, and nowhere else: not in what is logged, traced, kept, raised,
-printed, or shown to a model or to whoever approves.
+"""CallTokens, proofs and session tokens are in requests, and nowhere else: not in what is logged, traced, measured,
+kept, raised, printed, exported, or shown to a model or to whoever approves.
 
-The console shows what the store of approvals holds, and that is searched.
+The console's pages are searched beside its other tests.
 """
 
 from __future__ import annotations
@@ -17,10 +17,20 @@ from typing import Any
 import httpx
 import pytest
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tools import BaseTool, ToolException, tool
+from langgraph.checkpoint.memory import InMemorySaver
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from typer.testing import CliRunner
 from world import HEAD, World
 
 import zt_agents
+from zt_agents.approvals import ApprovalRequest, ApprovalState, StoredApproval
+from zt_agents.approvals.notices import NoticeEvent, as_json, as_mail, as_slack, as_teams, notice
+from zt_agents.cli import app as command_line
 from zt_agents.credentials import UNSAFE_ANY_ARGUMENTS, CallTokenError, CallTokenVerifier, Proof, StaticKeys
 from zt_agents.credentials.over_http import presented, refusal
 from zt_agents.errors import CredentialError
@@ -120,6 +130,19 @@ class Logged(logging.Handler):
         self.text += f"{self.format(record)} {record.__dict__}"
 
 
+class Told(BaseCallbackHandler):
+    """Keeps whatever tracers of LangChain are told."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def _told(self, *args: Any, **named: Any) -> None:
+        self.text += repr((args, named))
+
+    on_chain_start = on_chain_end = on_chain_error = on_tool_start = on_tool_end = on_tool_error = _told
+    on_chat_model_start = on_llm_start = on_llm_end = on_text = on_agent_action = on_custom_event = _told
+
+
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Run a graph with all of it, and return what was left anywhere, and what must not be in it."""
@@ -140,7 +163,9 @@ def run_all(tmp_path: Path, logged: Logged, printed: io.StringIO) -> Any:
     office = Office()
     tools = office.tools()
     human = AnsweringChannel(approve=True)
-    world = World(tmp_path, POLICY, tools, human)
+    reader = InMemoryMetricReader()
+    world = World(tmp_path, POLICY, tools, human, meter_provider=MeterProvider([reader], shutdown_on_exit=False))
+    saver, told = InMemorySaver(), Told()
     guard = world.guard
     script: list[Any] = [
         calls(
@@ -153,12 +178,22 @@ def run_all(tmp_path: Path, logged: Logged, printed: io.StringIO) -> Any:
         calls(say="That was all."),
     ]
     agent = create_agent(
-        ScriptedChatModel(turns=script), guard.protect(tools), middleware=[ZeroTrustMiddleware(guard)]
+        ScriptedChatModel(turns=script),
+        guard.protect(tools),
+        middleware=[ZeroTrustMiddleware(guard)],
+        checkpointer=saver,
     )
+    config: Any = {"configurable": {"thread_id": "t"}, "callbacks": [told]}
     with world.session(intent="all of it") as session:
         office.note(session.token)
-        messages = agent.invoke({"messages": [("user", "all of it")]})["messages"]
+        config["configurable"]["zt_session"] = session
+        streamed = list(agent.stream({"messages": [("user", "all of it")]}, config, stream_mode=["debug", "updates"]))
+        messages = agent.get_state(config).values["messages"]
     world.records()
+    measured = reader.get_metrics_data()
+    assert measured is not None
+    sent = encode_spans(world.recorder._memory.get_finished_spans()).SerializeToString()
+    sent += encode_metrics(measured).SerializeToString()
     shown = "\n".join(repr(span) + str(dict(span.attributes)) for span in world.recorder.spans())
     guard.close()
     kept = [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
@@ -169,9 +204,47 @@ def run_all(tmp_path: Path, logged: Logged, printed: io.StringIO) -> Any:
         "logs": logged.text,
         "printed": printed.getvalue(),
         "approvals": "\n".join(map(repr, human.asked)),
+        "metrics": measured.to_json(),
+        "what a collector is sent": sent.decode("latin-1"),
+        "checkpoints": "\n".join(map(repr, [*saver.list(config), saver.storage, saver.writes, saver.blobs])),
+        "streams": repr(streamed),
+        "callbacks": told.text,
+        "notices": "\n".join(notices(human.asked)),
+        **shown_by_commands(world, tmp_path),
         "representations": "\n".join(map(repr, [*office.held, guard, guard.call_tokens, guard.issuer, KEY, session])),
     }
     return office, left, messages, guard
+
+
+def notices(asked: list[ApprovalRequest]) -> Iterator[str]:
+    """Yield what the approvers of *asked* are sent, in each form."""
+    for request in asked:
+        for event, state in ((NoticeEvent.REQUESTED, "pending"), (NoticeEvent.SETTLED, "denied")):
+            stored = StoredApproval(request.id, request.binding_hash, ApprovalState(state), request)
+            told = notice(stored, event, console="https://x", with_arguments=True)
+            assert told is not None
+            yield from (form(told).decode() for form in (as_json, as_slack, as_teams))
+            yield "\n".join(as_mail(told))
+
+
+def shown_by_commands(world: World, folder: Path) -> dict[str, str]:
+    """Return what commands say of the log."""
+    log, page = ["--log", str(world.guard.policy.audit_path)], folder / "timeline.html"
+    commands = {
+        **{f"export as {form}": ["audit", "export", "--format", form, *log] for form in ("ocsf", "jsonl", "csv")},
+        "timeline": ["audit", "timeline", *log],
+        "timeline as a page": ["audit", "timeline", "--html", str(page), *log],
+        "show": ["audit", "show", *log],
+        "show as JSON": ["audit", "show", "--json", *log],
+        "changes": ["audit", "changes", *log],
+        "verify": ["audit", "verify", "--json", *log],
+    }
+    said = {}
+    for name, command in commands.items():
+        result = CliRunner().invoke(command_line, command)
+        assert result.exit_code == 0, (name, result.output)
+        said[name] = result.output
+    return said | {"timeline as a page": page.read_text()}
 
 
 def parts(token: str) -> list[str]:
@@ -186,7 +259,7 @@ def test_they_are_nowhere(everything: Any) -> None:
     assert sorted(statuses) == sorted(zip(["send", "approve", "fail", "refused", "denied"], outcomes, strict=True))
     assert len(office.secrets) == 7, "a session's, five of calls, and a proof"
     for place, text in left.items():
-        assert text or place == "printed"
+        assert text or place in ("printed", "timeline as a page")
         for secret in office.secrets:
             assert all(part not in text for part in parts(secret)), place
 
@@ -195,6 +268,14 @@ def test_the_search_would_find_them(everything: Any) -> None:
     office, left, *_ = everything
     assert CANARY in left["approvals"]
     assert "call_" in left["files"]
+    assert CANARY in left["checkpoints"]
+    assert CANARY in left["callbacks"]
+    assert CANARY in left["streams"]
+    assert CANARY in left["notices"]
+    assert "execute_tool send" in left["what a collector is sent"]
+    exports = {"export as ocsf", "export as jsonl", "export as csv"}
+    for place in {*exports, "timeline", "timeline as a page", "show as JSON"}:
+        assert "helpdesk" in left[place], place
     assert "HTTP Request: PATCH" in left["logs"]
     token = next(iter(office.secrets))
     assert any(part in f"It said {token!r}." for part in parts(token))

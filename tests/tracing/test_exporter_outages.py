@@ -7,13 +7,18 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from serving import QuietHandler, serving
+
+from zt_agents.telemetry.delivery import CountingExporter, Losses
 
 SPANS = 40
 PROGRAM = f"""
@@ -43,24 +48,14 @@ print(json.dumps([slowest, dropped(), time.time()]), flush=True)
 
 @contextmanager
 def answering(status: int) -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(status)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager
@@ -124,3 +119,13 @@ def test_a_healthy_collector_loses_nothing() -> None:
     with answering(200) as port:
         _, dropped, _, lines = run(port)
     assert (dropped, lines) == (0, [])
+
+
+def test_an_exporter_that_breaks_is_counted_like_one_that_fails() -> None:
+    class Breaks(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            raise RuntimeError("nobody foresaw this")
+
+    losses = Losses(10)
+    assert CountingExporter(Breaks(), losses).export([ReadableSpan("a"), ReadableSpan("b")]) is SpanExportResult.FAILURE
+    assert losses.count == 2

@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from langchain_core.tools import tool
+from world import records_of
 
 from zt_agents import (
     AccessDeniedError,
@@ -28,7 +29,6 @@ from zt_agents.identity.revocations import Revoked
 from zt_agents.provenance.labels import DataClass, Integrity
 from zt_agents.revocation import stop
 from zt_agents.sessions.session import Session
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import AnsweringChannel, SpanRecorder, write_policy
 
 POLICY = """
@@ -108,9 +108,7 @@ class Desk:
         return caught.value.decision.reasons[0].code
 
     def records(self) -> list[dict[str, Any]]:
-        self.guard.audit.flush(5)
-        with SqliteAuditSink(self.guard.policy.audit_path).snapshot() as snapshot:
-            return list(snapshot.read())
+        return records_of(self.guard)
 
 
 @pytest.fixture
@@ -493,6 +491,6 @@ def test_a_delegates_token_is_no_other_agents(desk: Desk) -> None:
                 depth=3,
                 now=time.time(),
             )
-        inner.token = outer.token  # the caller's, whose rules are others
+        inner._token = outer._token  # the caller's, whose rules are others
         with inner:
             assert desk.refused(desk.read, {"n": "5"}) is ReasonCode.IDENTITY

@@ -12,20 +12,17 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 from typer.testing import CliRunner
+from world import ONE_AGENT, records_of
 
 from zt_agents import AccessDeniedError, ConfigurationError, Guard, current_session
 from zt_agents.audit.calls import Call
 from zt_agents.cli import app
 from zt_agents.integrations.langchain import ZeroTrustCallback
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import SpanRecorder, write_policy
 
-POLICY = """
-version: 1
-trust_domain: acme.example
-environment: test
-agents:
-  helpdesk: {id: spiffe://acme.example/agent/helpdesk, version: "1", owner: dana@acme.example, purpose: tests}
+POLICY = (
+    ONE_AGENT
+    + """
   researcher: {id: spiffe://acme.example/agent/researcher, version: "1", owner: dana@acme.example, purpose: tests}
   archivist: {id: spiffe://acme.example/agent/archivist, version: "1", owner: dana@acme.example, purpose: tests}
 tools:
@@ -35,6 +32,7 @@ rules:
   - {id: work, agents: [helpdesk, researcher, archivist], tools: [ask, look], outcome: allow}
   - {id: not-13, agents: [archivist], tools: [look], outcome: deny, when: args.n == 13, reason: Taboo.}
 """
+)
 HELPDESK, RESEARCHER, ARCHIVIST = (
     f"spiffe://acme.example/agent/{name}" for name in ("helpdesk", "researcher", "archivist")
 )
@@ -79,9 +77,7 @@ class Desk:
         return [span.attributes for span in self.recorder.spans() if span.name == name]
 
     def records(self) -> list[dict[str, Any]]:
-        self.guard.audit.flush(5)
-        with SqliteAuditSink(self.guard.policy.audit_path).snapshot() as snapshot:
-            return list(snapshot.read())
+        return records_of(self.guard)
 
 
 @pytest.fixture

@@ -10,24 +10,22 @@ from typing import Any
 import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import tool
+from world import ONE_AGENT, records_of
 
 from zt_agents import Guard
 from zt_agents._internal.canonical import MAX_BYTES, KeyedHash
 from zt_agents.config import hash_key
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import write_policy
 
-POLICY = """
-version: 1
-trust_domain: acme.example
-environment: test
-agents:
-  helpdesk: {id: spiffe://acme.example/agent/helpdesk, version: "1", owner: dana@acme.example, purpose: tests}
+POLICY = (
+    ONE_AGENT
+    + """
 tools:
   look: {tier: low, effects: [read]}
 rules:
   - {id: look, agents: [helpdesk], tools: [look], outcome: allow}
 """
+)
 Outcome = Callable[[Any], tuple[Any, dict[str, Any]]]
 
 
@@ -60,9 +58,7 @@ def outcome(tmp_path: Path) -> Iterator[Outcome]:
         returned.append(value)
         with guard.session(agent="helpdesk", on_behalf_of="alice@acme.example"):
             got = look.func()
-        guard.audit.flush(5)
-        with SqliteAuditSink(guard.policy.audit_path).snapshot() as snapshot:
-            return got, [record for record in snapshot.read() if record["kind"] == "outcome"][-1]
+        return got, [record for record in records_of(guard) if record["kind"] == "outcome"][-1]
 
     with guard:
         yield ended

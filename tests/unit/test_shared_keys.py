@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from langchain_core.tools import tool
-from world import HEAD
+from world import HEAD, records_of
 
 from zt_agents import AccessDeniedError, Guard
 from zt_agents.config import approver_authority
 from zt_agents.errors import ConfigurationError, IdentityError, PolicyFileError, StoreError
 from zt_agents.identity import KeyRing, SigningKey
 from zt_agents.policy import parse_policy
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import write_policy
 
 RULES = """
@@ -81,9 +80,7 @@ def test_guards_rotate_by_themselves_and_say_so_in_the_log(tmp_path: Path) -> No
         for _ in range(70):
             signed.add(guard.session(agent="helpdesk", on_behalf_of="alice@acme.example").token.split(".")[0])
             clock.now += DAY
-        guard.audit.flush(5)
-        with SqliteAuditSink(guard.policy.audit_path).snapshot() as snapshot:
-            changes = [record["change"] for record in snapshot.read() if record["kind"] == "change"]
+        changes = [record["change"] for record in records_of(guard) if record["kind"] == "change"]
     assert len(signed) == 3
     assert [change["what"] for change in changes] == ["key.rotated"] * len(changes)
     assert len(changes) == 2

@@ -63,9 +63,11 @@ class Channel(Protocol):
     Whatever a channel raises counts as "not approved", and so does None.
     """
 
-    def ask(self, request: ApprovalRequest) -> Answer | None: ...
+    def ask(self, request: ApprovalRequest) -> Answer | None:
+        """Ask about *request* until ``request.expires_at`` (seconds since the epoch); None is no answer."""
 
-    async def aask(self, request: ApprovalRequest) -> Answer | None: ...
+    async def aask(self, request: ApprovalRequest) -> Answer | None:
+        """The async twin of :meth:`ask`; it is cancelled when the request expires."""
 
 
 @runtime_checkable
@@ -97,6 +99,11 @@ class TerminalChannel:
         self._console = console or Console(stderr=True)
 
     def ask(self, request: ApprovalRequest) -> Answer | None:
+        """Show *request* and read the answer.
+
+        Raises:
+            ConfigurationError: standard input is no terminal.
+        """
         if sys.stdin is None or not sys.stdin.isatty():
             raise ConfigurationError("There is no terminal to ask at: use StoreChannel(), and answer elsewhere.")
         with _terminal:
@@ -119,6 +126,7 @@ class TerminalChannel:
         )
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
+        """The async twin of :meth:`ask`, in another thread."""
         return await asyncio.to_thread(self.ask, request)
 
 

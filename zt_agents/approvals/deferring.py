@@ -20,9 +20,11 @@ class DeferringChannel(StoreChannel):
     """
 
     def ask(self, request: ApprovalRequest) -> Answer | None:
+        """Return None if *request* is settled, and otherwise raise what ends the call until it is made again."""
         if not self._settled(request):
             raise Deferred
         return None
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
+        """The async twin of :meth:`ask`."""
         return await asyncio.to_thread(self.ask, request)

@@ -26,11 +26,22 @@ class StoreChannel:
         self._desk: Desk | None = None
 
     def bind(self, desk: Desk) -> None:
+        """Take the desk of the guard.
+
+        Raises:
+            ConfigurationError: the channel has that of another guard.
+        """
         if self._desk not in (None, desk):
             raise ConfigurationError("The channel belongs to another guard.", hint="Make one for each guard.")
         self._desk = desk
 
     def ask(self, request: ApprovalRequest) -> Answer | None:
+        """Wait until *request* is settled. Returns None: what was answered is in the store.
+
+        Raises:
+            ConfigurationError: the channel belongs to no guard.
+            StoreError: the store cannot be read.
+        """
         for worth_a_look, pause in self._glances():
             if worth_a_look and self._settled(request):
                 break
@@ -38,6 +49,7 @@ class StoreChannel:
         return None
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
+        """The async twin of :meth:`ask`."""
         for worth_a_look, pause in self._glances():
             if worth_a_look and await asyncio.to_thread(self._settled, request):
                 break

@@ -29,7 +29,21 @@ _PLACEHOLDER = re.compile(
     r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[A-Z]+"  # the name of a variable
     r"|[.*xX_-]+|<.*>|\$\{?.*|\{.*\}|%.*%"
     r"|(?i:none|null|true|false|bearer|basic|token|password|string|default|auto|optional|required|your[-_ ].*)"
+    r"|(?i:enabled|disabled|managed|strict|X-[a-z-]+)"
 )
+_ABOUT = re.compile(
+    r"(?:name|type|kind|policy|field|path|ur[il]|endpoint|file|source|format|limit|count|ttl|expir\w*|lifetime|seconds"
+    r"|method|mode|arn|prefix|length|algorithm|provider|audience|scopes?)$"
+)
+"""How a name ends that is about a secret, and not of one."""
+_VAGUE = re.compile(
+    r"(?<!public)(?<!cache)(?<!sort)(?<!primary)(?<!partition)(?<!foreign)(?<!idempotency)(?<!dedup)(?<!object)key$"
+    r"|auth$|pass$|(?:^|github|gitlab|azure|devops)pat$"
+)
+"""How a name ends that may be of a secret."""
+_KEY_LIKE = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/_=]{20,}")
+_LONGEST = 65_536
+"""Bytes of which a form is looked for."""
 _PATH = re.compile(r"~?\.{0,2}/[^\s]*|[\w./-]+\.(?:pem|key|json|ya?ml|toml|txt|crt|db)|https?://[^\s@]*")
 _SEALED = ("zt_agents", "builtins", "threading", "logging", "asyncio", "_thread", "abc", "typing", "re")
 """Packages whose objects are not looked into."""
@@ -83,7 +97,9 @@ def _why(name: str, value: str | bytes) -> str:
     form = form_of_secret(text)
     if form and form != "a random text":
         return f"looks like {form}"
-    told = is_secret_name(name) and len(text) >= _SHORTEST and text.count(" ") < 2
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    told = is_secret_name(name) and not _ABOUT.search(plain) and len(text) >= _SHORTEST and text.count(" ") < 2
+    told = told or (_VAGUE.search(plain) is not None and _KEY_LIKE.fullmatch(text) is not None)
     if told and not _PLACEHOLDER.fullmatch(text) and not _PATH.fullmatch(text):
         return "named like a secret"
     return f"looks like {form}" if form else ""
@@ -99,6 +115,8 @@ class _Search:
         """What was seen, so that no id is used twice."""
 
     def look(self, value: Any, place: str, depth: int, name: str = "") -> None:
+        if isinstance(value, bytearray | memoryview):
+            value = _bytes_of(value)
         if isinstance(value, str | bytes):
             if why := _why(name, value):
                 self.found.setdefault(place, why)
@@ -195,6 +213,13 @@ def _of_object(value: Any) -> Iterator[_Child]:
                 yield item, f"class {kind.__name__}, {key}", key
 
 
+def _bytes_of(value: bytearray | memoryview) -> bytes:
+    try:
+        return bytes(memoryview(value).cast("B")[:_LONGEST])
+    except (ValueError, TypeError):  # one that was released, or whose bytes do not lie together
+        return b""
+
+
 def _own(value: Any, attribute: str) -> Any:
     try:
         return object.__getattribute__(value, attribute)
@@ -223,11 +248,12 @@ def _names(code: types.CodeType, operations: Collection[str]) -> set[str]:
 def _texts_of(code: types.CodeType) -> set[str]:
     """Return the texts that are written in a function, and in the functions inside it, less what documents them."""
     inner = (_texts_of(each) for each in code.co_consts if isinstance(each, types.CodeType))
-    return {each for each in code.co_consts if isinstance(each, str)}.union(*inner)
+    here = {each for each in code.co_consts if isinstance(each, str)}
+    return here.union({each.decode("latin-1") for each in code.co_consts if isinstance(each, bytes)}, *inner)
 
 
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | bytes | dict | list) or type(value) is tuple
+    return isinstance(value, str | bytes | bytearray | memoryview | dict | list) or type(value) is tuple
 
 
 def _is_of(thing: Any, packages: Collection[str]) -> bool:

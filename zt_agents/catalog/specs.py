@@ -27,6 +27,7 @@ class Tier(StrEnum):
 
     @property
     def rank(self) -> int:
+        """0 for low."""
         return _TIER_RANK[self]
 
 

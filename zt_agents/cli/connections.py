@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from zt_agents._internal.clock import alarm
 from zt_agents._internal.hidden import Hidden
 from zt_agents.errors import ConfigurationError
 
@@ -112,13 +113,8 @@ def no_longer_than(seconds: float, connection: socket.socket) -> Iterator[None]:
         with contextlib.suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)  # past SSLSocket's own, which is for its one reader
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
+    with alarm(seconds, end):
         yield
-    finally:
-        timer.cancel()
     if ended.is_set():
         raise OSError(f"it took longer than {seconds:g} s")
 

@@ -6,6 +6,7 @@ memory, and give it TLS for anybody on another machine.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,7 @@ def serve(
         if guard.policy.keys is None:
             text = f"The policy {policy} names no folder of keys, and an issuer signs with those that guards know."
             raise ConfigurationError(text, hint="In the policy: keys: {rotate: 30d}")
-        with listening(host, port) as place:
+        with listening(host, port) as place, closing(Issuer(guard, url=public)) as issuer:
+            served = server(issuer, certificate=certificate, key=key)
             say(f"Issuer: {public}  (end with Ctrl+C)")
-            server(Issuer(guard, url=public), certificate=certificate, key=key).run([place])
+            served.run([place])

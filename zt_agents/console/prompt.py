@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zt_agents.errors import ConfigurationError
@@ -59,6 +62,34 @@ class Prompt(H11Protocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+
+def prompt_server(app: ASGIApp, *, proxy: str = "", tls: ssl.SSLContext | None = None) -> uvicorn.Server:
+    """Return a server of *app*: uvicorn, told to say, to believe and to wait as little as it can.
+
+    Args:
+        app: what is served.
+        proxy: the address whose word about clients is believed; an empty text is none.
+        tls: serves by TLS; it may renew its certificate by itself.
+    """
+    config = uvicorn.Config(
+        app,
+        http=Prompt,  # and no other that happens to be installed, which may take headers without end
+        proxy_headers=bool(proxy),
+        forwarded_allow_ips=proxy or None,
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+        ws="none",
+        lifespan="off",
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=2,
+    )
+    if tls is not None:
+        config.load()
+        config.ssl = tls
+    return uvicorn.Server(config)
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -92,6 +92,7 @@ class CallClaims:
 
     @property
     def session_id(self) -> str:
+        """The session in which the call was made."""
         return self.sessions[0]
 
     def bearing(self) -> Bearing:
@@ -118,6 +119,7 @@ class CallTokenSigner:
     """Mints the CallTokens of one guard."""
 
     def __init__(self, *, issuer: str, keys: KeyRing | SigningKey) -> None:
+        """Sign, in the name of *issuer*, with keys that are derived from *keys* for CallTokens alone."""
         self.issuer = issuer
         self._keys = KeyRing.of(keys).for_kind(CALL_TOKEN_TYPE)
 

@@ -66,6 +66,7 @@ class StaticKeys:
         self._keys = _read(jwks)
 
     def find(self, kid: str, now: float) -> VerificationKey | None:
+        """Return the key called *kid*, or None; these keys do not change with the time."""
         return self._keys.get(kid)
 
 

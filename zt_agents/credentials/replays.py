@@ -36,6 +36,7 @@ class MemoryReplays:
     """In this process: for a service that runs as one. Workers and replicas share a store instead."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
+        """Remember *capacity* tokens that are still good, at most."""
         self._capacity = capacity
         self._admitted: dict[str, tuple[float, int]] = {}
         """Until when, and how often so far."""
@@ -43,6 +44,11 @@ class MemoryReplays:
         self._lock = threading.Lock()
 
     def admit(self, token: str, *, uses: int, until: float, now: float) -> bool:
+        """Do what :meth:`Replays.admit` says.
+
+        Raises:
+            StoreError: more tokens are good at once than are remembered.
+        """
         with self._lock:
             _, used = self._admitted.get(token, (until, 0))
             if used >= uses:

@@ -169,17 +169,25 @@ class SecretsBroker:
         raise SecretUnavailableError(name, reason, text)
 
     def take_back(self, secrets: Sequence[Secret]) -> None:
-        """Wipe *secrets*, and have them taken back where they came from: without waiting for that."""
-        for secret in secrets:
-            end = secret.wipe()
-            if end is not None:
+        """Wipe *secrets*, and have them taken back where they came from: without waiting, while threads can be had."""
+        ends = [(secret.name, secret.wipe()) for secret in secrets]
+        for name, end in ends:
+            if end is None:
+                continue
+            try:
                 with self._lock:
                     if self._returning is None:
                         self._returning = ThreadPoolExecutor(1, thread_name_prefix="zt-agents-leases")
-                    self._returning.submit(self._return, secret.name, end)
+                    self._returning.submit(self._return, name, end)
+            except RuntimeError:  # the main thread has ended, and no other begins any more
+                self._return(name, end)
 
     def _return(self, name: str, end: Callable[[], bool]) -> None:
-        if not any(end() for _ in range(_TRIES)):
+        try:
+            taken = any(end() for _ in range(_TRIES))
+        except Exception:  # noqa: BLE001 - a source that is closed by now, for example: then it was not taken back
+            taken = False
+        if not taken:
             self.kept(name)
 
     def close(self) -> None:

@@ -50,6 +50,7 @@ class BaggageSigner:
     """Signs the baggage of an issuer's sessions."""
 
     def __init__(self, *, issuer: str, key: SigningKey) -> None:
+        """Sign, in the name of *issuer*, with a key that is derived from *key* for baggage alone."""
         self.issuer = issuer
         self._key = key.derived(BAGGAGE_TYPE)
 

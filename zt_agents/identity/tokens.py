@@ -96,6 +96,13 @@ class TokenIssuer:
     """Signs session tokens, and verifies those it signed."""
 
     def __init__(self, *, issuer: str, audience: str, keys: KeyRing | SigningKey) -> None:
+        """Sign with *keys*.
+
+        Args:
+            issuer: the ``iss`` of its tokens; no other's are accepted.
+            audience: their one ``aud``, likewise.
+            keys: a ring, whose current key signs; or one key, which never changes.
+        """
         self.issuer = issuer
         self.audience = audience
         self.keys = KeyRing.of(keys)

@@ -142,7 +142,7 @@ class CallAuth(httpx.Auth):
         """Refuse to send the token to anybody but the service itself, before a byte of the request is."""
         if event == "socks.connect_tcp.started":
             direct = False
-        elif event == "http11.send_request_headers.started":
+        elif event.endswith(".send_request_headers.started"):
             sent = info["request"]  # to a proxy: its address, and the service's where the path is
             carries = any(name.lower() == b"authorization" for name, _ in sent.headers)  # a redirect's does not
             direct = not carries or (sent.url.host.decode(), sent.url.port or 80) == self._direct

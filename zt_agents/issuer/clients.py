@@ -65,9 +65,14 @@ class Clients:
         self._keys: dict[Path, tuple[tuple[int, ...], ClientKeys]] = {}
         """By the file that names them, and how that was when they were read."""
         self._lock = threading.Lock()
-        self._shown = SqliteReplays(keys / ADMITTED)
+        # It does not wait for the disk: when power is back, an assertion of before has long been over.
+        self._shown = SqliteReplays(keys / ADMITTED, durable=False)
         self._failures = Rates(burst=_FAILURES, period=60.0, clock=clock)
         self._uses = Rates(burst=per_second, period=1.0, clock=clock)
+
+    def close(self) -> None:
+        """Close the file of admitted assertions."""
+        self._shown.close()
 
     def authenticated(self, assertion: str, address: str) -> Client | Wait:
         """Return whose *assertion* it is that came from *address*, or that they are to wait.

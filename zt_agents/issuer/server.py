@@ -1,4 +1,4 @@
-"""Serving an issuer: uvicorn, told to say, to believe and to wait as little as it can.
+"""Serving an issuer.
 
 A certificate that is renewed in its file is shown on the next connection: those of the built-in authority last an hour.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from zt_agents.console import prompt
+from zt_agents.console.prompt import prompt_server
 from zt_agents.errors import ConfigurationError
 from zt_agents.identity.signing.keys import read_private_file
 from zt_agents.issuer.app import Issuer
@@ -45,23 +45,7 @@ def server(issuer: Issuer, *, certificate: Path | None = None, key: Path | None 
         ConfigurationError: certificate or key cannot be used, or others can read the key.
     """
     context = _context(certificate, key) if certificate is not None and key is not None else None
-    config = uvicorn.Config(
-        issuer.application(),
-        http=prompt.Prompt,
-        proxy_headers=False,
-        server_header=False,
-        access_log=False,
-        log_level="warning",
-        ws="none",
-        lifespan="off",
-        limit_concurrency=prompt.MOST_CONNECTIONS,
-        timeout_keep_alive=prompt.IDLE,
-        timeout_graceful_shutdown=2,
-    )
-    if context is not None:
-        config.load()
-        config.ssl = context
-    return uvicorn.Server(config)
+    return prompt_server(issuer.application(), tls=context)
 
 
 def _context(certificate: Path, key: Path) -> ssl.SSLContext:

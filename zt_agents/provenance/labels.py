@@ -22,6 +22,7 @@ class Integrity(StrEnum):
 
     @property
     def rank(self) -> int:
+        """0 for what is trusted most."""
         return _INTEGRITY_RANK[self]
 
 
@@ -35,6 +36,7 @@ class DataClass(StrEnum):
 
     @property
     def rank(self) -> int:
+        """0 for what is least sensitive."""
         return _DATA_CLASS_RANK[self]
 
 

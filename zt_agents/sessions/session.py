@@ -122,9 +122,10 @@ class Session:
 
     def bearing(self, owner: str) -> Bearing:
         """Return what of this session can be revoked; *owner* is whoever is accountable for its agent now."""
-        if self._bearing.owner != owner:
-            self._bearing = self.claims.bearing(owner)
-        return self._bearing
+        bearing = self._bearing  # another thread may ask for another owner meanwhile
+        if bearing.owner != owner:
+            bearing = self._bearing = self.claims.bearing(owner)
+        return bearing
 
     @property
     def label(self) -> Label:

@@ -96,7 +96,6 @@ class CountingExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self._losses.taken(len(spans))
-        result = SpanExportResult.FAILURE
         try:
             with _quietly():
                 result = self._exporter.export(spans)

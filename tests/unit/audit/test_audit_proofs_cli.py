@@ -7,10 +7,11 @@ import shutil
 import sqlite3
 import threading
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from serving import QuietHandler, serving
 from typer.testing import CliRunner
 
 from zt_agents.audit import AuditLog, Head, verify
@@ -218,7 +219,7 @@ def server():
     """A real server that takes notes, answering with the status its path names."""
     received: list[tuple[str, bytes]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             received.append((self.headers["Content-Type"], body))
@@ -231,15 +232,8 @@ def server():
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as listening:
         yield f"http://127.0.0.1:{listening.server_port}", received
-        listening.shutdown()
-        thread.join()
 
 
 def test_a_checkpoint_goes_to_a_server(signed, kept, server) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 from typer.testing import CliRunner
+from world import records_of
 
 from zt_agents import AccessDeniedError, Guard
 from zt_agents.audit.content import MAX_BYTES, Choice, ContentKeeper, Erasure, erasure_hash
@@ -23,7 +24,6 @@ from zt_agents.audit.records import AuditRecord, RecordKind
 from zt_agents.cli import app
 from zt_agents.errors import StoreError
 from zt_agents.provenance.labels import DataClass
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.stores.sqlite_content import SqliteContentStore
 from zt_agents.testing import write_policy
 
@@ -76,9 +76,7 @@ class Office:
             return self.tools[name].invoke({"what": what})
 
     def records(self) -> list[dict[str, Any]]:
-        self.guard.audit.flush(5)
-        with SqliteAuditSink(self.log).snapshot() as snapshot:
-            return list(snapshot.read())
+        return records_of(self.guard)
 
     def run(self, *arguments: str, typed: str | None = None) -> Any:
         self.guard.audit.flush(5)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from approval_requests import request
 from typer.testing import CliRunner, Result
+from world import ONE_AGENT
 
 from zt_agents import Guard
 from zt_agents.approvals import ApprovalState
@@ -25,17 +26,15 @@ from zt_agents.stores.sqlite_revocations import SqliteRevocations
 from zt_agents.testing import write_policy
 
 HELPDESK = "spiffe://acme.example/agent/helpdesk"
-POLICY = """
-version: 1
-trust_domain: acme.example
-environment: test
-agents:
-  helpdesk: {id: spiffe://acme.example/agent/helpdesk, version: "1", owner: dana@acme.example, purpose: tests}
+POLICY = (
+    ONE_AGENT
+    + """
 tools:
   act: {tier: low, effects: [read]}
 rules:
   - {id: act, agents: [helpdesk], tools: [act], outcome: allow}
 """
+)
 Run = Callable[..., Result]
 
 

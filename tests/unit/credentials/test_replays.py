@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,13 +17,16 @@ from zt_agents.stores.sqlite_replays import SqliteReplays
 MAKERS: list[Callable[[Path], Replays]] = [
     lambda _: MemoryReplays(),
     lambda folder: SqliteReplays(folder / "replays.db"),
+    lambda folder: SqliteReplays(folder / "replays.db", durable=False),
 ]
 
 
-@pytest.fixture(params=MAKERS, ids=["memory", "sqlite"])
-def replays(request: pytest.FixtureRequest, tmp_path: Path) -> Replays:
+@pytest.fixture(params=MAKERS, ids=["memory", "sqlite", "sqlite that stays open"])
+def replays(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Replays]:
     made: Replays = request.param(tmp_path)
-    return made
+    yield made
+    if isinstance(made, SqliteReplays):
+        made.close()
 
 
 def test_a_token_is_admitted_as_often_as_it_may_be(replays: Replays) -> None:
@@ -67,17 +70,20 @@ def test_the_file_forgets_what_has_expired(tmp_path: Path) -> None:
 
 
 _WORKER = """
-import sys
+import os, signal, sys
 from zt_agents.stores.sqlite_replays import SqliteReplays
-replays = SqliteReplays(sys.argv[1])
-print(sum(replays.admit(str(n), uses=1, until=60, now=0) for n in range(20)))
+replays = SqliteReplays(sys.argv[1], durable=sys.argv[2] == "durable")
+print(sum(replays.admit(str(n), uses=1, until=60, now=0) for n in range(20)), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_workers_share_a_file(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _WORKER, str(tmp_path / "replays.db")]
+@pytest.mark.parametrize("durable", ["durable", "not"])
+def test_workers_share_a_file_that_outlives_them(tmp_path: Path, durable: str) -> None:
+    command = [sys.executable, "-c", _WORKER, str(tmp_path / "replays.db"), durable]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert sum(int(worker.communicate(timeout=60)[0]) for worker in workers) == 20
+    assert int(subprocess.run(command, capture_output=True, text=True, timeout=60).stdout) == 0
 
 
 def test_a_file_that_was_taken_away_admits_nothing(tmp_path: Path) -> None:

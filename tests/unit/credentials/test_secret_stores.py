@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from vault_server import PASSWORD, ROLE, SECRET_ID, STRIPE, TOKEN, VaultServer, slowly, vault_server
 
+from zt_agents._internal.hidden import Hidden
 from zt_agents.catalog.secret_specs import SecretSource, SecretSpec, VaultSpec
 from zt_agents.credentials import vault as vault_module
 from zt_agents.credentials.secret_files import EnvironmentSecret, FileSecret
-from zt_agents.credentials.secrets import Secret, SecretsBroker, SecretStore
+from zt_agents.credentials.secrets import Fetched, Secret, SecretsBroker, SecretStore
 from zt_agents.credentials.vault import Vault, VaultSecret
 from zt_agents.errors import ConfigurationError, SecretUnavailableError
 
@@ -345,6 +346,48 @@ def test_a_store_that_breaks_in_an_unforeseen_way_lends_nothing() -> None:
             raise KeyError("CANARY")
 
     assert failure(Broken()) == "fault"
+
+
+_OUTLIVES_MAIN = """
+import threading
+from zt_agents._internal.hidden import Hidden
+from zt_agents.catalog.secret_specs import SecretSource, SecretSpec
+from zt_agents.credentials.secrets import Fetched, SecretsBroker
+
+class Store:
+    def fetch(self):
+        return Fetched(Hidden({"value": "x"}), lambda: print("taken back", flush=True) is None)
+
+specs = [SecretSpec(name, SecretSource.FILE, frozenset({"charge"}), name.upper()) for name in ("one", "two")]
+broker = SecretsBroker({spec.name: (spec, Store()) for spec in specs})
+def body():
+    lent = [broker.fetch("one"), broker.fetch("two")]
+    threading.main_thread().join()
+    broker.take_back(lent)
+
+threading.Thread(target=body).start()
+"""
+
+
+def test_a_body_that_outlives_the_main_thread_gives_back_what_it_was_lent() -> None:
+    ran = subprocess.run([sys.executable, "-c", _OUTLIVES_MAIN], capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("taken back\n" * 2, "")
+
+
+def test_a_source_that_breaks_when_it_should_take_back_has_not_taken_back() -> None:
+    class Closed:
+        def fetch(self) -> Fetched:
+            return Fetched(Hidden({"value": "x"}), self.end)
+
+        def end(self) -> bool:
+            raise RuntimeError("closed")
+
+    kept = list[str]()
+    broker = SecretsBroker({"token": (FILE, Closed())})
+    broker.kept = kept.append
+    broker.take_back([broker.fetch("token")])
+    broker.close()
+    assert kept == ["token"]
 
 
 def test_authorities_that_cannot_be_read_are_said_at_the_start(tmp_path: Path) -> None:

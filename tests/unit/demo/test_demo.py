@@ -14,11 +14,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from serving import QuietHandler, serving
 from typer.testing import CliRunner
 
 from zt_agents.approvals import ApprovalRequest
@@ -391,21 +392,14 @@ def test_a_missing_extra_is_one_clear_message() -> None:
 def collector() -> Iterator[tuple[str, list[str]]]:
     received: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             received.append(f"{self.path} {len(self.rfile.read(int(self.headers['Content-Length'])))}")
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with serving(HTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}", received
-        server.shutdown()
-        thread.join()
 
 
 def test_spans_go_to_the_collector_that_is_configured(

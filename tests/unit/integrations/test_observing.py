@@ -12,6 +12,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, SystemMessage
 from langchain_core.tools import BaseTool, tool
+from world import ONE_AGENT
 
 from zt_agents import Guard
 from zt_agents.identity.lifecycle import accept
@@ -21,18 +22,16 @@ from zt_agents.integrations.langchain.scripted import ScriptedChatModel, calls
 from zt_agents.stores.sqlite_agents import NAME, SqliteAgentStore
 from zt_agents.testing import write_policy
 
-POLICY = """
-version: 1
-trust_domain: acme.example
-environment: test
-agents:
-  helpdesk: {id: spiffe://acme.example/agent/helpdesk, version: "1", owner: dana@acme.example, purpose: tests}
+POLICY = (
+    ONE_AGENT
+    + """
 tools:
   add: {tier: low, effects: [read]}
   minus: {tier: low, effects: [read]}
 rules:
   - {id: the-rule, agents: [helpdesk], tools: [add, minus], outcome: allow}
 """
+)
 QUESTION: dict[str, Any] = {"messages": [("user", "What is one more than one?")]}
 
 

@@ -15,6 +15,7 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command
+from world import records_of
 
 from zt_agents import Guard, Session, current_call, current_session
 from zt_agents.errors import UnknownAgentError
@@ -23,7 +24,6 @@ from zt_agents.integrations.langchain import ZeroTrustCallback
 from zt_agents.integrations.langchain.interrupts import InterruptChannel
 from zt_agents.integrations.langchain.middleware import ZeroTrustMiddleware
 from zt_agents.integrations.langchain.scripted import ScriptedChatModel, calls
-from zt_agents.stores.sqlite_audit import SqliteAuditSink
 from zt_agents.testing import SpanRecorder, write_policy
 
 POLICY = """
@@ -109,9 +109,7 @@ class Office:
         return [message.text for message in state["messages"] if message.type == "tool"]
 
     def records(self) -> list[dict[str, Any]]:
-        self.guard.audit.flush(5)
-        with SqliteAuditSink(self.guard.policy.audit_path).snapshot() as snapshot:
-            return list(snapshot.read())
+        return records_of(self.guard)
 
     def refusals(self) -> list[str]:
         return [record["reasons"][0][1] for record in self.records() if record.get("outcome") == "deny"]

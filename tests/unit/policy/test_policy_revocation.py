@@ -5,22 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from world import ONE_AGENT
 
 from zt_agents.errors import PolicyFileError
 from zt_agents.policy import Policy, parse_policy
 from zt_agents.policy.models import PolicyFile
 
-TEXT = """
-version: 1
-trust_domain: acme.example
-environment: test
-agents:
-  helpdesk: {id: spiffe://acme.example/agent/helpdesk, version: "1", owner: dana@acme.example, purpose: tests}
+TEXT = (
+    ONE_AGENT
+    + """
 tools:
   act: {tier: low, effects: [read]}
 rules:
   - {id: act, agents: [helpdesk], tools: [act], outcome: allow}
 """
+)
 
 
 def policy(section: str) -> Policy:

@@ -198,6 +198,16 @@ def test_a_log_that_is_removed_is_noticed_by_the_next_write(sink, path) -> None:
     assert not path.exists(), "a fresh log would hide what happened to the old one"
 
 
+def test_a_log_that_is_refused_is_not_held_against_other_writers(sink, path) -> None:
+    sink.append(records(1))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM head")
+    with pytest.raises(AuditIntegrityError):
+        sink.append(records(1))
+    with closing(sqlite3.connect(path, timeout=0)) as connection, connection:
+        connection.execute("BEGIN IMMEDIATE")
+
+
 def test_a_log_that_is_replaced_is_noticed(sink, path, tmp_path) -> None:
     sink.append(records(1))
     other = SqliteAuditSink(tmp_path / "other.db")

@@ -73,6 +73,13 @@ class ApproverAuthority:
     """Issues credentials, and verifies those it issued and what was signed with their keys."""
 
     def __init__(self, *, issuer: str, audience: str, key: SigningKey) -> None:
+        """Sign with a key that is derived from *key*, for credentials alone.
+
+        Args:
+            issuer: the ``iss`` of its credentials; no other's are accepted.
+            audience: the one ``aud`` of credentials and of what is signed with their keys.
+            key: the guard's key that does not rotate.
+        """
         self._issuer = issuer
         self._audience = audience
         self._key = key.derived(CREDENTIAL_TYPE)
@@ -187,6 +194,11 @@ class ApproverKey:
     """What an approver keeps to themselves: their private key, and the credential that says whose it is."""
 
     def __init__(self, credential: str, key: SigningKey) -> None:
+        """Join a *credential*, which is read and not verified, and the private *key* that it names.
+
+        Raises:
+            TokenInvalidError: the credential cannot be read.
+        """
         self.credential = credential
         self._key = key
         claims = jws.unverified(credential)

@@ -51,6 +51,13 @@ class ApprovalSigner:
     """Signs answers and grants, and verifies those it signed."""
 
     def __init__(self, *, issuer: str, audience: str, key: SigningKey) -> None:
+        """Sign with keys that are derived from *key*, one for each kind of token.
+
+        Args:
+            issuer: the ``iss`` of its tokens; no other's are accepted.
+            audience: their one ``aud``, likewise.
+            key: the guard's key that does not rotate: what was answered outlives a rotation.
+        """
         self._issuer = issuer
         self._audience = audience
         self._keys = {kind: key.derived(kind) for kind in (ANSWER_TYPE, GRANT_TYPE, STANDING_TYPE)}

@@ -52,6 +52,13 @@ class IdentityProvider:
     def __init__(
         self, terms: ProviderTerms, *, http: ProviderHttp | None = None, discovery: Discovery | None = None
     ) -> None:
+        """Name the provider; nobody is asked before it is needed.
+
+        Args:
+            terms: which provider, and how its tokens may look.
+            http: by which it is asked; connections of its own by default, which :meth:`close` ends.
+            discovery: what it publishes, cached; read from the issuer of *terms* by default.
+        """
         self.terms = terms
         self.http = http or ProviderHttp()
         self._discovery = discovery or Discovery(terms.issuer, self.http)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from zt_agents._internal.clock import alarm
 from zt_agents._internal.hidden import Hidden
 from zt_agents._internal.optional import require
 from zt_agents.errors import IdentityProviderError
@@ -50,13 +51,8 @@ def _no_longer_than(seconds: float, opened: list[Any]) -> Iterator[None]:
             with suppress(OSError):
                 socket.socket.shutdown(stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
+    with alarm(seconds, end):
         yield
-    finally:
-        timer.cancel()
 
 
 class ProviderAnswer(NamedTuple):

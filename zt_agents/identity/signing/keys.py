@@ -27,6 +27,11 @@ class SigningKey:
     """A private key that signs one kind of token."""
 
     def __init__(self, private_key: PrivateKey) -> None:
+        """Sign with *private_key*.
+
+        Raises:
+            ConfigurationError: it is neither on the curve P-256 nor an Ed25519 key.
+        """
         self._private = private_key
         try:
             self.verification = VerificationKey(private_key.public_key())

@@ -37,12 +37,23 @@ class ZeroTrustCallback(BaseCallbackHandler, SessionCarrier):
     run_inline = True
 
     def __init__(self, guard: Guard, session: Session) -> None:
+        """Govern with *guard*, in *session*.
+
+        Raises:
+            ConfigurationError: the session is another guard's.
+        """
         if session.guard is not guard:
             raise ConfigurationError("The session belongs to another guard.", hint="Open it with this guard.")
         self.guard = guard
         self.session = session
 
     def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
+        """Seal the tool that starts, if it is not; its gates decide.
+
+        Raises:
+            AccessDeniedError: which tool starts cannot be told.
+            ConfigurationError: the tool cannot be sealed.
+        """
         name = str(serialized.get("name"))
         call_id = kwargs.get("tool_call_id")
         frame = sys._getframe(1)

@@ -71,6 +71,11 @@ class InterruptChannel:
         """Tasks in which a tool's body has asked something too; for other processes it is noted in the store."""
 
     def bind(self, desk: Desk) -> None:
+        """Take the desk of the guard.
+
+        Raises:
+            ConfigurationError: the channel has that of another guard.
+        """
         if self._desk not in (None, desk):
             raise ConfigurationError("The channel belongs to another guard.", hint="Make one for each guard.")
         self._desk = desk
@@ -81,6 +86,7 @@ class InterruptChannel:
         Raises:
             GraphInterrupt: there is none yet.
             ConfigurationError: there is no graph, and nobody to be asked otherwise.
+            StoreError: the channel belongs to no guard, or the store cannot be used.
         """
         task = _task()
         if task is None or not request.call.call_id:  # a call without an id cannot be told from the next one
@@ -103,6 +109,7 @@ class InterruptChannel:
         return None
 
     async def aask(self, request: ApprovalRequest) -> Answer | None:
+        """The async twin of :meth:`ask`."""
         if (_task() is None or not request.call.call_id) and self._otherwise is not None:
             return await self._otherwise.aask(request)
         return await asyncio.to_thread(self.ask, request)

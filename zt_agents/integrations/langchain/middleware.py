@@ -76,6 +76,11 @@ class ZeroTrustMiddleware(AgentMiddleware):
     def wrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]
     ) -> ModelResponse:
+        """Seal the tools that the model is offered, and look whether the agent is still what its owner accepted.
+
+        Raises:
+            ConfigurationError: a tool cannot be sealed, or is the provider's own and not accepted.
+        """
         self._seal_all(request)
         with self._session(request):
             self._observer.look(request)
@@ -86,6 +91,7 @@ class ZeroTrustMiddleware(AgentMiddleware):
     async def awrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
     ) -> ModelResponse:
+        """The async twin of :meth:`wrap_model_call`."""
         self._seal_all(request)
         with self._session(request):
             await self._observer.alook(request)
@@ -108,6 +114,7 @@ class ZeroTrustMiddleware(AgentMiddleware):
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
     ) -> ToolMessage | Command[Any]:
+        """Let the call reach its gate, and again as an approver has edited it; a refusal becomes a message."""
         changed: list[Edit] = []
         while True:
             token = edits.set(Edits(request.tool_call["id"], tuple(edit.proof for edit in changed)))
@@ -127,6 +134,7 @@ class ZeroTrustMiddleware(AgentMiddleware):
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
     ) -> ToolMessage | Command[Any]:
+        """The async twin of :meth:`wrap_tool_call`."""
         changed: list[Edit] = []
         while True:
             token = edits.set(Edits(request.tool_call["id"], tuple(edit.proof for edit in changed)))

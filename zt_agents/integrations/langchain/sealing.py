@@ -29,7 +29,11 @@ from zt_agents.integrations.langchain.sealed_class import FUNCTION_TOOLS, sealed
 
 
 def protect(guard: Guard, tools: Any) -> Any:
-    """Seal *tools* under *guard*; see :meth:`zt_agents.Guard.protect`."""
+    """Seal *tools* under *guard*; see :meth:`zt_agents.Guard.protect`.
+
+    Raises:
+        ConfigurationError: one is no tool, cannot be sealed or is another guard's, or two have one name.
+    """
     if isinstance(tools, BaseTool):
         seal(guard, tools)
         return tools
@@ -51,7 +55,11 @@ def protect(guard: Guard, tools: Any) -> Any:
 
 
 def check_unmediated(guard: Guard, tool: Mapping[str, Any]) -> None:
-    """Refuse a tool that the model's provider runs on its own servers, unless the policy accepts it by name."""
+    """Refuse a tool that the model's provider runs on its own servers, unless the policy accepts it by name.
+
+    Raises:
+        ConfigurationError: it is not accepted, or is no longer what was.
+    """
     description = describe_provider_tool(tool)
     spec = guard.catalog.get(description.name)
     if spec is None or not spec.unmediated:
