@@ -120,7 +120,7 @@ def test_a_server_whose_certificate_is_taken_away_serves_nobody_until_it_is_back
 ) -> None:
     tickets = Lost(IssuedIdentity(authority, TICKETS))
     me = client_context(IssuedIdentity(authority, AGENT), expects=TICKETS)
-    with serving(server_context(tickets, admits=[AGENT])) as running:
+    with back_end(server_context(tickets, admits=[AGENT])) as running:
         assert fetch(running, me) == "ticket 7"
         tickets.lost = True
         for _ in range(3):
