@@ -44,6 +44,12 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: a third of the time, tests wait for disks, processes and clocks."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture
 def make_world(tmp_path: Path) -> Iterator[MakeWorld]:
     """Return a function that builds a guard over tools and seals them.
