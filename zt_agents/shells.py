@@ -33,12 +33,12 @@ def run(invocation: Invocation, body: Callable[[], Any], *, layer: int = 0) -> A
         passage.enter()
     except Replayed as replay:
         return replay.result
-    except BaseException as error:
+    except BaseException as error:  # whatever it is: the body has not run, and does not
         _stopped(passage, error)
         raise
     try:
         result = body()
-    except BaseException as error:
+    except BaseException as error:  # of the body's: it goes on record, and on to the caller
         passage.pause()
         passage.failed(error)
         raise
@@ -61,12 +61,12 @@ async def arun(invocation: Invocation, body: Callable[[], Awaitable[Any]], *, la
         passage.enter()
     except Replayed as replay:
         return replay.result
-    except BaseException as error:
+    except BaseException as error:  # whatever it is: the body has not run, and does not
         _stopped(passage, error)
         raise
     try:
         result = await body()
-    except BaseException as error:
+    except BaseException as error:  # of the body's: it goes on record, and on to the caller
         passage.pause()
         passage.failed(error)
         raise
