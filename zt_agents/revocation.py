@@ -184,6 +184,8 @@ def waiting(revocation: Revocation, approvals: ApprovalStore, *, now: float) -> 
 
 
 def _asked_for(call: ToolCall) -> Iterator[Bearing]:
-    """Return what can be revoked of each on whose word *call* waits."""
+    """Return what can be revoked of each on whose word *call* waits, and of its agent's owner when it was asked."""
+    if call.agent is not None:
+        yield Bearing((), "", (), "", "", call.agent.owner)
     for link in call.chain:
         yield Bearing((link.agent_id,), link.user, (link.session_id,), link.task, link.session_id, link.owner)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -288,6 +289,23 @@ def test_every_kind_is_found_among_what_waits(make_world: Any, act: Any) -> None
         assert [each.id for each in waiting(made, store, now=time.time())] == [asked[0].id]
         if kind is not Revoked.ALL:
             assert not waiting(revoke(world, kind, f"{of(session)}x"), store, now=time.time())
+
+
+def test_what_an_agent_asked_is_withdrawn_with_the_owner_that_it_was_given_meanwhile(
+    make_world: Any, act: Any
+) -> None:
+    asked: list[Any] = []
+    world = make_world(act, tier="high", channel=AnsweringChannel(lambda request: bool(asked.append(request))))
+    with world.session(), pytest.raises(AccessDeniedError):
+        act.invoke({"a": 1})
+    call = asked[0].call
+    agent = replace(call.agent, owner="kim@acme.example")
+    moved = replace(asked[0], call=call._replace(agent=agent))
+    store: Any = SimpleNamespace(
+        pending=lambda **_: [StoredApproval("1", moved.binding_hash, ApprovalState.PENDING, moved)]
+    )
+    assert waiting(revoke(world, Revoked.OWNER, "kim@acme.example"), store, now=time.time())
+    assert not waiting(revoke(world, Revoked.OWNER, "bo@acme.example"), store, now=time.time())
 
 
 def stop_helpdesk(world: Any, revocations: Any, *more: str) -> Any:
